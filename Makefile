@@ -1,0 +1,48 @@
+# Redrive. `make demo` and `make test` need only Python 3.11+, make and git: they set up .venv themselves.
+PYTHON ?= python3
+BIN    := .venv/bin
+STAMP  := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check unit integration acceptance format up clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv with everything that is needed
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Redrive needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[devstack,dev]'
+	@touch $@
+
+demo: $(STAMP)  ## the whole story on embedded parts; ends by itself with a verdict
+	$(BIN)/redrive demo
+
+up: $(STAMP)  ## the service with the sample company on embedded parts, until Ctrl-C
+	$(BIN)/redrive up --sample
+
+test: check unit integration acceptance  ## everything: linters, types, layers and all tests
+
+check: $(STAMP)  ## ruff, mypy and import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(STAMP)  ## tests without I/O
+	$(BIN)/pytest -q tests/unit
+
+integration: $(STAMP)  ## tests against an embedded SQS and real ledgers
+	$(BIN)/pytest -q tests/integration
+
+acceptance: $(STAMP)  ## tests with real worker, beat and intake processes
+	$(BIN)/pytest -q tests/acceptance
+
+format: $(STAMP)  ## let ruff format and mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove .venv, caches and the embedded state
+	rm -rf .venv .redrive .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

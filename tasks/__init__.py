@@ -1,0 +1,1 @@
+"""Redrive: dead letters in, entities synced, proof out. Start reading at `tasks/dlq`."""

@@ -1,0 +1,5 @@
+"""The `redrive` command."""
+
+
+def main() -> None:
+    """Run the command line."""

@@ -1,0 +1,165 @@
+"""Strict types for the variables of a route's URL template, and the canonical key that they make.
+
+A parameter is refused rather than repaired: it goes into a URL. Digits in a JSON string are accepted for integers, because
+many producers quote their ids; booleans, floats, blanks, plus signs, leading zeros and non-ASCII digits are not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tasks.dlq.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_LENGTH = 256
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_DOT_SEGMENT = re.compile(r"(^|[/\\])\.{1,2}($|[/\\])")
+
+
+class ParameterType(Protocol):
+    """A type that a template variable may have."""
+
+    @property
+    def allowed(self) -> str:
+        """What is accepted, in words for people."""
+        ...
+
+    def parse(self, value: Any) -> str:
+        """Return the canonical text of `value`. Raises ValueError when it is not of this type."""
+        ...
+
+
+@dataclass(frozen=True)
+class Integer:
+    """An integer of at most 18 digits, as a JSON number or as ASCII digits in a string."""
+
+    positive: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """What is accepted, in words for people."""
+        return "a positive integer" if self.positive else "an integer"
+
+    def parse(self, value: Any) -> str:
+        """Return the decimal digits of `value`."""
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError(self.allowed)  # noqa: TRY004 - one error type for a wrong value
+        if isinstance(value, int) and abs(value) >= 10**18:  # before str(): Python refuses to print 5,000 digits
+            raise ValueError(self.allowed)
+        digits = str(value)
+        if not _INTEGER.fullmatch(digits) or digits == "-0" or (self.positive and int(digits) <= 0):
+            raise ValueError(self.allowed)
+        return digits
+
+
+@dataclass(frozen=True)
+class Uuid:
+    """A UUID in its usual form with dashes; upper case is folded."""
+
+    allowed: str = "a UUID such as 123e4567-e89b-12d3-a456-426614174000"
+
+    def parse(self, value: Any) -> str:
+        """Return the UUID in lower case."""
+        if not isinstance(value, str) or not _UUID.fullmatch(value):
+            raise ValueError(self.allowed)
+        return str(uuid.UUID(value))
+
+
+@dataclass(frozen=True)
+class Text:
+    """Printable text of 1 to 256 characters, without control characters and without a dot segment."""
+
+    allowed: str = f"printable text of 1 to {MAX_LENGTH} characters without control characters or dot segments"
+
+    def parse(self, value: Any) -> str:
+        """Return `value` unchanged."""
+        if (
+            not isinstance(value, str)
+            or not 1 <= len(value) <= MAX_LENGTH
+            or not value.isprintable()
+            or _DOT_SEGMENT.search(value)
+        ):
+            raise ValueError(self.allowed)
+        return value
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Text that a regular expression matches as a whole (and that `Text` accepts)."""
+
+    pattern: str
+
+    @property
+    def allowed(self) -> str:
+        """What is accepted, in words for people."""
+        return f"text that matches {self.pattern}"
+
+    def parse(self, value: Any) -> str:
+        """Return `value` unchanged."""
+        try:
+            text = Text().parse(value)
+        except ValueError as error:
+            raise ValueError(self.allowed) from error
+        if not re.fullmatch(self.pattern, text, re.ASCII):
+            raise ValueError(self.allowed)
+        return text
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a fixed set of words."""
+
+    choices: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        """What is accepted, in words for people."""
+        return "one of " + ", ".join(self.choices)
+
+    def parse(self, value: Any) -> str:
+        """Return `value` unchanged."""
+        if not isinstance(value, str) or value not in self.choices:
+            raise ValueError(self.allowed)
+        return value
+
+
+def parse_parameters(types: Mapping[str, ParameterType], values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the canonical text of each parameter, by name in sorted order.
+
+    Raises:
+        InvalidParameter: a name is missing, unknown, or its value is not of its type.
+    """
+    unknown = sorted(set(values) - set(types))
+    if unknown:
+        raise InvalidParameter(f"unknown parameter {shown(unknown[0])}", hint=f"this route takes: {', '.join(sorted(types))}")
+    parsed: dict[str, str] = {}
+    for name in sorted(types):
+        if values.get(name) is None:
+            raise InvalidParameter(f"parameter {name} is missing", hint=f"{name} must be {types[name].allowed}")
+        try:
+            parsed[name] = types[name].parse(values[name])
+        except ValueError as error:
+            raise InvalidParameter(
+                f"parameter {name} is {shown(values[name])}", hint=f"{name} must be {types[name].allowed}"
+            ) from error
+    return parsed
+
+
+def canonical_key(parameters: Mapping[str, str]) -> str:
+    """Return the identity of a call within its route: compact JSON with sorted names, ASCII only."""
+    return json.dumps(dict(parameters), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """Return `value` for a message: escaped, on one line, cut at `limit` characters."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:  # noqa: PLR2004
+        return f"an integer of {value.bit_length()} bits"
+    text = ascii(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,45 @@
+"""A route: the named HTTP target that a need calls, with its delay, limits and retry policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tasks.dlq.retry import Answers, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tasks.dlq.parameters import ParameterType
+
+#: Seconds between the end of the last call that a lease allows and the lease's own end: scheduling, a slow commit.
+LEASE_MARGIN = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """Where and how a key is called. Durations are seconds.
+
+    `drain` is how long the API may work on after the client has gone: a key and its slot rest that long after a call whose
+    outcome is unknown. `bearer_env` names the environment variable that holds the token; the token itself is never kept here.
+    """
+
+    name: str
+    url: str
+    method: str = "PUT"
+    params: Mapping[str, ParameterType] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-type": "application/json"})
+    bearer_env: str | None = None
+    delay: float = 30.0
+    deadline: float = 20.0
+    drain: float = 5.0
+    max_in_flight: int = 1
+    window: int = 100
+    max_response_bytes: int = 65536
+    answers: Answers = field(default_factory=Answers)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+    @property
+    def lease(self) -> float:
+        """Seconds a claim holds its job: see rule 5 in docs/adr/0003-lease-and-fence.md."""
+        return self.deadline + self.drain + LEASE_MARGIN
