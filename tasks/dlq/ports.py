@@ -130,6 +130,11 @@ class Alert:
 class AlertSink(Protocol):
     """Passes an alert on. Failing is its own affair: it never delays or fails a job."""
 
+    @property
+    def name(self) -> str:
+        """A stable word without blanks: the ledger remembers by it which sink took an alert."""
+        ...
+
     def send(self, alert: Alert) -> bool:
         """Return True when the alert was delivered (or needs no delivery); False to be asked again by the next sweep."""
         ...
