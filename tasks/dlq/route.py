@@ -35,6 +35,7 @@ class Route:
     drain: float = 5.0
     max_in_flight: int = 1
     window: int = 100
+    probe_interval: float = 5.0
     max_response_bytes: int = 65536
     answers: Answers = field(default_factory=Answers)
     retry: RetryPolicy = field(default_factory=RetryPolicy)

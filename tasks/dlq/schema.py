@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -49,6 +50,7 @@ dead_letters = Table(
     Column("reject_reason", String(40), doc="set when the body could not become needs; repairable"),
     Column("reject_detail", Text),
     UniqueConstraint("source", "identity"),
+    sqlite_autoincrement=True,  # ids are never given out twice: a late settle must not meet another's row
 )
 Index(
     "ix_dead_letters_rejected",
@@ -92,6 +94,7 @@ jobs = Table(
     UniqueConstraint("route", "key"),
     CheckConstraint("covered_seq <= last_seq AND claimed_seq <= last_seq", name="counters"),
     CheckConstraint("(state = 'executing') = (token IS NOT NULL)", name="leased"),
+    sqlite_autoincrement=True,
 )
 _waiting = text("state IN ('scheduled', 'retryable')")
 _executing = text("state = 'executing'")
@@ -152,12 +155,11 @@ routes = Table(
     Column("paused_by", String(100)),
     Column("pause_reason", Text),
     # The breaker.
-    Column("breaker", String(10), nullable=False, server_default="closed", doc="closed, open, probing"),
+    Column("breaker_open", Boolean, nullable=False, server_default=false()),
     Column("faults", Integer, nullable=False, server_default="0", doc="API faults in a row, over all keys"),
     Column("fault_key", Text, doc="the key that failed first in that row"),
-    Column("fault_keys", Integer, nullable=False, server_default="0", doc="1, or 2 for at least two different keys"),
-    Column("probe_at", Millis, doc="no probe before, while open"),
-    Column("probe_after", Id, doc="the job probed last: probes rotate over the due jobs"),
+    Column("probe_at", Millis, nullable=False, server_default="0", doc="no probe before, while open"),
+    Column("probed", Id, nullable=False, server_default="0", doc="the job probed last: probes rotate over the due jobs"),
     # The doorbell.
     Column("rung_at", Millis, doc="when a sweep rang last, until someone came"),
     Column("rung_ttl", Integer, nullable=False, server_default="15000", doc="milliseconds until a sweep rings again"),
@@ -166,17 +168,23 @@ routes = Table(
 alerts = Table(
     "alerts",
     metadata,
-    Column("fingerprint", String(64), primary_key=True),
+    Column("fingerprint", String(80), primary_key=True),
     Column("kind", String(20), nullable=False, doc="failure_group, burst, route_paused"),
     Column("route", String(64), nullable=False),
     Column("state", String(8), nullable=False, doc="firing, over"),
     Column("title", Text, nullable=False),
     Column("text", Text, nullable=False),
+    Column("facts", Text, nullable=False, doc="JSON object of small values, without secrets"),
     Column("count", Integer, nullable=False),
     Column("began_at", Millis, nullable=False),
-    Column("changed_at", Millis, nullable=False),
-    Column("told", Boolean, nullable=False, doc="the sinks took the present state"),
-    Index("ix_alerts_state", "state", "told"),
+    Column("changed_at", Millis, nullable=False, doc="the last change of state"),
+    Column("revision", Integer, nullable=False, server_default="1", doc="grows with each change of state"),
+    # The telling: see tasks.dlq.telling.
+    Column("told", Boolean, nullable=False, server_default=false(), doc="every sink took the present revision"),
+    Column("told_by", Text, nullable=False, server_default="", doc="names of the sinks that took it, separated by blanks"),
+    Column("tell_after", Millis, nullable=False, server_default="0", doc="no telling before: someone is at it, or a sink failed"),
+    Index("ix_alerts_state", "state", "changed_at"),
+    Index("ix_alerts_told", "told", "tell_after"),
 )
 
 tallies = Table(
@@ -188,7 +196,6 @@ tallies = Table(
     # Rows that prune has removed, by what they were.
     Column("recovered", BigInteger, nullable=False, server_default="0"),
     Column("discarded", BigInteger, nullable=False, server_default="0"),
-    Column("rejected", BigInteger, nullable=False, server_default="0"),
     Column("first_at", Millis, nullable=False),
     Column("last_at", Millis, nullable=False),
 )

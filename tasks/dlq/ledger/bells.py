@@ -1,0 +1,108 @@
+"""The bounded doorbell: which wake-ups may be out. The ledger is the truth; a wake-up only says "look now".
+
+At most `route.window` wake-ups are out per route; further jobs wait in the ledger. A wake-up counts as out until it is received,
+or for `BELL_LIFE` after it was due. Losing them all costs one sweep: `promote` rings again when something is due, a slot is free
+and no recent bell is out; the time that it waits for an answer doubles from 15 s to 300 s until someone comes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, or_, select, update
+
+from tasks.dlq.job import WAITING, Wakeup
+from tasks.dlq.ledger.claims import due
+from tasks.dlq.ledger.gates import is_shut, lock_route, occupied
+from tasks.dlq.schema import jobs, routes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tasks.dlq.ledger.engine import Transaction
+    from tasks.dlq.route import Route
+
+#: Milliseconds after its due time until an unanswered wake-up is taken for lost and leaves the window.
+BELL_LIFE = 3_600_000
+#: Milliseconds that a sweep waits for an answer to its bell before it rings again: doubled each time, up to the cap.
+FIRST_PATIENCE = 15_000
+MOST_PATIENCE = 300_000
+#: SQS delays a message by at most this many seconds; what is due later waits in the ledger until `promote`.
+MAX_DELAY = 900.0
+
+
+def reserve(tx: Transaction, route: Route, job_ids: Sequence[int]) -> list[Wakeup]:
+    """Take places in the window for these waiting jobs, as far as there are any. The caller rings after the commit."""
+    lock_route(tx, route.name)
+    now = tx.now()
+    room = route.window - outstanding(tx, route.name, now)
+    if room <= 0 or not job_ids:
+        return []
+    waiting = (
+        select(jobs.c.id, jobs.c.due_at)
+        .where(jobs.c.id.in_(job_ids), jobs.c.state.in_(WAITING), jobs.c.due_at <= now + MAX_DELAY * 1000)
+        .where(or_(jobs.c.rung_until.is_(None), jobs.c.rung_until <= now))
+        .order_by(jobs.c.due_at, jobs.c.id)
+        .limit(room)
+    )
+    return [_take(tx, row.id, max(row.due_at, now), now) for row in tx.connection.execute(waiting).all()]
+
+
+def receive(tx: Transaction, route: str, job_id: int) -> None:
+    """Note that a wake-up came: it leaves the window, and sweeps are patient no longer than at first."""
+    lock_route(tx, route)
+    tx.connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.rung_until.is_not(None)).values(rung_until=None))
+    answered = update(routes).where(routes.c.name == route, routes.c.rung_at.is_not(None))
+    tx.connection.execute(answered.values(rung_at=None, rung_ttl=FIRST_PATIENCE))
+
+
+def follow_up(tx: Transaction, route: Route) -> list[Wakeup]:
+    """Ring once more at the end of a slice when jobs are due, nobody runs, and no bell that is due is out."""
+    row = lock_route(tx, route.name)
+    now = tx.now()
+    if is_shut(row, now) or row.breaker_open or occupied(tx, route.name, now) >= route.max_in_flight:
+        return []
+    ringing = select(jobs.c.id).where(jobs.c.route == route.name, jobs.c.rung_until > now, jobs.c.rung_until <= now + BELL_LIFE)
+    if tx.connection.execute(ringing.limit(1)).first() is not None:
+        return []
+    return _ring_due(tx, route, now, count=1)
+
+
+def promote(tx: Transaction, route: Route) -> list[Wakeup]:
+    """Ring for due jobs that nobody comes for: as many as there are free slots."""
+    row = lock_route(tx, route.name)
+    now = tx.now()
+    if is_shut(row, now) or (row.breaker_open and now < row.probe_at):
+        return []
+    if row.rung_at is not None and now < row.rung_at + row.rung_ttl:
+        return []
+    free = route.max_in_flight - occupied(tx, route.name, now)
+    wakeups = _ring_due(tx, route, now, count=min(free, 1 if row.breaker_open else free))
+    if wakeups:
+        patience = FIRST_PATIENCE if row.rung_at is None else min(row.rung_ttl * 2, MOST_PATIENCE)
+        tx.connection.execute(update(routes).where(routes.c.name == route.name).values(rung_at=now, rung_ttl=patience))
+    return wakeups
+
+
+def forget_patience(tx: Transaction) -> None:
+    """Let the next sweep ring at once: a worker has just started."""
+    tx.connection.execute(update(routes).where(routes.c.rung_at.is_not(None)).values(rung_at=None, rung_ttl=FIRST_PATIENCE))
+
+
+def outstanding(tx: Transaction, route: str, now: int) -> int:
+    """Count the route's wake-ups that are out."""
+    return tx.connection.scalars(select(func.count()).where(jobs.c.route == route, jobs.c.rung_until > now)).one()
+
+
+def _ring_due(tx: Transaction, route: Route, now: int, *, count: int) -> list[Wakeup]:
+    """Ring for the jobs due for longest whose own bell is not expected any moment."""
+    if count <= 0:
+        return []
+    unanswered = or_(jobs.c.rung_until.is_(None), jobs.c.rung_until <= now + BELL_LIFE - FIRST_PATIENCE)
+    statement = select(jobs.c.id).where(due(route.name, now), unanswered).order_by(jobs.c.due_at, jobs.c.id).limit(count)
+    return [_take(tx, job_id, now, now) for job_id in tx.connection.scalars(statement).all()]
+
+
+def _take(tx: Transaction, job_id: int, due_at: int, now: int) -> Wakeup:
+    tx.connection.execute(update(jobs).where(jobs.c.id == job_id).values(rung_until=due_at + BELL_LIFE))
+    return Wakeup(job_id=job_id, delay=(due_at - now) / 1000)

@@ -1,0 +1,145 @@
+"""The ledger's database: connections, transactions, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
+
+from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable
+from tasks.dlq.ledger.clock import DatabaseClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection, Engine, Table
+
+    from tasks.dlq.ledger.clock import Clock
+
+T = TypeVar("T")
+
+#: Seconds that a SQLite transaction waits for another writer; a writer holds the lock for milliseconds.
+BUSY_TIMEOUT = 15.0
+#: PostgreSQL: deadlock and serialisation failures are the database's invitation to run the transaction again.
+_RUN_AGAIN = {"40P01", "40001"}
+_TRIES = 5
+
+
+class Transaction:
+    """One open transaction. Short by contract: nothing waits for I/O inside it."""
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        self.connection = connection
+        self._clock = clock
+
+    def now(self) -> int:
+        """Return the ledger's time in milliseconds. Read it after the locks that it is compared under."""
+        return self._clock.read(self.connection)
+
+    def insert(self, table: Table) -> Any:
+        """Return the dialect's INSERT, which knows ON CONFLICT."""
+        dialect = postgresql if self.connection.dialect.name == "postgresql" else sqlite
+        return dialect.insert(table)
+
+
+class Ledger:
+    """The ledger at a database URL. Connects lazily; make one per process (never share it over a fork).
+
+    Raises:
+        ConfigError: the URL is none that a ledger can be at.
+    """
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        self.engine = _engine(url)
+        self.clock = clock or DatabaseClock()
+
+    @contextmanager
+    def begin(self, *, read_only: bool = False) -> Iterator[Transaction]:
+        """Open a transaction; commit at the end, roll back on any error. SQLite: writers take the lock at once.
+
+        Raises:
+            LedgerUnavailable: the database does not answer, is full, or stays locked.
+            LedgerOutdated: a table or column is missing.
+        """
+        try:
+            with self.engine.connect().execution_options(redrive_read_only=read_only) as connection, connection.begin():
+                yield Transaction(connection, self.clock)
+        except DBAPIError as error:
+            raise _translated(error, self.engine) from error
+
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in a transaction, again when the database asks for it (a deadlock). `work` must have no effects outside.
+
+        Raises:
+            LedgerUnavailable: as `begin`.
+        """
+        for tries in range(1, _TRIES + 1):
+            try:
+                with self.begin() as tx:
+                    return work(tx)
+            except LedgerUnavailable as error:
+                if tries == _TRIES or getattr(_driver_error(error), "sqlstate", None) not in _RUN_AGAIN:
+                    raise
+                time.sleep(0.01 * 2**tries)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+            return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=5, isolation_level="READ COMMITTED")
+        if parsed.get_backend_name() != "sqlite":
+            raise ConfigError(f"a ledger cannot be at {parsed.render_as_string()}", hint="use sqlite:///… or postgresql://…")
+        if parsed.database and parsed.database != ":memory:":
+            Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
+    except (ArgumentError, SQLAlchemyError) as error:
+        raise ConfigError("the ledger's URL cannot be read", hint="for example sqlite:///.redrive/ledger.db") from error
+    except OSError as error:
+        raise LedgerUnavailable(f"the ledger's folder cannot be made: {error}", hint="check ledger.url") from error
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
+    """Take the transactions out of the driver's hands, and make a commit mean "on disk"."""
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # a source is acknowledged after the commit: it must survive a power cut
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A deferred transaction that reads first and writes later fails with SQLITE_BUSY at once: writers begin IMMEDIATE."""
+    read_only = connection.get_execution_options().get("redrive_read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _driver_error(error: BaseException) -> object:
+    return getattr(error.__cause__, "orig", None)
+
+
+def _translated(error: DBAPIError, engine: Engine) -> Exception:
+    where = engine.url.render_as_string(hide_password=True)
+    said = " ".join(str(error.orig).split())[:200]
+    if (isinstance(error, OperationalError | ProgrammingError)) and ("no such" in said or "does not exist" in said):
+        return LedgerOutdated(f"the ledger at {where} is not up to date: {said}", hint="run: redrive db upgrade")
+    if isinstance(error, OperationalError) or error.connection_invalidated:
+        return LedgerUnavailable(f"the ledger at {where} does not answer: {said}", hint="check ledger.url and the database")
+    return error

@@ -1,0 +1,68 @@
+"""The rescue: jobs whose worker died, hung or was paused longer than its lease.
+
+A lease is longer than any call that it allows, so when it ends the client's side of the call is over; the API's side gets the
+route's drain on top before the key is called again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import case, select, update
+
+from tasks.dlq.job import State
+from tasks.dlq.ledger.gates import lock_route
+from tasks.dlq.retry import Outcome
+from tasks.dlq.route import LEASE_MARGIN
+from tasks.dlq.schema import attempts, jobs
+
+if TYPE_CHECKING:
+    from tasks.dlq.ledger.engine import Transaction
+    from tasks.dlq.route import Route
+
+#: Leases in a row that nobody settled, until the job is parked: a job that kills its worker must not kill workers for ever.
+MAX_CRASHES = 5
+_DETAIL = "the worker did not come back from this call"
+
+
+def rescue(tx: Transaction, route: Route, *, limit: int = 100) -> list[int]:
+    """Take the leases that have run out, oldest first. Return the jobs' ids; they are due again after the route's drain."""
+    lock_route(tx, route.name)
+    now = tx.now()
+    expired = (
+        select(jobs.c.id, jobs.c.token, jobs.c.lease_until)
+        .where(jobs.c.route == route.name, jobs.c.state == State.EXECUTING, jobs.c.lease_until <= now)
+        .order_by(jobs.c.lease_until)
+        .limit(limit)
+        .with_for_update()
+    )
+    rows = tx.connection.execute(expired).all()
+    for row in rows:
+        rested = row.lease_until + round((route.drain - LEASE_MARGIN) * 1000)
+        _take_back(tx, row.id, now=now, rest_until=max(now, rested), delay=route.delay)
+        lost = update(attempts).where(attempts.c.token == row.token, attempts.c.outcome.is_(None))
+        tx.connection.execute(lost.values(ended_at=now, outcome=Outcome.LOST, detail=_DETAIL))
+    return [row.id for row in rows]
+
+
+def _take_back(tx: Transaction, job_id: int, *, now: int, rest_until: int, delay: float) -> None:
+    hopeless = jobs.c.crashes + 1 >= MAX_CRASHES
+    news = jobs.c.last_seq > jobs.c.claimed_seq
+    statement = (
+        update(jobs)
+        .where(jobs.c.id == job_id)
+        .values(
+            state=case((hopeless & news, State.SCHEDULED), (hopeless, State.PARKED), else_=State.RETRYABLE),
+            due_at=case((hopeless & news, rest_until + round(delay * 1000)), else_=rest_until),
+            crashes=case((hopeless & news, 0), else_=jobs.c.crashes + 1),
+            attempts=case((hopeless & news, 0), else_=jobs.c.attempts),
+            rest_until=rest_until,
+            token=None,
+            lease_until=None,
+            outcome=Outcome.LOST,
+            status=None,
+            detail=_DETAIL,
+            changed_at=now,
+        )
+    )
+    tx.connection.execute(statement)

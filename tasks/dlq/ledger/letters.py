@@ -1,0 +1,205 @@
+"""Intake: dead letters and their needs into the ledger, in batches, each record once.
+
+Locks are taken in one order everywhere: letters by identity, keys sorted, tallies last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from tasks.dlq.dead_letter import DeadLetter, Rejection
+from tasks.dlq.job import CLOSED, State
+from tasks.dlq.schema import dead_letters, jobs, needs, tallies
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tasks.dlq.ledger.engine import Transaction
+
+_COLUMN_LIMIT = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What a batch became: letters new to the ledger, letters it knew already, and the jobs that now wait because of it."""
+
+    accepted: int = 0
+    known: int = 0
+    rejected: int = 0
+    opened: Sequence[tuple[str, int]] = ()  # (route, job id), oldest first
+
+    def __add__(self, other: Recorded) -> Recorded:
+        """Add up two batches."""
+        return Recorded(
+            accepted=self.accepted + other.accepted,
+            known=self.known + other.known,
+            rejected=self.rejected + other.rejected,
+            opened=[*self.opened, *other.opened],
+        )
+
+
+def record(tx: Transaction, letters: Sequence[DeadLetter], *, delays: Mapping[str, float]) -> Recorded:
+    """Write a batch of dead letters; a row that the database will not take becomes a rejection, never the batch's end.
+
+    Args:
+        tx: an open transaction; the caller acknowledges the source after its commit.
+        letters: in any order, doubles allowed.
+        delays: seconds from now until a newly opened job of the route is due, by route.
+    """
+    ordered = sorted(letters, key=lambda letter: (letter.source, letter.identity))
+    try:
+        with tx.connection.begin_nested():
+            return _record(tx, ordered, delays)
+    except OperationalError:
+        raise  # the database is in trouble, not the rows
+    except DBAPIError:
+        return _one_by_one(tx, ordered, delays)
+
+
+def _one_by_one(tx: Transaction, letters: Sequence[DeadLetter], delays: Mapping[str, float]) -> Recorded:
+    total = Recorded()
+    for letter in letters:
+        try:
+            with tx.connection.begin_nested():
+                total += _record(tx, [letter], delays)
+        except OperationalError:
+            raise
+        except DBAPIError as error:
+            total += _record(tx, [_storable(letter, error)], delays)
+    return total
+
+
+def _storable(letter: DeadLetter, error: DBAPIError) -> DeadLetter:
+    """Keep what surely can be kept: the bytes and the identity. Everything else goes into the reason."""
+    detail = f"the ledger would not store it: {type(error.orig).__name__}"
+    return DeadLetter(
+        source=letter.source,
+        identity=ascii(letter.identity)[1:-1][:_COLUMN_LIMIT],
+        body=letter.body,
+        rejection=Rejection(reason="unstorable", detail=detail),
+    )
+
+
+def _record(tx: Transaction, letters: Sequence[DeadLetter], delays: Mapping[str, float]) -> Recorded:
+    now = tx.now()
+    fresh = _insert_letters(tx, letters, now)
+    opened = _attach_needs(tx, fresh, delays, now)
+    _tally(tx, [letter for _, letter in fresh], now)
+    return Recorded(
+        accepted=len(fresh),
+        known=len(letters) - len(fresh),
+        rejected=sum(letter.rejection is not None for _, letter in fresh),
+        opened=opened,
+    )
+
+
+def _insert_letters(tx: Transaction, letters: Sequence[DeadLetter], now: int) -> list[tuple[int, DeadLetter]]:
+    """Insert what the ledger does not know yet; return it with the new ids, in the given order."""
+    by_identity: dict[tuple[str, str], DeadLetter] = {}
+    for letter in letters:
+        by_identity.setdefault((letter.source, letter.identity), letter)
+    if not by_identity:
+        return []
+    statement = (
+        tx.insert(dead_letters)
+        .on_conflict_do_nothing(index_elements=["source", "identity"])
+        .returning(dead_letters.c.id, dead_letters.c.source, dead_letters.c.identity)
+    )
+    rows = tx.connection.execute(statement, [_letter_row(letter, now) for letter in by_identity.values()])
+    ids = {(row.source, row.identity): row.id for row in rows}
+    return [(ids[identity], letter) for identity, letter in by_identity.items() if identity in ids]
+
+
+def _letter_row(letter: DeadLetter, now: int) -> dict[str, Any]:
+    return {
+        "source": letter.source,
+        "identity": letter.identity,
+        "stream": letter.stream,
+        "origin": json.dumps(letter.origin, ensure_ascii=True, separators=(",", ":"), default=str),
+        "body": letter.body,
+        "received_at": now,
+        "reject_reason": letter.rejection.reason if letter.rejection else None,
+        "reject_detail": letter.rejection.detail if letter.rejection else None,
+    }
+
+
+def _attach_needs(
+    tx: Transaction, fresh: Sequence[tuple[int, DeadLetter]], delays: Mapping[str, float], now: int
+) -> list[tuple[str, int]]:
+    """Coalesce the needs in their jobs and number them. Return the jobs that this opened.
+
+    One upsert a key adds all its needs of the batch, and holds the row to the commit: numbers commit in their order.
+    """
+    wanted: dict[tuple[str, str], list[int]] = {}
+    for letter_id, letter in fresh:
+        for key in letter.keys:
+            wanted.setdefault((letter.route, key), []).append(letter_id)
+    opened: list[tuple[str, int]] = []
+    rows: list[dict[str, int]] = []
+    for (route, key), letter_ids in sorted(wanted.items()):
+        due_at = now + round(delays[route] * 1000)
+        job = tx.connection.execute(attach_statement(tx), attach_values(route, key, len(letter_ids), due_at, now)).one()
+        first = job.last_seq - len(letter_ids) + 1
+        rows += [{"dead_letter_id": letter_id, "job_id": job.id, "seq": first + n} for n, letter_id in enumerate(letter_ids)]
+        if job.state == State.SCHEDULED and job.due_at == due_at:
+            opened.append((route, job.id))
+    if rows:
+        tx.connection.execute(needs.insert(), rows)
+    return opened
+
+
+def attach_statement(tx: Transaction) -> Any:
+    """Return the upsert that attaches needs to a key's job: the waiting or executing job keeps its state and due time."""
+    statement = tx.insert(jobs)
+    new = statement.excluded
+    was_closed = jobs.c.state.in_(CLOSED)
+
+    def when_closed(value: Any, column: Any) -> Any:
+        return case((was_closed, value), else_=column)
+
+    return statement.on_conflict_do_update(
+        index_elements=["route", "key"],
+        set_={
+            "last_seq": jobs.c.last_seq + new.last_seq,
+            "state": when_closed(new.state, jobs.c.state),
+            "due_at": when_closed(new.due_at, jobs.c.due_at),
+            "changed_at": when_closed(new.changed_at, jobs.c.changed_at),
+            # A fresh budget: what failed before may have been mended since.
+            "attempts": when_closed(0, jobs.c.attempts),
+            "misses": when_closed(0, jobs.c.misses),
+            "crashes": when_closed(0, jobs.c.crashes),
+        },
+    ).returning(jobs.c.id, jobs.c.last_seq, jobs.c.state, jobs.c.due_at)
+
+
+def attach_values(route: str, key: str, count: int, due_at: int, now: int) -> dict[str, Any]:
+    """Return the row of a key's job as it is when the key is new."""
+    return {
+        "route": route,
+        "key": key,
+        "state": State.SCHEDULED,
+        "due_at": due_at,
+        "last_seq": count,
+        "created_at": now,
+        "changed_at": now,
+    }
+
+
+def _tally(tx: Transaction, letters: Sequence[DeadLetter], now: int) -> None:
+    """Count what was accepted, apart from the rows that it will be compared with."""
+    counts = Counter((letter.source, letter.stream) for letter in letters)
+    statement = tx.insert(tallies)
+    statement = statement.on_conflict_do_update(
+        index_elements=["source", "stream"],
+        set_={"accepted": tallies.c.accepted + statement.excluded.accepted, "last_at": statement.excluded.last_at},
+    )
+    for (source, stream), accepted in sorted(counts.items()):
+        tx.connection.execute(
+            statement, {"source": source, "stream": stream, "accepted": accepted, "first_at": now, "last_at": now}
+        )

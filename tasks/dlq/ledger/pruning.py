@@ -1,0 +1,55 @@
+"""Pruning: work that is over leaves the ledger once no source can deliver it again; its sums stay in the tallies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, exists, select, update
+
+from tasks.dlq.job import State
+from tasks.dlq.ledger.audit import standing
+from tasks.dlq.schema import dead_letters, jobs, needs, tallies
+
+if TYPE_CHECKING:
+    from tasks.dlq.ledger.engine import Transaction
+
+
+def prune_letters(tx: Transaction, *, before: int, limit: int = 500) -> int:
+    """Remove recovered and discarded letters received before `before`, oldest first; move their sums to the tallies.
+
+    Parked, pending and rejected letters are never removed: a person may still want them.
+    """
+    letter = standing(dead_letters.c.received_at < before).subquery()
+    over = (
+        select(letter.c.id, letter.c.source, letter.c.stream, letter.c.standing)
+        .where(letter.c.standing.in_(("recovered", "discarded")))
+        .order_by(letter.c.id)
+        .limit(limit)
+    )
+    rows = tx.connection.execute(over).all()
+    sums: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        place = (row.source, row.stream, row.standing)
+        sums[place] = sums.get(place, 0) + 1
+    ids = [row.id for row in rows]
+    tx.connection.execute(delete(needs).where(needs.c.dead_letter_id.in_(ids)))
+    tx.connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(ids)))
+    for (source, stream, name), count in sorted(sums.items()):
+        moved = update(tallies).where(tallies.c.source == source, tallies.c.stream == stream)
+        tx.connection.execute(moved.values({name: tallies.c[name] + count}))
+    return len(rows)
+
+
+def prune_jobs(tx: Transaction, *, before: int, limit: int = 500) -> int:
+    """Remove completed and discarded jobs that no letter needs and that have not changed since `before`, with their attempts."""
+    idle = (
+        select(jobs.c.id)
+        .where(jobs.c.state.in_((State.COMPLETED, State.DISCARDED)), jobs.c.changed_at < before)
+        .where(~exists().where(needs.c.job_id == jobs.c.id))
+        .order_by(jobs.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = tx.connection.scalars(idle).all()
+    tx.connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+    return len(ids)

@@ -1,0 +1,159 @@
+"""What people look at: jobs, one job with all that belongs to it, rejects, and counts. Reads only; JSON-ready dictionaries.
+
+Lists use keyset pagination (`after` an id, newest first), so that page 1,000 costs what page 1 costs.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from tasks.dlq.errors import NotFound
+from tasks.dlq.job import WAITING
+from tasks.dlq.schema import attempts, dead_letters, jobs, needs, routes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Row
+
+    from tasks.dlq.ledger.engine import Transaction
+
+
+def list_jobs(
+    tx: Transaction,
+    *,
+    route: str | None = None,
+    states: Sequence[str] = (),
+    group: str | None = None,
+    after: int | None = None,
+    limit: int = 50,
+) -> list[dict[str, Any]]:
+    """Return jobs, newest first; `after` continues below that id."""
+    statement = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+    if route:
+        statement = statement.where(jobs.c.route == route)
+    if states:
+        statement = statement.where(jobs.c.state.in_(states))
+    if group:
+        statement = statement.where(jobs.c.group_key == group)
+    if after is not None:
+        statement = statement.where(jobs.c.id < after)
+    return [job_view(row) for row in tx.connection.execute(statement)]
+
+
+def show_job(tx: Transaction, job_id: int, *, limit: int = 50) -> dict[str, Any]:
+    """Return a job with its latest attempts and dead letters.
+
+    Raises:
+        NotFound: no job has this id.
+    """
+    row = tx.connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"no job {job_id}", hint="list them with: redrive jobs")
+    made = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number.desc()).limit(limit)
+    held = (
+        select(dead_letters, needs.c.seq)
+        .join(needs, needs.c.dead_letter_id == dead_letters.c.id)
+        .where(needs.c.job_id == job_id)
+        .order_by(needs.c.seq.desc())
+        .limit(limit)
+    )
+    return {
+        **job_view(row),
+        "attempts_made": [_attempt_view(each) for each in tx.connection.execute(made)],
+        "dead_letters": [{**letter_view(each), "recovered": each.seq <= row.covered_seq} for each in tx.connection.execute(held)],
+    }
+
+
+def counts(tx: Transaction) -> dict[str, dict[str, int]]:
+    """Return how many jobs each route has in each state."""
+    statement = select(jobs.c.route, jobs.c.state, func.count()).group_by(jobs.c.route, jobs.c.state)
+    result: dict[str, dict[str, int]] = {}
+    for route, state, count in tx.connection.execute(statement):
+        result.setdefault(route, {})[state] = count
+    return result
+
+
+def route_states(tx: Transaction) -> list[dict[str, Any]]:
+    """Return each route's pause, breaker and waiting time."""
+    return [
+        {
+            "route": row.name,
+            "paused": row.paused_at is not None,
+            "paused_by": row.paused_by,
+            "pause_reason": row.pause_reason,
+            "paused_at": moment(row.paused_at),
+            "breaker": "open" if row.breaker_open else "closed",
+            "not_before": moment(row.not_before) if row.not_before else None,
+        }
+        for row in tx.connection.execute(select(routes).order_by(routes.c.name))
+    ]
+
+
+def unsettled(tx: Transaction) -> int:
+    """Count the jobs that wait or execute: zero when there is nothing left to do."""
+    return tx.connection.scalars(select(func.count()).where(jobs.c.state.in_((*WAITING, "executing")))).one()
+
+
+def job_view(row: Row[Any]) -> dict[str, Any]:
+    """Return a job as people see it."""
+    return {
+        "id": row.id,
+        "route": row.route,
+        "parameters": json.loads(row.key),
+        "state": row.state,
+        "due_at": moment(row.due_at),
+        "needs": row.last_seq,
+        "covered": row.covered_seq,
+        "attempts": row.attempts,
+        "calls": row.calls,
+        "crashes": row.crashes,
+        "fence": row.fence,
+        "outcome": row.outcome,
+        "status": row.status,
+        "detail": row.detail,
+        "group": row.group_key,
+        "created_at": moment(row.created_at),
+        "changed_at": moment(row.changed_at),
+    }
+
+
+def letter_view(row: Row[Any]) -> dict[str, Any]:
+    """Return a dead letter as people see it; the body as text where it is text, else escaped."""
+    return {
+        "id": row.id,
+        "source": row.source,
+        "identity": row.identity,
+        "stream": row.stream,
+        "origin": json.loads(row.origin),
+        "received_at": moment(row.received_at),
+        "body": row.body[:4096].decode("utf-8", "backslashreplace"),
+        "bytes": len(row.body),
+        "reject_reason": row.reject_reason,
+        "reject_detail": row.reject_detail,
+    }
+
+
+def _attempt_view(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "fence": row.fence,
+        "covers": row.mark,
+        "worker": row.worker,
+        "began_at": moment(row.began_at),
+        "ended_at": moment(row.ended_at),
+        "outcome": row.outcome,
+        "status": row.status,
+        "detail": row.detail,
+    }
+
+
+def moment(millis: int | None) -> str | None:
+    """Return the ledger's milliseconds as ISO 8601 in UTC, to the millisecond."""
+    if millis is None:
+        return None
+    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

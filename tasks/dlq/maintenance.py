@@ -1,0 +1,74 @@
+"""Maintenance: the sweeps that bring every job on, whatever was killed, lost or doubled.
+
+Each sweep is bounded, safe to run twice at once, and returns what it did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasks.dlq.intake import ring_all
+from tasks.dlq.ledger import bells, leases, pruning
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tasks.dlq.job import Wakeup
+    from tasks.dlq.ledger import Ledger, Transaction
+    from tasks.dlq.ports import Doorbell
+    from tasks.dlq.route import Route
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What a prune removed."""
+
+    letters: int = 0
+    jobs: int = 0
+
+
+class Maintenance:
+    """The sweeps over one ledger."""
+
+    def __init__(self, ledger: Ledger, routes: Mapping[str, Route], doorbell: Doorbell) -> None:
+        self._ledger = ledger
+        self._routes = routes
+        self._doorbell = doorbell
+
+    def promote(self) -> int:
+        """Ring for due jobs that nobody comes for; return how many wake-ups went out."""
+        return sum(ring_all(self._doorbell, self._ringing(route)) for route in self._routes.values())
+
+    def rescue(self) -> int:
+        """Take back the leases that have run out; return how many."""
+        return len([job for route in self._routes.values() for job in self._rescued(route)])
+
+    def prune(self, *, keep: float, batch: int = 500, batches: int = 20) -> Pruned:
+        """Remove what has been over for `keep` seconds, in short transactions, up to `batches` of each kind."""
+        letters = gone = 0
+        for _ in range(batches):
+            removed = self._ledger.transact(lambda tx: pruning.prune_letters(tx, before=_before(tx, keep), limit=batch))
+            letters += removed
+            if removed < batch:
+                break
+        for _ in range(batches):
+            removed = self._ledger.transact(lambda tx: pruning.prune_jobs(tx, before=_before(tx, keep), limit=batch))
+            gone += removed
+            if removed < batch:
+                break
+        return Pruned(letters=letters, jobs=gone)
+
+    def wake_up(self) -> None:
+        """Let the next promote ring at once: a worker has just started."""
+        self._ledger.transact(bells.forget_patience)
+
+    def _ringing(self, route: Route) -> list[Wakeup]:
+        return self._ledger.transact(lambda tx: bells.promote(tx, route))
+
+    def _rescued(self, route: Route) -> list[int]:
+        return self._ledger.transact(lambda tx: leases.rescue(tx, route))
+
+
+def _before(tx: Transaction, keep: float) -> int:
+    return tx.now() - round(keep * 1000)

@@ -1,0 +1,193 @@
+"""Recovery: claim, call, settle, and on to the next that is due, for a slice of a few seconds.
+
+A worker that is awake goes on by itself: a flood of ten thousand jobs costs a handful of wake-ups, because one message starts a
+slice and the slice takes whatever is due on its route, one claim at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy import select
+
+from tasks.dlq.errors import LedgerUnavailable
+from tasks.dlq.intake import ring_all
+from tasks.dlq.job import WAITING, Ending, Settled, State
+from tasks.dlq.ledger import bells
+from tasks.dlq.ledger.claims import claim
+from tasks.dlq.ledger.settling import settle
+from tasks.dlq.ports import Answer, SyncRequest, SyncResult
+from tasks.dlq.retry import Outcome, classify, decide, group_key, parse_retry_after
+from tasks.dlq.route import LEASE_MARGIN
+from tasks.dlq.schema import jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tasks.dlq.job import Claim
+    from tasks.dlq.ledger import Ledger, Transaction
+    from tasks.dlq.ports import Doorbell, SyncApi
+    from tasks.dlq.retry import Decision
+    from tasks.dlq.route import Route
+
+log = structlog.get_logger("redrive.recovery")
+
+#: Seconds between two tries to write down how a call ended, while the ledger does not answer.
+_SETTLE_AGAIN = 0.5
+
+
+def boottime() -> float:
+    """Return seconds on a clock that goes on while the machine is suspended: a lease does, too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+@dataclass(kw_only=True)
+class Slice:
+    """What one slice did. `retry_at` is when the named job's own wake-up is due (monotonic), for Celery's autoretry to send."""
+
+    calls: int = 0
+    completed: int = 0
+    parked: int = 0
+    paused: bool = False
+    retry_at: float | None = None
+
+
+class Recovery:
+    """Makes calls on behalf of jobs. One at a time: single flight is the ledger's doing, not this object's."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        routes: Mapping[str, Route],
+        api: SyncApi,
+        doorbell: Doorbell,
+        *,
+        slice_seconds: float,
+        worker: str,
+        monotonic: Callable[[], float] = boottime,
+        wall: Callable[[], float] = time.time,
+        rng: Callable[[], float] = random.random,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._ledger = ledger
+        self._routes = routes
+        self._api = api
+        self._doorbell = doorbell
+        self._slice_seconds = slice_seconds
+        self._worker = worker
+        self._monotonic = monotonic
+        self._wall = wall
+        self._rng = rng
+        self._sleep = sleep
+
+    def run(self, job_id: int) -> Slice:
+        """Answer a wake-up for `job_id`: call it if it is due, then the route's other due jobs, for one slice.
+
+        Raises:
+            LedgerUnavailable: the ledger does not answer; a call that was made is written down later as lost.
+        """
+        done = Slice()
+        route = self._route_of(job_id)
+        if route is None:
+            return done
+        stop_at = self._monotonic() + self._slice_seconds
+        since, current = self._monotonic(), self._ledger.transact(lambda tx: self._receive(tx, route, job_id))
+        while current is not None:
+            result = self._call(route, current, since)
+            ending, decision = self._judge(route, current, result)
+            go_on = self._monotonic() < stop_at
+            since_next = self._monotonic()
+            settled, following = self._settle(route, current, ending, decision, unknown=result.unknown, go_on=go_on, since=since)
+            self._note(done, route, current, settled, decision, named=job_id)
+            since, current = since_next, following
+        ring_all(self._doorbell, self._ledger.transact(lambda tx: bells.follow_up(tx, route)))
+        return done
+
+    def _route_of(self, job_id: int) -> Route | None:
+        with self._ledger.begin(read_only=True) as tx:
+            name = tx.connection.scalar(select(jobs.c.route).where(jobs.c.id == job_id))
+        if name is None:
+            log.info("a wake-up for a job that is gone", job=job_id)
+            return None
+        if name not in self._routes:
+            log.error("the job's route is not configured any more; the job waits in the ledger", job=job_id, route=name)
+            return None
+        return self._routes[name]
+
+    def _receive(self, tx: Transaction, route: Route, job_id: int) -> Claim | None:
+        bells.receive(tx, route.name, job_id)
+        return claim(tx, route, worker=self._worker, job_id=job_id)
+
+    def _call(self, route: Route, current: Claim, since: float) -> SyncResult:
+        """Call, unless the lease might end before the call has: then nothing is sent (rule 5)."""
+        left = since + route.lease - self._monotonic()
+        if left < route.deadline + LEASE_MARGIN:
+            return SyncResult(answer=Answer.NOT_SENT, detail="the lease was nearly over before the call could begin")
+        request = SyncRequest(
+            route=route,
+            parameters=current.parameters,
+            job_id=current.job_id,
+            attempt=current.number,
+            fence=current.fence,
+        )
+        return self._api.call(request)
+
+    def _judge(self, route: Route, current: Claim, result: SyncResult) -> tuple[Ending, Decision]:
+        outcome = classify(result, route.answers)
+        missed = outcome is Outcome.NOT_SENT
+        decision = decide(
+            route.retry,
+            outcome,
+            attempts=current.attempts + (0 if missed else 1),
+            misses=current.misses + (1 if missed else 0),
+            retry_after=parse_retry_after(result.retry_after, now=self._wall()),
+            rng=self._rng,
+        )
+        group = None
+        if outcome is not Outcome.SUCCESS:
+            group = group_key(route.name, outcome, result.status, result.detail)
+        return Ending(outcome=outcome, status=result.status, detail=result.detail, group_key=group), decision
+
+    def _settle(
+        self, route: Route, current: Claim, ending: Ending, decision: Decision, *, unknown: bool, go_on: bool, since: float
+    ) -> tuple[Settled, Claim | None]:
+        """Settle and claim the next in one transaction; keep trying while the lease lasts, for the call has been made."""
+
+        def work(tx: Transaction) -> tuple[Settled, Claim | None]:
+            settled = settle(tx, route, current, ending, decision, unknown=unknown)
+            return settled, claim(tx, route, worker=self._worker) if go_on else None
+
+        while True:
+            try:
+                return self._ledger.transact(work)
+            except LedgerUnavailable as error:
+                if self._monotonic() + _SETTLE_AGAIN > since + route.lease:
+                    raise
+                log.warning("the call's end waits for the ledger", job=current.job_id, error=error.message)
+                self._sleep(_SETTLE_AGAIN)
+
+    def _note(self, done: Slice, route: Route, current: Claim, settled: Settled, decision: Decision, *, named: int) -> None:
+        done.calls += 1
+        done.completed += settled.state is State.COMPLETED
+        done.parked += settled.state is State.PARKED
+        done.paused |= decision.pause
+        log.info(
+            "called",
+            job=current.job_id,
+            route=route.name,
+            parameters=json.dumps(dict(current.parameters)),
+            attempt=current.number,
+            state=settled.state or "late",
+        )
+        if settled.state not in WAITING:
+            return
+        wakeups = self._ledger.transact(lambda tx: bells.reserve(tx, route, [current.job_id]))
+        if settled.state is State.RETRYABLE and current.job_id == named and done.retry_at is None and wakeups:
+            done.retry_at = self._monotonic() + wakeups[0].delay
+        else:
+            ring_all(self._doorbell, wakeups)
