@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote
 
 from tasks.dlq.errors import InvalidParameter
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 MAX_LENGTH = 256
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
-_DOT_SEGMENT = re.compile(r"(^|[/\\])\.{1,2}($|[/\\])")
+#: "." or ".." between slashes of either kind; some servers take blanks and ";parameters" off a segment before they look.
+_DOT_SEGMENT = re.compile(r"(?:^|[/\\])\s*\.{1,2}\s*(?:;[^/\\]*)?(?:$|[/\\])")
 
 
 class ParameterType(Protocol):
@@ -74,9 +77,13 @@ class Uuid:
 
 @dataclass(frozen=True)
 class Text:
-    """Printable text of 1 to 256 characters, without control characters and without a dot segment."""
+    """Printable text of 1 to 256 characters, without blanks around it, control characters or a dot segment.
 
-    allowed: str = f"printable text of 1 to {MAX_LENGTH} characters without control characters or dot segments"
+    Printable leaves out, by Unicode's categories, NUL, line ends, lone surrogates, marks that turn the direction of writing,
+    and every blank but the space. A slash is allowed and sent as %2F; use a `pattern` where an API's server resolves that.
+    """
+
+    allowed: str = f"printable text of 1 to {MAX_LENGTH} characters without control characters, dot segments or blanks around it"
 
     def parse(self, value: Any) -> str:
         """Return `value` unchanged."""
@@ -84,7 +91,8 @@ class Text:
             not isinstance(value, str)
             or not 1 <= len(value) <= MAX_LENGTH
             or not value.isprintable()
-            or _DOT_SEGMENT.search(value)
+            or value != value.strip()
+            or has_dot_segment(value)
         ):
             raise ValueError(self.allowed)
         return value
@@ -92,9 +100,19 @@ class Text:
 
 @dataclass(frozen=True)
 class Pattern:
-    """Text that a regular expression matches as a whole (and that `Text` accepts)."""
+    """Text that a regular expression matches as a whole (and that `Text` accepts).
+
+    Raises:
+        ValueError: `pattern` is no regular expression.
+    """
 
     pattern: str
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern, re.ASCII)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"{shown(self.pattern)} is no regular expression: {error}") from error
 
     @property
     def allowed(self) -> str:
@@ -114,9 +132,22 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a fixed set of words."""
+    """One of a fixed set of words, each of which `Text` accepts.
+
+    Raises:
+        ValueError: there is no word, or one of them could not stand in a URL.
+    """
 
     choices: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.choices:
+            raise ValueError("an enum needs at least one word")
+        for choice in self.choices:
+            try:
+                Text().parse(choice)
+            except ValueError as error:
+                raise ValueError(f"{shown(choice)} cannot be a choice: {error}") from error
 
     @property
     def allowed(self) -> str:
@@ -128,6 +159,20 @@ class Choice:
         if not isinstance(value, str) or value not in self.choices:
             raise ValueError(self.allowed)
         return value
+
+
+def has_dot_segment(path: str) -> bool:
+    """Tell whether some server could read a path segment "." or ".." in `path`, however often it is percent-encoded.
+
+    Compatibility characters count as what they stand for (U+FF0E FULLWIDTH FULL STOP is a dot).
+    """
+    while True:
+        if _DOT_SEGMENT.search(unicodedata.normalize("NFKC", path)):
+            return True
+        decoded = unquote(path)
+        if decoded == path:
+            return False
+        path = decoded
 
 
 def parse_parameters(types: Mapping[str, ParameterType], values: Mapping[str, Any]) -> dict[str, str]:
@@ -158,8 +203,10 @@ def canonical_key(parameters: Mapping[str, str]) -> str:
 
 
 def shown(value: Any, limit: int = 60) -> str:
-    """Return `value` for a message: escaped, on one line, cut at `limit` characters."""
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:  # noqa: PLR2004
+    """Return `value` for a message: escaped, on one line, cut at `limit` characters; of a long or nested one only the kind."""
+    if isinstance(value, int) and value.bit_length() > 256:  # noqa: PLR2004 - Python refuses to print 5,000 digits
         return f"an integer of {value.bit_length()} bits"
-    text = ascii(value)
+    if isinstance(value, dict | list | tuple):  # may hold such integers, and be nested deeper than ascii() can go
+        return "an object" if isinstance(value, dict) else "a list"
+    text = ascii(value[: limit + 1] if isinstance(value, str) else value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
