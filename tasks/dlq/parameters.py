@@ -111,7 +111,7 @@ class Pattern:
     def __post_init__(self) -> None:
         try:
             re.compile(self.pattern, re.ASCII)
-        except (re.error, RecursionError, OverflowError) as error:
+        except (re.error, ValueError, RecursionError, OverflowError) as error:
             raise ValueError(f"{shown(self.pattern)} is no regular expression: {error}") from error
 
     @property
