@@ -1,0 +1,137 @@
+"""From a dead letter's body to its needs: JMESPath expressions that a source's section in redrive.toml gives.
+
+`each` finds the entities in the document ({A, B} in one message: two needs); without it the document is the one entity.
+Each parameter has an expression that is applied to the entity. A dead letter yields all of its needs or none: when one of
+them cannot be read the letter is rejected with its bytes, and can be repaired.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
+
+from tasks.dlq.body import read_json
+from tasks.dlq.errors import InvalidParameter, UnreadableBody
+from tasks.dlq.parameters import canonical_key, parse_parameters, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from jmespath.parser import ParsedResult
+
+    from tasks.dlq.route import Route
+
+#: Needs of one dead letter. A message about more is a batch export, not a failure.
+MAX_NEEDS = 1000
+_MAX_EXPRESSION = 1000
+#: What Python's operators raise when an expression meets values that it was not written for; jmespath lets them through.
+_EVALUATION_ERRORS = (JMESPathError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BodyMapping:
+    """How a document becomes raw parameter values.
+
+    Attributes:
+        params: for each parameter the JMESPath expression that finds it.
+        each: the JMESPath expression that finds the list of entities; None when the document is the entity.
+
+    Raises:
+        ValueError: an expression is not JMESPath, or uses an unknown function.
+    """
+
+    params: Mapping[str, str]
+    each: str | None = None
+    _params: Mapping[str, ParsedResult] = field(init=False, repr=False, compare=False)
+    _each: ParsedResult | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_params", {name: _compile(text) for name, text in self.params.items()})
+        object.__setattr__(self, "_each", None if self.each is None else _compile(self.each))
+
+    def read(self, document: Any) -> list[dict[str, Any]]:
+        """Return the raw value of each parameter for each entity; None where an expression finds nothing.
+
+        Raises:
+            UnreadableBody: "no-match", "too-many" or "mapping-failed".
+        """
+        entities = [document] if self._each is None else self._entities(document, self._each)
+        return [{name: _search(path, entity) for name, path in self._params.items()} for entity in entities]
+
+    def _entities(self, document: Any, each: ParsedResult) -> list[Any]:
+        found = _search(each, document)
+        if found is None or found == []:
+            raise UnreadableBody(
+                "no-match", f"{each.expression} finds nothing in the body", hint="see `each` of the source in redrive.toml"
+            )
+        if not isinstance(found, list):
+            raise UnreadableBody(
+                "no-match",
+                f"{each.expression} finds {shown(found)}, which is no list",
+                hint="`each` of the source in redrive.toml must find a list",
+            )
+        if len(found) > MAX_NEEDS:
+            raise UnreadableBody("too-many", f"{each.expression} finds {len(found)} entities; at most {MAX_NEEDS} are taken")
+        return found
+
+
+def needs_of(body: bytes, mapping: BodyMapping, route: Route, max_bytes: int) -> list[tuple[str, dict[str, str]]]:
+    """Return the needs of a dead letter as (key, parameters), without doubles, sorted by key.
+
+    Raises:
+        UnreadableBody: the body is not JSON within its bounds, maps to nothing, or a parameter is not of the route's type
+            ("invalid-parameter"). Nothing else is ever raised, whatever the bytes are.
+    """
+    needs: dict[str, dict[str, str]] = {}
+    for values in mapping.read(read_json(body, max_bytes=max_bytes)):
+        try:
+            parameters = parse_parameters(route.params, values)
+        except InvalidParameter as error:
+            raise UnreadableBody("invalid-parameter", error.message, hint=error.hint) from error
+        needs[canonical_key(parameters)] = parameters
+    return sorted(needs.items())
+
+
+def check_expression(text: str) -> None:
+    """Refuse what is not JMESPath, or what could never be evaluated. Raises ValueError with what is wrong."""
+    _compile(text)
+
+
+def _compile(text: str) -> ParsedResult:
+    if len(text) > _MAX_EXPRESSION:
+        raise ValueError(f"the expression has {len(text)} characters; at most {_MAX_EXPRESSION} are taken")
+    try:
+        compiled = jmespath.compile(text)
+    except (JMESPathError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{shown(text)} is not JMESPath: {_first_line(error)}") from None
+    for name in _functions(compiled.parsed):
+        if name not in Functions.FUNCTION_TABLE:
+            raise ValueError(f"{shown(text)} calls {name}(), which JMESPath does not have")
+    return compiled
+
+
+def _functions(node: Any) -> Iterator[str]:
+    """Yield the function names in a syntax tree: jmespath itself looks them up only when it evaluates."""
+    if isinstance(node, dict):
+        if node.get("type") == "function_expression":
+            yield node["value"]
+        for child in node.get("children", ()):
+            yield from _functions(child)
+
+
+def _search(path: ParsedResult, document: Any) -> Any:
+    try:
+        return path.search(document)
+    except _EVALUATION_ERRORS as error:
+        raise UnreadableBody(
+            "mapping-failed", f"{path.expression} cannot be applied to the body: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """Return the gist of an error of jmespath's: its messages hold a drawing of the expression, or the value, at any length."""
+    return shown(str(error).partition("\n")[0], 200)
