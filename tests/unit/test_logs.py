@@ -1,0 +1,211 @@
+"""Logging: one line an event, nothing in it that can forge a line or steer a terminal, and no secret."""
+
+import io
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from tasks.adapters.logs import configure
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    root, shown = logging.getLogger(), warnings.showwarning
+    handlers, level = root.handlers[:], root.level
+    libraries = {name: logging.getLogger(name).level for name in ("urllib3", "botocore", "apprise")}
+    yield
+    root.handlers[:], root.level = handlers, level
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    warnings.showwarning = shown
+    for name, number in libraries.items():
+        logging.getLogger(name).setLevel(number)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+def lines(stream: io.StringIO) -> list[str]:
+    return stream.getvalue().splitlines()
+
+
+def objects(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines(stream)]
+
+
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_standard_librarys_loggers_and_structlogs_come_out_alike(stream: io.StringIO):
+    configure("info", json=True, stream=stream)
+    logging.getLogger("celery.worker").info("Task %s received", "redrive.recover")
+    structlog.get_logger("tasks.recovery").info("Task redrive.recover received", job=17)
+
+    standard, structured = objects(stream)
+    assert standard["event"] == structured["event"] == "Task redrive.recover received"
+    assert (standard["logger"], structured["logger"]) == ("celery.worker", "tasks.recovery")
+    assert (standard["level"], structured["level"]) == ("info", "info")
+    assert structured["job"] == 17
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", standard["timestamp"])
+
+
+def test_text_for_a_terminal_and_json_for_everything_else(stream: io.StringIO):
+    terminal = Terminal()
+    configure(stream=terminal)
+    structlog.get_logger("tasks").info("job parked", job=17, route="employees", detail="HTTP 404 not found", note="")
+    configure(stream=stream)
+    structlog.get_logger("tasks").info("job parked", job=17)
+
+    (line,) = lines(terminal)
+    assert re.fullmatch(r'\S+Z info     tasks: job parked job=17 route=employees detail="HTTP 404 not found" note=""', line), line
+    assert objects(stream)[0]["job"] == 17
+
+
+def test_json_can_be_asked_for_on_a_terminal():
+    terminal = Terminal()
+    configure(json=True, stream=terminal)
+    logging.getLogger("tasks").warning("hello")
+
+    assert json.loads(terminal.getvalue())["event"] == "hello"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "one\ntwo",
+        "one\r\ntwo",
+        "\x1b[2J\x1b[31mred",
+        "\x9b31m",
+        "bell\a nul\0 del\x7f",
+        "line\u2028para\u2029",
+        "rtl\u202egnp",
+        "\ud800",
+    ],
+)
+def test_a_value_cannot_forge_a_line_or_steer_a_terminal(stream: io.StringIO, hostile: str, *, as_json: bool):
+    configure(json=as_json, stream=stream)
+    logging.getLogger("tasks").warning("from outside: %s", hostile)
+    structlog.get_logger("tasks").warning(hostile, detail=hostile, deep={"list": [hostile]}, **{hostile: 1})
+
+    written = stream.getvalue()
+    assert written.count("\n") == 2
+    assert all(char.isprintable() for char in written.replace("\n", ""))
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_traceback_is_one_line_too(stream: io.StringIO, *, as_json: bool):
+    configure(json=as_json, stream=stream)
+    try:
+        fail("first\nsecond")
+    except ValueError:
+        logging.getLogger("tasks").exception("it broke")
+        structlog.get_logger("tasks").exception("it broke")
+
+    standard, structured = lines(stream)
+    assert "ValueError: first" in standard
+    assert "ValueError: first" in structured
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_known_secrets_never_appear(stream: io.StringIO, *, as_json: bool):
+    configure(json=as_json, stream=stream, secrets=["t0p53cret", "", "abc"])
+    logging.getLogger("tasks").warning("sent %s", {"x": "t0p53cret"})
+    structlog.get_logger("tasks").warning("t0p53cret", deep=[{"a": ("t0p53cret",)}])
+    try:
+        fail("t0p53cret")
+    except ValueError:
+        logging.getLogger("tasks").exception("it broke")
+    logging.getLogger("tasks").warning("abc and the empty text are too short to be looked for")
+
+    assert "t0p53cret" not in stream.getvalue()
+    assert "abc" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("calling with Bearer eyJhbGciOi.abc-def", "Bearer ***"),
+        ("Authorization: Basic dXNlcjpwYXNz", "Basic ***"),
+        ("connected to sqs://AKIAXYZ:wJalrXUtn@localhost:4100", "sqs://***@localhost:4100"),
+        ("postgresql+psycopg://redrive:hunter22@db/redrive", "postgresql+psycopg://***@db/redrive"),
+    ],
+)
+def test_what_looks_like_credentials_is_masked(stream: io.StringIO, written: str, kept: str):
+    configure(json=True, stream=stream)
+    logging.getLogger("tasks").warning(written)
+
+    assert kept in stream.getvalue()
+    assert not re.search("eyJhb|dXNlc|wJalr|hunter22", stream.getvalue())
+
+
+def test_values_under_a_secrets_name_are_masked_and_others_are_not(stream: io.StringIO):
+    configure(json=True, stream=stream)
+    structlog.get_logger("tasks").info(
+        "x", password="a1", api_key="a2", access_token="a3", sentry_dsn="a4", headers={"Authorization": "a5"}, key="b1", tokens=7
+    )
+
+    assert not re.search('"a[1-5]"', stream.getvalue())
+    assert objects(stream)[0]["key"] == "b1"
+    assert objects(stream)[0]["tokens"] == 7
+
+
+def test_a_second_call_replaces_the_first(stream: io.StringIO):
+    configure(json=True, stream=io.StringIO())
+    logger = structlog.get_logger("tasks")
+    logger.info("to the first")
+    configure("error", json=True, stream=stream)
+    logger.info("below")
+    logger.error("above")
+
+    assert [each["event"] for each in objects(stream)] == ["above"]
+
+
+@pytest.mark.parametrize("library", ["urllib3.connectionpool", "botocore.endpoint", "apprise", "kombu.transport"])
+def test_libraries_that_log_requests_whole_are_kept_quiet(stream: io.StringIO, library: str):
+    configure("debug", json=True, stream=stream)
+    logging.getLogger(library).debug("POST /services/T/B/token")
+    logging.getLogger(library).warning("gave up")
+    logging.getLogger("tasks").debug("seen")
+
+    assert [each["event"] for each in objects(stream)] == ["gave up", "seen"]
+
+
+def test_context_is_added(stream: io.StringIO):
+    configure(json=True, stream=stream)
+    with structlog.contextvars.bound_contextvars(job=17):
+        logging.getLogger("tasks").info("x")
+
+    assert objects(stream)[0]["job"] == 17
+
+
+def test_warnings_are_log_lines(stream: io.StringIO):
+    configure(json=True, stream=stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=False)
+        logging.captureWarnings(capture=True)  # catch_warnings put its own in place
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+    assert objects(stream)[0]["logger"] == "py.warnings"
+    assert len(lines(stream)) == 1
+
+
+def test_an_unknown_level_says_which_there_are():
+    with pytest.raises(ValueError, match="no log level 'loud': use DEBUG, INFO, WARNING or ERROR"):
+        configure("loud")
