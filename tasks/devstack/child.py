@@ -49,15 +49,16 @@ def stop(processes: Iterable[subprocess.Popen[bytes]], *, grace: float) -> None:
     to the whole group.
     """
     ending = list(processes)
-    if grace:
-        for process in ending:
-            process.terminate()
     patience = time.monotonic() + grace
-    for process in ending:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, patience - time.monotonic()))
-    for process in ending:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        leash.untie(process.pid)
+    try:
+        for process in ending if grace else ():
+            process.terminate()
+        for process in ending:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, patience - time.monotonic()))
+    finally:  # also when somebody is in a hurry and interrupts
+        for process in ending:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            leash.untie(process.pid)

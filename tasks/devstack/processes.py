@@ -1,0 +1,121 @@
+"""Several commands side by side, each line of theirs with the name of who said it; all end together.
+
+Stands where honcho's manager might: that one starts a shell for each command, counts the time to SIGKILL only from the first
+process that ends, and leaves everything running when it is killed itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import cycle
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from rich.text import Text
+
+from tasks.devstack import child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.console import Console
+
+COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One process of the set. `env` is its whole environment."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A process that ended; a negative code is the signal that killed it."""
+
+    name: str
+    code: int
+
+
+class Processes:
+    """A context manager: entered, all run; left, none does.
+
+    `grace` are the seconds between SIGTERM and SIGKILL; an interrupt during them (a second Ctrl-C) kills at once.
+    """
+
+    def __init__(self, commands: Sequence[Command], *, console: Console, grace: float = 10.0) -> None:
+        self._commands = commands
+        self._console = console
+        self._grace = grace
+        self._width = max(len(command.name) for command in commands)
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._readers: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        """Start all commands, in their order."""
+        try:
+            for command, colour in zip(self._commands, cycle(COLOURS), strict=False):
+                process = child.spawn(command.argv, env=command.env, output=subprocess.PIPE)
+                self._running[command.name] = process
+                reader = threading.Thread(target=self._print_lines, args=(process, command.name, colour), daemon=True)
+                self._readers.append(reader)
+                reader.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all processes and print their last lines."""
+        child.stop(self._running.values(), grace=self._grace)
+        for reader in self._readers:
+            reader.join(2.0)  # a process that left its group may hold the pipe for longer
+
+    def pid(self, name: str) -> int:
+        """Return the process id of the command `name`."""
+        return self._running[name].pid
+
+    def ended(self) -> Ended | None:
+        """Return the first process, in their order, that has ended."""
+        for name, process in self._running.items():
+            code = process.poll()
+            if code is not None:
+                return Ended(name=name, code=code)
+        return None
+
+    def wait(self) -> Ended:
+        """Return when one of them has ended."""
+        while (ended := self.ended()) is None:
+            time.sleep(0.2)
+        return ended
+
+    def _print_lines(self, process: subprocess.Popen[bytes], name: str, colour: str) -> None:
+        assert process.stdout is not None  # noqa: S101 - it was opened with a pipe
+        with process.stdout as lines:
+            for line in lines:
+                now = datetime.now().astimezone().strftime("%H:%M:%S")
+                text = Text.assemble((f"{now} {name:{self._width}} | ", colour), line.decode(errors="replace").rstrip())
+                self._console.print(text, soft_wrap=True, highlight=False)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM interrupt as Ctrl-C does, and both also where SIGINT was ignored (a background job of a shell script)."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
