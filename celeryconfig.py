@@ -1,0 +1,67 @@
+"""Celery's settings, made from redrive.toml and the environment (see tasks/settings).
+
+Every public name here becomes a Celery setting: what is imported or only used on the way begins with an underscore.
+"""
+
+from kombu import Queue as _Queue  # type: ignore[attr-defined]
+
+from beat_schedule import schedule as _schedule
+from tasks.settings import settings_or_exit as _settings_or_exit
+
+_settings = _settings_or_exit()
+_broker = _settings.broker
+
+imports = ("tasks.intake", "tasks.recovery", "tasks.sweeps", "tasks.lifecycle")
+
+# --- the broker: SQS -------------------------------------------------------------------------------------------------
+broker_url = _broker.url
+broker_connection_retry_on_startup = True
+broker_transport_options = {
+    "region": _broker.region,
+    "is_secure": _broker.is_secure,
+    "queue_name_prefix": _broker.queue_prefix,
+    "visibility_timeout": _settings.visibility_timeout,
+    # A full prefetch counts as an empty poll: at kombu's default of 1 s a worker would do one task a second.
+    "polling_interval": _broker.polling_interval,
+    "wait_time_seconds": _broker.wait_time,
+}
+if _broker.predefined_queues:
+    broker_transport_options["predefined_queues"] = {name: {"url": url} for name, url in _broker.predefined_queues.items()}
+
+# --- the queues ------------------------------------------------------------------------------------------------------
+task_default_queue = "redrive-maintenance"
+task_create_missing_queues = False
+task_queues = (_Queue("redrive-recovery"), _Queue("redrive-submit"), _Queue("redrive-maintenance"))
+task_routes = {
+    "redrive.recover": {"queue": "redrive-recovery"},
+    "redrive.submit": {"queue": "redrive-submit"},
+    "redrive.*": {"queue": "redrive-maintenance"},
+}
+
+# --- the worker ------------------------------------------------------------------------------------------------------
+worker_concurrency = _settings.worker.concurrency
+worker_prefetch_multiplier = 1
+worker_enable_remote_control = False  # SQS carries none; with [monitor] url it goes over Redis (tasks/monitoring)
+worker_send_task_events = bool(_settings.monitor.url)
+worker_cancel_long_running_tasks_on_connection_loss = False
+worker_hijack_root_logger = False
+
+# --- tasks: a wake-up may come late, twice or never; the ledger is the truth -----------------------------------------
+task_acks_late = True
+task_reject_on_worker_lost = False  # a call that kills its worker must not come back by itself: the rescue counts it
+task_ignore_result = True
+task_store_errors_even_if_ignored = False
+# The hard limit is for what no deadline can end: a slice, the longest call after it, and a ledger that is slow to settle.
+task_time_limit = _settings.visibility_timeout
+task_publish_retry_policy = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3, "interval_max": 0.5}
+
+# --- JSON only -------------------------------------------------------------------------------------------------------
+accept_content = ("json",)
+task_serializer = "json"
+result_serializer = "json"
+event_serializer = "json"
+
+timezone = "UTC"
+enable_utc = True
+beat_schedule = _schedule(_settings.sweeps)
+beat_schedule_filename = str(_settings.state_path / "beat-schedule")

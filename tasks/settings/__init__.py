@@ -6,6 +6,7 @@ Nothing happens at import. This package is the only reader of the environment in
 from __future__ import annotations
 
 import os
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from tasks.settings.problems import problems_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DEFAULT_FILE", "Settings", "load", "settings"]
+__all__ = ["DEFAULT_FILE", "Settings", "assemble", "load", "settings", "settings_or_exit"]
 
 DEFAULT_FILE = Path("redrive.toml")
 
@@ -32,6 +33,15 @@ DEFAULT_FILE = Path("redrive.toml")
 def settings() -> Settings:
     """Return this process's settings, read at the first call. Tests forget them by `settings.cache_clear()`."""
     return load()
+
+
+def settings_or_exit() -> Settings:
+    """Return this process's settings; end the process with a message for people when they are wrong. For Celery's commands."""
+    try:
+        return settings()
+    except ConfigError as error:
+        sys.stderr.write(f"redrive: {error.message}\n{error.hint}\n")
+        raise SystemExit(error.exit_code) from None
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -49,13 +59,18 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         path = Path(environ[CONFIG])
     if path is None and DEFAULT_FILE.exists():
         path = DEFAULT_FILE
-    return _assemble(path, {} if path is None else read_table(path), environ)
+    return assemble({} if path is None else read_table(path), environ, file=None if path is None else str(path))
 
 
-def _assemble(path: Path | None, in_file: dict[str, Any], environ: Mapping[str, str]) -> Settings:
+def assemble(table: Mapping[str, Any], environ: Mapping[str, str], *, file: str | None = None) -> Settings:
+    """Make settings of a parsed redrive.toml and an environment; `file` is its name for messages.
+
+    Raises:
+        ConfigError: as for `load`.
+    """
     keys = keys_of(Settings)
-    found = overridden(in_file, environ, keys)
-    origins = Origins(file=str(path) if path else None, table=in_file, variables=found.variables)
+    found = overridden(table, environ, keys)
+    origins = Origins(file=file, table=table, variables=found.variables)
     problems = list(found.problems)
     try:
         made = Settings.model_validate(found.table)

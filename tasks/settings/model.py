@@ -123,6 +123,13 @@ class Settings(Section):
             raise ConfigError("\n".join(problems), hint="set the variable in the environment of the worker")
         return tokens
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return every secret that this process knows, as it stands: what logs must never show. Checks nothing."""
+        names = [self.alerts.sentry_dsn_env, self.alerts.notify_env]
+        names += [table.bearer_env for table in self.route_tables.values() if table.bearer_env]
+        known = [*(self._environ.get(name, "") for name in names), self.broker.secret_access_key or ""]
+        return tuple(secret for secret in known if secret)
+
     def sentry_dsn(self) -> str:
         """Return Sentry's DSN from the environment; empty when there is none. Raises ConfigError."""
         dsn = self._environ.get(self.alerts.sentry_dsn_env, "").strip()

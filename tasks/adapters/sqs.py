@@ -1,0 +1,157 @@
+"""SQS as a source: plain JSON that any language sends, received and deleted in batches of ten.
+
+A queue and its dead-letter queue are one source: what SQS gave up to deliver belongs to the same work.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tasks.dlq.errors import BrokerUnavailable
+from tasks.dlq.ports import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+log = structlog.get_logger("redrive.sqs")
+
+#: What one ReceiveMessage or DeleteMessageBatch takes.
+BATCH = 10
+#: The longest that ReceiveMessage waits for a first message, in seconds.
+LONGEST_POLL = 20
+_MISSING = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
+
+
+@dataclass(frozen=True)
+class _Receipt:
+    queue_url: str
+    handle: str
+
+
+class SqsSource:
+    """One queue with its dead-letter queue. `queue` is a name, or a URL for another account's queue."""
+
+    def __init__(self, name: str, client: SQSClient, queue: str) -> None:
+        self._name = name
+        self._client = client
+        self._queue = queue
+        self._urls: list[str] = []
+
+    @property
+    def name(self) -> str:
+        """The source's name in redrive.toml."""
+        return self._name
+
+    def receive(self, *, wait: float) -> Sequence[Record]:
+        """Return up to ten records; only the queue itself is waited for, its dead-letter queue is looked at when that is empty.
+
+        Raises:
+            BrokerUnavailable: SQS does not answer, or has no such queue.
+        """
+        with talking_to(self._queue):
+            queue_url, *dead_letter_urls = self._addresses()
+            for url, seconds in [(queue_url, wait), *((url, 0.0) for url in dead_letter_urls)]:
+                messages = self._client.receive_message(
+                    QueueUrl=url,
+                    MaxNumberOfMessages=BATCH,
+                    WaitTimeSeconds=min(math.ceil(seconds), LONGEST_POLL),
+                    MessageSystemAttributeNames=["All"],
+                    MessageAttributeNames=["All"],
+                ).get("Messages", [])
+                if messages:
+                    return [record_of(message, url) for message in messages]
+        return []
+
+    def acknowledge(self, records: Sequence[Record]) -> None:
+        """Delete the records' messages. One that SQS does not delete comes again and is known by its identity.
+
+        Raises:
+            BrokerUnavailable: SQS does not answer.
+        """
+        by_queue: dict[str, list[str]] = {}
+        for record in records:
+            if isinstance(record.receipt, _Receipt):
+                by_queue.setdefault(record.receipt.queue_url, []).append(record.receipt.handle)
+        for url, handles in by_queue.items():
+            for start in range(0, len(handles), BATCH):
+                self._delete(url, handles[start : start + BATCH])
+
+    def _delete(self, url: str, handles: Sequence[str]) -> None:
+        with talking_to(self._queue):
+            answer = self._client.delete_message_batch(
+                QueueUrl=url,
+                Entries=[{"Id": str(number), "ReceiptHandle": handle} for number, handle in enumerate(handles)],
+            )
+        for failed in answer.get("Failed", []):
+            log.warning("SQS kept a message; it comes again and is known", queue=self._queue, code=failed.get("Code"))
+
+    def _addresses(self) -> list[str]:
+        """Return the queue's URL and, where it has a redrive policy, that of its dead-letter queue."""
+        if not self._urls:
+            url = self._queue if "://" in self._queue else self._client.get_queue_url(QueueName=self._queue)["QueueUrl"]
+            attributes = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"]).get("Attributes", {})
+            self._urls = [url, *self._dead_letter_url(attributes.get("RedrivePolicy"))]
+        return self._urls
+
+    def _dead_letter_url(self, policy: str | None) -> list[str]:
+        if not policy:
+            return []
+        *_, account, name = json.loads(policy)["deadLetterTargetArn"].split(":")
+        try:
+            return [self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]]
+        except ClientError as error:
+            log.warning("the dead-letter queue is not readable; it is left alone", queue=name, error=_said(error))
+            return []
+
+
+def record_of(message: MessageTypeDef, queue_url: str) -> Record:
+    """Return a message as a record. Its identity is SQS's own message id, which survives redelivery."""
+    attributes: Mapping[Any, str] = message.get("Attributes", {})
+    origin = {
+        "queue": queue_url.rsplit("/", 1)[-1],
+        "message_id": message["MessageId"],
+        "sent_at": _number(attributes.get("SentTimestamp")),
+        "first_received_at": _number(attributes.get("ApproximateFirstReceiveTimestamp")),
+        "receive_count": _number(attributes.get("ApproximateReceiveCount")),
+        "dead_letter_queue_source": attributes.get("DeadLetterQueueSourceArn"),
+        "attributes": {name: each.get("StringValue", "") for name, each in message.get("MessageAttributes", {}).items()},
+    }
+    return Record(
+        identity=message["MessageId"],
+        body=message.get("Body", "").encode("utf-8", "surrogatepass"),
+        origin={name: value for name, value in origin.items() if value},
+        receipt=_Receipt(queue_url, message["ReceiptHandle"]),
+    )
+
+
+@contextmanager
+def talking_to(queue: str) -> Iterator[None]:
+    """Turn what boto3 raises into BrokerUnavailable, with the queue's name and what to do."""
+    try:
+        yield
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in _MISSING:
+            hint = "create it, or set broker.manage_queues = true"
+            raise BrokerUnavailable(f"SQS has no queue {queue}", hint=hint) from error
+        raise BrokerUnavailable(f"SQS refused, at queue {queue}: {_said(error)}", hint="check the IAM policy") from error
+    except BotoCoreError as error:
+        hint = "check broker.url, the region and the credentials"
+        raise BrokerUnavailable(f"SQS does not answer, at queue {queue}: {_said(error)}", hint=hint) from error
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None

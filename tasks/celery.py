@@ -1,0 +1,9 @@
+"""The Celery application: `celery -A tasks worker`, `celery -A tasks beat`, `celery -A tasks flower`."""
+
+from celery import Celery
+
+from tasks.monitoring import attach
+from tasks.settings import settings_or_exit
+
+app = Celery("redrive", config_source="celeryconfig", task_cls="tasks.delivery:RedriveTask")
+attach(app, settings_or_exit().monitor.url)

@@ -1,0 +1,52 @@
+"""What happens when a process of Celery starts and stops: logs, Sentry, the queues, the ledger."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from celery import current_app
+from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_process_shutdown
+
+from tasks.adapters import logs
+from tasks.delivery import runtime_of
+from tasks.dlq.errors import RedriveError
+from tasks.settings import settings
+
+
+@setup_logging.connect
+def set_up_logging(loglevel: int | None = None, **_: Any) -> None:
+    """Log in one way in all processes; `celery --loglevel` decides how much."""
+    level = logging.getLevelName(loglevel) if isinstance(loglevel, int) else "INFO"
+    logs.configure(level, secrets=settings().secrets())
+
+
+@worker_init.connect
+@beat_init.connect
+def prepare(**_: Any) -> None:
+    """Make what is missing before the first message; refuse to start, with a message for people, when that cannot be."""
+    try:
+        runtime = runtime_of(current_app)
+        runtime.ensure_ledger()
+        runtime.ensure_queues()
+        runtime.check()
+    except RedriveError as error:
+        sys.stderr.write(f"redrive: {error.message}\n{error.hint}\n")
+        raise SystemExit(error.exit_code) from None
+    finally:
+        runtime_of(current_app).close()  # nothing that is open may be forked
+
+
+@worker_process_init.connect
+def begin(**_: Any) -> None:
+    """Start Sentry after the fork, and let a sweep ring at once: a worker is here."""
+    runtime = runtime_of(current_app)
+    runtime.start_sentry()
+    runtime.maintenance.wake_up()
+
+
+@worker_process_shutdown.connect
+def end(**_: Any) -> None:
+    """Let go of what is open."""
+    runtime_of(current_app).close()

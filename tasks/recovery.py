@@ -1,0 +1,23 @@
+"""The Celery task of recovery: a wake-up for one job."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from tasks.delivery import RECOVER, RedriveTask, send_if_possible
+from tasks.dlq.errors import OutOfReach, Retryable
+from tasks.dlq.recovery import boottime
+
+
+@shared_task(name=RECOVER, bind=True, autoretry_for=(Retryable, OutOfReach), max_retries=None)
+def recover(self: RedriveTask, job_id: int) -> None:
+    """Call the job if it is due, then the route's other due jobs, for one slice.
+
+    Celery's autoretry carries the job's next wake-up; whether and when is the ledger's decision alone (tasks/delivery).
+    """
+    done = self.runtime.recovery.run(job_id)
+    if done.parked or done.paused:
+        send_if_possible(self.app, "redrive.watch")
+    if done.retry_at is not None:
+        delay = max(done.retry_at - boottime(), 1.0)
+        raise Retryable(f"job {job_id} is due again in {delay:.0f} s", delay=delay)

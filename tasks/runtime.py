@@ -1,0 +1,197 @@
+"""The composition root: one per process, everything made on first use."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import structlog
+
+from tasks.adapters import sentry
+from tasks.adapters.celery_messages import CeleryDeadLetters
+from tasks.adapters.http import RequestsSyncApi
+from tasks.adapters.notify import apprise_sinks
+from tasks.adapters.queues import DEAD, Connection, ensure_queue
+from tasks.adapters.sqs import SqsSource, talking_to
+from tasks.dlq import migrations
+from tasks.dlq.intake import Intake
+from tasks.dlq.ledger import Ledger
+from tasks.dlq.ledger.gates import ensure_routes
+from tasks.dlq.maintenance import Maintenance
+from tasks.dlq.reading import BodyReader, SubmissionReader
+from tasks.dlq.recovery import Recovery
+from tasks.dlq.telling import Teller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mypy_boto3_sqs import SQSClient
+
+    from tasks.adapters.sentry import SentrySink
+    from tasks.dlq.ports import AlertSink, Doorbell, Source
+    from tasks.dlq.reading import Reader
+    from tasks.settings import Settings
+    from tasks.settings.sources import SqsSource as SqsSourceTable
+
+log = structlog.get_logger("redrive.runtime")
+
+#: Redrive's own queues; each has a dead-letter queue, `<name>-dead`.
+CELERY_QUEUES = ("redrive-recovery", "redrive-submit", "redrive-maintenance")
+#: The source of all Celery submissions.
+CELERY_SOURCE = "celery"
+WAKEUPS = frozenset(f"redrive.{name}" for name in ("recover", "promote", "rescue", "sources", "watch", "prune"))
+
+
+class Runtime:
+    """What a process of Redrive is made of."""
+
+    def __init__(self, settings: Settings, doorbell: Doorbell) -> None:
+        self.settings = settings
+        self._doorbell = doorbell
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger, checked: its schema is the one that this version writes.
+
+        Raises:
+            LedgerOutdated: `redrive db upgrade` is due.
+            LedgerUnavailable: the database does not answer.
+        """
+        ledger = Ledger(self.settings.ledger.url)
+        migrations.check(ledger)
+        ledger.transact(lambda tx: ensure_routes(tx, self.settings.routes))
+        return ledger
+
+    @cached_property
+    def intake(self) -> Intake:
+        """The intake service."""
+        return Intake(self.ledger, self.settings.routes, self._doorbell)
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        """The recovery service. Raises ConfigError when a route's token is missing."""
+        return Recovery(
+            self.ledger,
+            self.settings.routes,
+            RequestsSyncApi(self.settings.tokens()),
+            self._doorbell,
+            slice_seconds=self.settings.worker.slice,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+        )
+
+    @cached_property
+    def maintenance(self) -> Maintenance:
+        """The sweeps."""
+        return Maintenance(self.ledger, self.settings.routes, self._doorbell)
+
+    @cached_property
+    def submissions(self) -> SubmissionReader:
+        """Reads what names its own route."""
+        return SubmissionReader(routes=self.settings.routes)
+
+    @cached_property
+    def teller(self) -> Teller:
+        """Tells people in the background."""
+        return Teller(self.ledger, self._sinks)
+
+    @cached_property
+    def _sinks(self) -> Sequence[AlertSink]:
+        told = apprise_sinks(self.settings.notify_urls(), origin=self.settings.alerts.notify_env)
+        return [self.sentry, *told] if self.sentry else told
+
+    @cached_property
+    def sentry(self) -> SentrySink | None:
+        """Sentry in this process, started on first use; None without a DSN in the environment."""
+        dsn = self.settings.sentry_dsn()
+        environment = self.settings.alerts.sentry_environment
+        return sentry.init(dsn, environment=environment, release=f"redrive@{version('redrive')}") if dsn else None
+
+    def start_sentry(self) -> None:
+        """Have unhandled errors of this process reported, when there is a DSN."""
+        if self.sentry is None:
+            log.debug("Sentry is off: no DSN in the environment")
+
+    @cached_property
+    def sources(self) -> Sequence[tuple[Source, Reader]]:
+        """Every configured source with its reader, and the dead-letter queues of Redrive's own queues."""
+        return [*self._configured_sources(), *self._celery_dead_letters()]
+
+    def _configured_sources(self) -> Iterator[tuple[Source, Reader]]:
+        for name, table in self.settings.sources.items():
+            reader = BodyReader(route=self.settings.route(table.route), mapping=table.mapping, max_body=table.max_body)
+            yield SqsSource(name, self._client_of(table), table.queue), reader
+
+    def _celery_dead_letters(self) -> Iterator[tuple[Source, Reader]]:
+        for queue in CELERY_QUEUES:
+            if name := self._queue_address(queue + DEAD):
+                source = SqsSource(CELERY_SOURCE, self.sqs, name)
+                yield CeleryDeadLetters(source, WAKEUPS), self.submissions
+
+    def _queue_address(self, name: str) -> str | None:
+        """Return the queue's URL where queues are predefined (None when it is not among them), else its name."""
+        predefined = self.settings.broker.predefined_queues
+        return predefined.get(name) if predefined else self.settings.broker.queue_prefix + name
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """A client for the broker's SQS."""
+        return self._connection(self.settings.broker.endpoint_url).client()
+
+    def _client_of(self, table: SqsSourceTable) -> SQSClient:
+        return self._connection(table.endpoint).client() if table.endpoint else self.sqs
+
+    def _connection(self, endpoint_url: str | None) -> Connection:
+        broker = self.settings.broker
+        return Connection(
+            region=broker.region,
+            endpoint_url=endpoint_url,
+            access_key_id=broker.access_key_id,
+            secret_access_key=broker.secret_access_key,
+        )
+
+    def ensure_queues(self) -> None:
+        """Make the queues that are missing, each with its dead-letter queue; nothing where queues are managed elsewhere.
+
+        Raises:
+            BrokerUnavailable: SQS does not answer or refuses.
+        """
+        broker = self.settings.broker
+        if not broker.manage_queues or broker.predefined_queues:
+            return
+        wanted = [(self.sqs, broker.queue_prefix + name) for name in CELERY_QUEUES]
+        wanted += [(self._client_of(table), table.queue) for table in self.settings.sources.values() if "://" not in table.queue]
+        for client, name in wanted:
+            with talking_to(name):
+                ensure_queue(client, name, visibility_timeout=self.settings.visibility_timeout, max_receives=broker.max_receives)
+
+    def ensure_ledger(self) -> None:
+        """Create an empty ledger; an older one is a person's decision (`redrive db upgrade`).
+
+        Raises:
+            LedgerOutdated: its schema is not the one that this version writes.
+            LedgerUnavailable: the database does not answer.
+        """
+        ledger = Ledger(self.settings.ledger.url)
+        try:
+            if migrations.revision(ledger) is None:
+                migrations.upgrade(ledger)
+            migrations.check(ledger)
+        finally:
+            ledger.close()
+
+    def check(self) -> None:
+        """Read every secret that the environment must hold. Raises ConfigError: a worker should not start without them."""
+        self.settings.tokens()
+        self.settings.sentry_dsn()
+        apprise_sinks(self.settings.notify_urls(), origin=self.settings.alerts.notify_env)
+
+    def close(self) -> None:
+        """Let go of what is open. The runtime can be used again afterwards: what it needs is made anew."""
+        for name in ("teller", "ledger"):
+            if part := vars(self).pop(name, None):
+                part.close()
+        for name in [name for name in vars(self) if name not in {"settings", "_doorbell"}]:
+            del vars(self)[name]

@@ -1,0 +1,56 @@
+"""Beat's periodic sweeps as Celery tasks: each calls one service and returns what it did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+from celery import shared_task
+
+from tasks.dlq.alerts import Burst
+from tasks.dlq.alerts import watch as look
+from tasks.dlq.errors import OutOfReach
+
+if TYPE_CHECKING:
+    from tasks.delivery import RedriveTask
+
+log = structlog.get_logger("redrive.sweeps")
+
+
+@shared_task(name="redrive.promote", bind=True)
+def promote(self: RedriveTask) -> int:
+    """Ring for due jobs that nobody comes for."""
+    return self.runtime.maintenance.promote()
+
+
+@shared_task(name="redrive.rescue", bind=True)
+def rescue(self: RedriveTask) -> int:
+    """Take back the leases of workers that did not come back."""
+    return self.runtime.maintenance.rescue()
+
+
+@shared_task(name="redrive.sources", bind=True)
+def sources(self: RedriveTask) -> int:
+    """Drain every source for at most a slice; one that does not answer keeps none of the others waiting."""
+    accepted = 0
+    for source, reader in self.runtime.sources:
+        try:
+            accepted += self.runtime.intake.drain(source, reader, seconds=self.runtime.settings.worker.slice).accepted
+        except OutOfReach as error:
+            log.warning("the source waits for the next sweep", source=source.name, error=error.message, hint=error.hint)
+    return accepted
+
+
+@shared_task(name="redrive.watch", bind=True)
+def watch(self: RedriveTask) -> None:
+    """Look for trouble, and have people told in the background."""
+    burst = self.runtime.settings.alerts.burst
+    look(self.runtime.ledger, burst=Burst(failures=burst.failures, within=burst.within))
+    self.runtime.teller.wake()
+
+
+@shared_task(name="redrive.prune", bind=True)
+def prune(self: RedriveTask) -> dict[str, int]:
+    """Remove what has been over for long; its sums stay in the tallies."""
+    pruned = self.runtime.maintenance.prune(keep=self.runtime.settings.prune.keep)
+    return {"letters": pruned.letters, "jobs": pruned.jobs}
