@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from typing import TYPE_CHECKING
 
 import apprise
@@ -41,7 +42,7 @@ def apprise_sinks(urls: str | Sequence[str], *, origin: str) -> tuple[AppriseSin
         scheme = url.partition("://")[0].lower() if "://" in url else ""
         asset = apprise.AppriseAsset(app_id="Redrive", app_desc="Redrive", async_mode=False, storage_mode="memory")
         service = apprise.Apprise(asset=asset)
-        if not scheme or not service.add(url):
+        if not scheme or not _taken(service, url):
             shown = f"{scheme}://…" if scheme.isalnum() else "no URL"
             raise ConfigError(
                 f"{origin}: Apprise does not take notification URL {number} ({shown})",
@@ -49,6 +50,13 @@ def apprise_sinks(urls: str | Sequence[str], *, origin: str) -> tuple[AppriseSin
             )
         sinks.append(AppriseSink(service, name=f"{scheme}-{number}"))
     return tuple(sinks)
+
+
+def _taken(service: apprise.Apprise, url: str) -> bool:
+    with warnings.catch_warnings():
+        # The first URL makes Apprise import all its plugins; the one for PGP asks for a module that Python 3.13 has dropped.
+        warnings.filterwarnings("ignore", "'imghdr' is deprecated", DeprecationWarning)
+        return service.add(url)
 
 
 class AppriseSink:

@@ -15,7 +15,6 @@ from sentry_sdk.integrations.celery import CeleryIntegration
 from sentry_sdk.integrations.dedupe import DedupeIntegration
 from sentry_sdk.integrations.excepthook import ExcepthookIntegration
 from sentry_sdk.transport import HttpTransport
-from sentry_sdk.utils import BadDsn
 
 from tasks.dlq.errors import ConfigError, Retryable
 
@@ -73,10 +72,8 @@ def init(dsn: str, *, environment: str, release: str) -> SentrySink:
             spotlight=False,
             shutdown_timeout=2,
         )
-    except BadDsn as error:
-        raise ConfigError(
-            f"the Sentry DSN cannot be read: {error}", hint="https://KEY@HOST/PROJECT, as Sentry shows it"
-        ) from None
+    except ValueError:  # BadDsn and what urlsplit raises; either may quote the key
+        raise ConfigError("the Sentry DSN cannot be read", hint="https://KEY@HOST/PROJECT, as Sentry shows it") from None
     return SentrySink(sentry_sdk.get_client(), drops)
 
 

@@ -1,0 +1,260 @@
+"""Sentry against a local receiver: what is sent, what never is, and that nobody waits for it."""
+
+import gzip
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sentry_sdk
+from celery import Celery
+from celery.exceptions import Ignore, Reject, Retry
+
+from tasks.adapters.sentry import SentrySink, init
+from tasks.dlq.errors import ConfigError, Retryable
+from tasks.dlq.ports import Alert
+
+CANARY = "c4n4ry-1n-a-c0alm1ne"
+ROOT = Path(__file__).parents[2]
+
+
+class Receiver(http.server.ThreadingHTTPServer):
+    """Takes envelopes as Sentry does, and keeps every byte. `answer` is the status; without `open` it hangs."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answer = 200
+        self.open = threading.Event()
+        self.open.set()
+        self.arrived = threading.Event()
+        self.received: list[bytes] = []
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def handle_error(self, *_: object) -> None:
+        """A client that no longer waits for its answer is part of the tests."""
+
+    @property
+    def dsn(self) -> str:
+        return f"http://key@127.0.0.1:{self.server_address[1]}/1"
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The payloads of all event items; see develop.sentry.dev/sdk/data-model/envelopes."""
+        found = []
+        for envelope in self.received:
+            lines = envelope.split(b"\n\r\n\r\n", 1)[1].split(b"\n")
+            for header, payload in zip(lines[1::2], lines[2::2], strict=False):
+                assert json.loads(header)["type"] == "event", "nothing but events is sent"
+                found.append(json.loads(payload))
+        return found
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.server.received.append(self.path.encode() + bytes(self.headers) + b"\n\r\n\r\n" + body)
+        self.server.arrived.set()
+        self.server.open.wait()
+        self.send_response(self.server.answer)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.open.set()
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.fixture
+def sink(receiver: Receiver) -> Iterator[SentrySink]:
+    yield init(receiver.dsn, environment="test", release="redrive@0.1.0")
+    sentry_sdk.get_client().close(timeout=0)
+    sentry_sdk.get_global_scope().set_client(None)
+
+
+def an_alert(**changes: Any) -> Alert:
+    values: dict[str, Any] = {
+        "kind": "failure_group",
+        "fingerprint": "group:0123456789abcdef",
+        "title": "employees: 40 jobs parked, HTTP 404 (hopeless)",
+        "text": "40 jobs of route employees are parked.\nLook: redrive show 17",
+        "route": "employees",
+        "count": 40,
+        "facts": {"outcome": "hopeless", "status": 404, "first_job": 17, "since": "2023-11-14 22:13 UTC"},
+    }
+    return Alert(**values | changes)
+
+
+# --- alerts ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_alert_is_one_event_with_its_fingerprint_and_count(receiver: Receiver, sink: SentrySink):
+    assert sink.send(an_alert())
+
+    (event,) = receiver.events
+    assert event["message"] == "employees: 40 jobs parked, HTTP 404 (hopeless)"
+    assert event["fingerprint"] == ["group:0123456789abcdef"]
+    assert event["level"] == "error"
+    assert event["tags"] == {"route": "employees", "kind": "failure_group", "outcome": "hopeless", "status": "404"}
+    assert event["extra"]["count"] == 40
+    assert (event["environment"], event["release"]) == ("test", "redrive@0.1.0")
+    assert not {"server_name", "user", "request", "contexts", "breadcrumbs", "modules"} & set(event)
+
+
+def test_the_end_of_an_alert_is_no_event(receiver: Receiver, sink: SentrySink):
+    assert sink.send(an_alert(over=True))
+    assert sink.send(an_alert())
+
+    assert len(receiver.events) == 1
+
+
+def test_a_burst_is_a_warning(receiver: Receiver, sink: SentrySink):
+    sink.send(an_alert(kind="burst", facts={}))
+
+    assert receiver.events[0]["level"] == "warning"
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def a_task_app(error: BaseException, **options: Any) -> Any:
+    app = Celery("test", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app.conf.task_always_eager = True
+
+    @app.task(name="test.fails", bind=True, **options)
+    def fails(self: Any, secret: str, employee: int = 778899) -> None:
+        local = {"token": secret, "employee": employee}  # noqa: F841 - it is what must not leave
+        del self
+        raise error
+
+    return fails
+
+
+def test_an_error_of_a_task_is_sent_with_its_places_and_nothing_else(
+    receiver: Receiver, sink: SentrySink, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("EMPLOYEES_API_TOKEN", CANARY)
+    monkeypatch.setattr(sys, "argv", ["celery", f"--token={CANARY}"])
+    sentry_sdk.set_user({"id": CANARY, "email": f"{CANARY}@company.com"})
+    sentry_sdk.set_context("job", {"detail": CANARY})
+    sentry_sdk.set_tag("who", CANARY)
+    sentry_sdk.set_extra("body", CANARY)
+    sentry_sdk.add_breadcrumb(message=CANARY)
+    error = ValueError(f"PUT https://u:{CANARY}@company.com/employees/778899: Bearer {CANARY}")
+    error.__cause__ = KeyError(CANARY)
+
+    a_task_app(error).apply_async((CANARY,), headers={"x-secret": CANARY})
+    assert sink.send(an_alert())
+
+    failure, alert = sorted(receiver.events, key=lambda event: event.get("logger", ""))
+    assert [each["type"] for each in failure["exception"]["values"]] == ["KeyError", "ValueError"]
+    places = [frame["function"] for frame in failure["exception"]["values"][-1]["stacktrace"]["frames"]]
+    assert places[-1] == "fails"
+    assert set(failure["tags"]) == {"celery_task_id"}
+    assert alert["tags"]["route"] == "employees"
+    sent = b"".join(receiver.received)
+    for hidden in (CANARY, "778899", os.uname().nodename, str(Path.cwd())):
+        assert hidden.encode() not in sent
+
+
+@pytest.mark.parametrize(
+    ("error", "options"),
+    [
+        (Retryable("due again", delay=5.0), {}),
+        (Retryable("due again", delay=5.0), {"autoretry_for": (Retryable,), "max_retries": 1}),
+        (Retry(), {}),
+        (Ignore(), {}),
+        (Reject(requeue=False), {}),
+    ],
+)
+def test_control_flow_is_no_error(receiver: Receiver, sink: SentrySink, error: Exception, options: dict[str, Any]):
+    a_task_app(error, **options).apply((CANARY,))
+    assert sink.send(an_alert())
+
+    assert [event.get("logger") for event in receiver.events] == ["redrive.alerts"]
+
+
+# --- trouble with Sentry itself --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [500, 429, 413])
+def test_an_alert_that_sentry_did_not_take_is_not_delivered(receiver: Receiver, sink: SentrySink, status: int):
+    receiver.answer = status
+
+    assert not sink.send(an_alert())
+
+
+def test_after_a_failure_the_next_try_is_delivered(receiver: Receiver, sink: SentrySink):
+    receiver.answer = 503
+    assert not sink.send(an_alert())
+    receiver.answer = 200
+
+    assert sink.send(an_alert())
+
+
+def test_a_sentry_that_is_not_there_takes_nothing():
+    gone = Receiver()
+    dsn = gone.dsn
+    gone.shutdown()
+    gone.server_close()
+    sink = init(dsn, environment="test", release="r")
+
+    assert not sink.send(an_alert())
+    sentry_sdk.get_global_scope().set_client(None)
+
+
+def test_a_sentry_that_hangs_is_waited_for_only_as_long_as_patience_goes(receiver: Receiver, sink: SentrySink):
+    receiver.open.clear()
+    hasty = SentrySink(sentry_sdk.get_client(), sink._drops, patience=0.2)
+
+    assert not hasty.send(an_alert())
+    assert receiver.arrived.wait(10)
+
+
+def test_a_sentry_that_hangs_keeps_no_process_from_ending(receiver: Receiver):
+    """A worker that fails and ends while Sentry hangs must not stay: the SDK gives up after its shutdown timeout of 2 s."""
+    receiver.open.clear()
+    code = (
+        "import sentry_sdk\n"
+        "from tasks.adapters.sentry import init\n"
+        f"init({receiver.dsn!r}, environment='test', release='r')\n"
+        "for n in range(500):\n"
+        "    sentry_sdk.capture_exception(ValueError(n))\n"
+        "print('done', flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+
+    assert (done.stdout, done.stderr) == ("done\n", "")
+    assert receiver.arrived.is_set()
+    assert not receiver.open.is_set()
+
+
+@pytest.mark.parametrize(
+    "dsn", ["nonsense", "http://127.0.0.1/1", f"{CANARY}://x", f"https://{CANARY}@h:port/1", f"https://[{CANARY}/1"]
+)
+def test_a_wrong_dsn_is_refused_without_being_shown(dsn: str):
+    with pytest.raises(ConfigError) as refused:
+        init(dsn, environment="test", release="r")
+
+    assert "Sentry DSN" in refused.value.message
+    assert CANARY not in refused.value.message
