@@ -17,8 +17,8 @@ from typing import Any
 from tasks.dlq.errors import UnreadableBody
 from tasks.dlq.parameters import shown
 
-#: Digits of an integer. Python needs quadratic time for long ones and refuses beyond 4,300.
-MAX_DIGITS = 1000
+#: Characters of an integer. Python needs quadratic time for long ones, and can be told to refuse more than 640 digits.
+MAX_DIGITS = 500
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 # Possessive, so that hostile quotes and backslashes cost linear time; an open string runs to the end, as for a JSON reader.

@@ -7,6 +7,7 @@ them cannot be read the letter is rejected with its bytes, and can be repaired.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 #: Needs of one dead letter. A message about more is a batch export, not a failure.
 MAX_NEEDS = 1000
-_MAX_EXPRESSION = 1000
+#: Bounds how deep the tree of an expression can be: its evaluation recurses.
+_MAX_EXPRESSION = 500
 #: What Python's operators raise when an expression meets values that it was not written for; jmespath lets them through.
 _EVALUATION_ERRORS = (JMESPathError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -105,12 +107,14 @@ def _compile(text: str) -> ParsedResult:
     if len(text) > _MAX_EXPRESSION:
         raise ValueError(f"the expression has {len(text)} characters; at most {_MAX_EXPRESSION} are taken")
     try:
-        compiled = jmespath.compile(text)
-    except (JMESPathError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{shown(text)} is not JMESPath: {_first_line(error)}") from None
-    for name in _functions(compiled.parsed):
-        if name not in Functions.FUNCTION_TABLE:
-            raise ValueError(f"{shown(text)} calls {name}(), which JMESPath does not have")
+        with warnings.catch_warnings():  # `text` for 'text' is an old notation that AWS's own examples still have
+            warnings.simplefilter("ignore", PendingDeprecationWarning)
+            compiled = jmespath.compile(text)
+        unknown = sorted(set(_functions(compiled.parsed)) - Functions.FUNCTION_TABLE.keys())
+    except _EVALUATION_ERRORS as error:
+        raise ValueError(f"{shown(text)} is not JMESPath: {_gist(error)}") from None
+    if unknown:
+        raise ValueError(f"{shown(text)} calls {unknown[0]}(), which JMESPath does not have")
     return compiled
 
 
@@ -127,11 +131,9 @@ def _search(path: ParsedResult, document: Any) -> Any:
     try:
         return path.search(document)
     except _EVALUATION_ERRORS as error:
-        raise UnreadableBody(
-            "mapping-failed", f"{path.expression} cannot be applied to the body: {_first_line(error)}"
-        ) from error
+        raise UnreadableBody("mapping-failed", f"{path.expression} cannot be applied to the body: {_gist(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    """Return the gist of an error of jmespath's: its messages hold a drawing of the expression, or the value, at any length."""
-    return shown(str(error).partition("\n")[0], 200)
+def _gist(error: Exception) -> str:
+    """Return the first line of an error of jmespath's in ASCII: it may hold a value from the body, of any length."""
+    return ascii(str(error).partition("\n")[0])[1:-1][:200]

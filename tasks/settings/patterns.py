@@ -46,8 +46,8 @@ def _bits_of(code: Any, argument: Any) -> float:  # noqa: PLR0911 - one return a
     match code:
         case op.MAX_REPEAT | op.MIN_REPEAT:
             least, most, body = argument
-            ways = min(most, MAX_LENGTH) - least + 1
-            return math.log2(max(ways, 1)) + min(most, MAX_LENGTH) * _bits(body)
+            most = min(int(most), MAX_LENGTH)
+            return math.log2(max(most - least + 1, 1)) + most * _bits(body)
         case op.POSSESSIVE_REPEAT:
             return _once(argument[2])
         case op.ATOMIC_GROUP:

@@ -11,7 +11,7 @@ from tasks.dlq.route import Route
 from tasks.dlq.url import check_template
 from tasks.settings.headers import HeaderName, HeaderValue, merged
 from tasks.settings.params import TypeOfParameter
-from tasks.settings.rules import Bytes, Count, Matching, OneOf, Rule, Seconds, Variable
+from tasks.settings.rules import Bytes, Count, Matching, OneOf, Rule, Seconds, Variable, duration
 from tasks.settings.sections import Conflict, Section
 from tasks.settings.urls import MASK, Url, masked
 
@@ -73,7 +73,7 @@ class RetryTable(Section):
     @model_validator(mode="after")
     def _cap_above_base(self) -> Self:
         if self.cap < self.base:
-            raise Conflict((("cap",), "must not be shorter than base"))
+            raise Conflict((("cap",), f"must not be shorter than base, {duration(self.base)}"))
         return self
 
 
