@@ -111,7 +111,7 @@ def test_the_colour_tells_trouble_from_its_end(receiver: Receiver, changes: dict
     assert receiver.received[0]["type"] == kind
 
 
-def test_slack_is_told_what_how_many_and_what_to_run(monkeypatch: pytest.MonkeyPatch):
+def test_slack_is_told_what_how_many_and_what_to_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     calls: list[tuple[str, str, dict[str, Any], Any]] = []
 
     def post(method: str, url: str, *, data: str, timeout: Any, **_: Any) -> requests.Response:
@@ -129,6 +129,7 @@ def test_slack_is_told_what_how_many_and_what_to_run(monkeypatch: pytest.MonkeyP
     assert attachment["title"] == "Redrive · employees: 21 failed calls within 300 s"
     assert attachment["text"] == "21 calls failed &amp; more &lt;now&gt;.\nLook: redrive jobs --route employees"
     assert timeout == (4.0, 4.0)
+    assert TOKEN not in caplog.text, "Apprise's own DEBUG lines hold the whole URL"
 
 
 @pytest.mark.parametrize("status", [400, 403, 500, 503])
