@@ -3,6 +3,7 @@
 Every public name here becomes a Celery setting: what is imported or only used on the way begins with an underscore.
 """
 
+from kombu import Exchange as _Exchange  # type: ignore[attr-defined]
 from kombu import Queue as _Queue  # type: ignore[attr-defined]
 
 from beat_schedule import schedule as _schedule
@@ -24,6 +25,8 @@ broker_transport_options = {
     # A full prefetch counts as an empty poll: at kombu's default of 1 s a worker would do one task a second.
     "polling_interval": _broker.polling_interval,
     "wait_time_seconds": _broker.wait_time,
+    # botocore's own patience is minutes: a wake-up that is not sent costs only a sweep.
+    "client-config": {"connect_timeout": 3, "read_timeout": 10, "retries": {"total_max_attempts": 2, "mode": "standard"}},
 }
 if _broker.predefined_queues:
     broker_transport_options["predefined_queues"] = {name: {"url": url} for name, url in _broker.predefined_queues.items()}
@@ -31,7 +34,11 @@ if _broker.predefined_queues:
 # --- the queues ------------------------------------------------------------------------------------------------------
 task_default_queue = "redrive-maintenance"
 task_create_missing_queues = False
-task_queues = (_Queue("redrive-recovery"), _Queue("redrive-submit"), _Queue("redrive-maintenance"))
+task_queues = tuple(
+    # An exchange of its own each: a kombu.Queue without one is bound to the default queue's.
+    _Queue(_name, _Exchange(_name), routing_key=_name)
+    for _name in ("redrive-recovery", "redrive-submit", "redrive-maintenance")
+)
 task_routes = {
     "redrive.recover": {"queue": "redrive-recovery"},
     "redrive.submit": {"queue": "redrive-submit"},

@@ -26,6 +26,7 @@ def set_up_logging(loglevel: int | None = None, **_: Any) -> None:
 @beat_init.connect
 def prepare(**_: Any) -> None:
     """Make what is missing before the first message; refuse to start, with a message for people, when that cannot be."""
+    set_up_logging()
     try:
         runtime = runtime_of(current_app)
         runtime.ensure_ledger()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MASK = "***"
 #: What these libraries log below WARNING holds requests whole: bodies, signatures, the tokens in a URL's path.
-_TALKATIVE = ("apprise", "boto3", "botocore", "kombu", "requests", "s3transfer", "urllib3")
+_TALKATIVE = ("alembic", "apprise", "boto3", "botocore", "kombu", "requests", "s3transfer", "urllib3")
 _SECRET_NAME = re.compile(r"(?i)(^|[_.-])(authorization|cookie|credentials?|dsn|passw(or)?d|secret|token|api_?key)($|[_.-])")
 _SECRET_TEXT = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {MASK}"),

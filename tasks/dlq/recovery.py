@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.intake import ring_all
-from tasks.dlq.job import WAITING, Ending, Settled, State
+from tasks.dlq.job import WAITING, Ending, Settled, State, Wakeup
 from tasks.dlq.ledger import bells
 from tasks.dlq.ledger.claims import claim
 from tasks.dlq.ledger.settling import settle
@@ -27,7 +27,7 @@ from tasks.dlq.route import LEASE_MARGIN
 from tasks.dlq.schema import jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from tasks.dlq.job import Claim
     from tasks.dlq.ledger import Ledger, Transaction
@@ -55,6 +55,7 @@ class Slice:
     parked: int = 0
     paused: bool = False
     retry_at: float | None = None
+    bells: list[tuple[float, int]] = field(default_factory=list)
 
 
 class Recovery:
@@ -96,7 +97,9 @@ class Recovery:
         if route is None:
             return done
         stop_at = self._monotonic() + self._slice_seconds
-        since, current = self._monotonic(), self._ledger.transact(lambda tx: self._receive(tx, route, job_id))
+        since = self._monotonic()
+        early, current = self._ledger.transact(lambda tx: self._receive(tx, route, job_id))
+        self._ring_later(done, early)
         while current is not None:
             result = self._call(route, current, since)
             ending, decision = self._judge(route, current, result)
@@ -105,7 +108,8 @@ class Recovery:
             settled, following = self._settle(route, current, ending, decision, unknown=result.unknown, go_on=go_on, since=since)
             self._note(done, route, current, settled, decision, named=job_id)
             since, current = since_next, following
-        ring_all(self._doorbell, self._ledger.transact(lambda tx: bells.follow_up(tx, route)))
+        self._ring_later(done, self._ledger.transact(lambda tx: bells.follow_up(tx, route)))
+        self._ring(done)
         return done
 
     def _route_of(self, job_id: int) -> Route | None:
@@ -119,9 +123,8 @@ class Recovery:
             return None
         return self._routes[name]
 
-    def _receive(self, tx: Transaction, route: Route, job_id: int) -> Claim | None:
-        bells.receive(tx, route.name, job_id)
-        return claim(tx, route, worker=self._worker, job_id=job_id)
+    def _receive(self, tx: Transaction, route: Route, job_id: int) -> tuple[list[Wakeup], Claim | None]:
+        return bells.receive(tx, route, job_id), claim(tx, route, worker=self._worker, job_id=job_id)
 
     def _call(self, route: Route, current: Claim, since: float) -> SyncResult:
         """Call, unless the lease might end before the call has: then nothing is sent (rule 5)."""
@@ -190,4 +193,12 @@ class Recovery:
         if settled.state is State.RETRYABLE and current.job_id == named and done.retry_at is None and wakeups:
             done.retry_at = self._monotonic() + wakeups[0].delay
         else:
-            ring_all(self._doorbell, wakeups)
+            self._ring_later(done, wakeups)
+
+    def _ring_later(self, done: Slice, wakeups: Sequence[Wakeup]) -> None:
+        """Keep bells for the slice's end: a broker that is slow must not eat the lease of a call that waits."""
+        done.bells += [(self._monotonic() + wakeup.delay, wakeup.job_id) for wakeup in wakeups]
+
+    def _ring(self, done: Slice) -> None:
+        now = self._monotonic()
+        ring_all(self._doorbell, [Wakeup(job_id=job_id, delay=max(at - now, 0.0)) for at, job_id in done.bells])

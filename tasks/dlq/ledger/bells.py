@@ -19,6 +19,8 @@ from tasks.dlq.schema import jobs, routes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import ColumnElement
+
     from tasks.dlq.ledger.engine import Transaction
     from tasks.dlq.route import Route
 
@@ -35,25 +37,31 @@ def reserve(tx: Transaction, route: Route, job_ids: Sequence[int]) -> list[Wakeu
     """Take places in the window for these waiting jobs, as far as there are any. The caller rings after the commit."""
     lock_route(tx, route.name)
     now = tx.now()
+    return _reserve(tx, route, now, jobs.c.id.in_(job_ids)) if job_ids else []
+
+
+def _reserve(tx: Transaction, route: Route, now: int, *which: ColumnElement[bool]) -> list[Wakeup]:
     room = route.window - outstanding(tx, route.name, now)
-    if room <= 0 or not job_ids:
+    if room <= 0:
         return []
-    waiting = (
-        select(jobs.c.id, jobs.c.due_at)
-        .where(jobs.c.id.in_(job_ids), jobs.c.state.in_(WAITING), jobs.c.due_at <= now + MAX_DELAY * 1000)
-        .where(or_(jobs.c.rung_until.is_(None), jobs.c.rung_until <= now))
-        .order_by(jobs.c.due_at, jobs.c.id)
-        .limit(room)
-    )
-    return [_take(tx, row.id, max(row.due_at, now), now) for row in tx.connection.execute(waiting).all()]
+    silent = or_(jobs.c.rung_until.is_(None), jobs.c.rung_until <= now)
+    waiting = select(jobs.c.id, jobs.c.due_at).where(*which, silent, jobs.c.state.in_(WAITING))
+    soon = waiting.where(jobs.c.due_at <= now + MAX_DELAY * 1000).order_by(jobs.c.due_at, jobs.c.id).limit(room)
+    return [_take(tx, row.id, max(row.due_at, now), now) for row in tx.connection.execute(soon).all()]
 
 
-def receive(tx: Transaction, route: str, job_id: int) -> None:
-    """Note that a wake-up came: it leaves the window, and sweeps are patient no longer than at first."""
-    lock_route(tx, route)
+def receive(tx: Transaction, route: Route, job_id: int) -> list[Wakeup]:
+    """Note that a wake-up came: it leaves the window, and sweeps are patient no longer than at first.
+
+    Returns:
+        The wake-up to ring in its place when it came too early: an earlier slice called the job, and it is due again later.
+    """
+    lock_route(tx, route.name)
     tx.connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.rung_until.is_not(None)).values(rung_until=None))
-    answered = update(routes).where(routes.c.name == route, routes.c.rung_at.is_not(None))
+    answered = update(routes).where(routes.c.name == route.name, routes.c.rung_at.is_not(None))
     tx.connection.execute(answered.values(rung_at=None, rung_ttl=FIRST_PATIENCE))
+    now = tx.now()
+    return _reserve(tx, route, now, jobs.c.id == job_id, jobs.c.due_at > now)
 
 
 def follow_up(tx: Transaction, route: Route) -> list[Wakeup]:
