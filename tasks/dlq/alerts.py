@@ -94,7 +94,7 @@ def _begin(tx: Transaction, alert: Alert, now: int) -> bool:
     statement = statement.on_conflict_do_update(
         index_elements=["fingerprint"], set_=values | {"revision": alerts.c.revision + 1}, where=alerts.c.state == OVER
     )
-    return bool(tx.connection.execute(statement).rowcount)
+    return tx.connection.execute(statement.returning(alerts.c.fingerprint)).one_or_none() is not None
 
 
 def _end(tx: Transaction, row: Row[Any], now: int) -> bool:
