@@ -5,6 +5,7 @@ Locks are taken in one order everywhere: letters by identity, keys sorted, talli
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     from tasks.dlq.ledger.engine import Transaction
 
-_COLUMN_LIMIT = 200
+_IDENTITY_LIMIT = 200
+#: What a row that cannot be stored makes the database, its driver (lone surrogates) or the origin's JSON (5,000 digits) raise.
+_REFUSALS = (DBAPIError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +59,9 @@ def record(tx: Transaction, letters: Sequence[DeadLetter], *, delays: Mapping[st
     try:
         with tx.connection.begin_nested():
             return _record(tx, ordered, delays)
-    except OperationalError:
-        raise  # the database is in trouble, not the rows
-    except DBAPIError:
+    except _REFUSALS as error:
+        if not _is_the_rows_fault(error):
+            raise
         return _one_by_one(tx, ordered, delays)
 
 
@@ -68,21 +71,31 @@ def _one_by_one(tx: Transaction, letters: Sequence[DeadLetter], delays: Mapping[
         try:
             with tx.connection.begin_nested():
                 total += _record(tx, [letter], delays)
-        except OperationalError:
-            raise
-        except DBAPIError as error:
+        except _REFUSALS as error:
+            if not _is_the_rows_fault(error):
+                raise
             total += _record(tx, [_storable(letter, error)], delays)
     return total
 
 
-def _storable(letter: DeadLetter, error: DBAPIError) -> DeadLetter:
-    """Keep what surely can be kept: the bytes and the identity. Everything else goes into the reason."""
-    detail = f"the ledger would not store it: {type(error.orig).__name__}"
+def _is_the_rows_fault(error: Exception) -> bool:
+    """Tell a row that cannot be stored from a database in trouble, which has to be asked again."""
+    if isinstance(error, OperationalError):  # PostgreSQL's class 54: a key longer than its index takes
+        return str(getattr(error.orig, "sqlstate", "")).startswith("54")
+    return not (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def _storable(letter: DeadLetter, error: Exception) -> DeadLetter:
+    """Keep what surely can be kept: the bytes, and the identity or, where that is the trouble, its digest."""
+    identity = letter.identity
+    if not (identity.isascii() and identity.isprintable() and len(identity) <= _IDENTITY_LIMIT):
+        identity = "sha256:" + hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+    cause = error.orig if isinstance(error, DBAPIError) else error
     return DeadLetter(
         source=letter.source,
-        identity=ascii(letter.identity)[1:-1][:_COLUMN_LIMIT],
+        identity=identity,
         body=letter.body,
-        rejection=Rejection(reason="unstorable", detail=detail),
+        rejection=Rejection(reason="unstorable", detail=f"the ledger would not store it: {type(cause).__name__}"),
     )
 
 

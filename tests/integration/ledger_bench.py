@@ -1,0 +1,224 @@
+"""A ledger with a clock that is moved by hand, and short ways to act on it: what the ledger's tests stand on.
+
+The tests run on a SQLite file; where REDRIVE_TEST_POSTGRESQL holds the URL of an empty database (which is wiped), on that too.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from tasks.dlq import migrations
+from tasks.dlq.dead_letter import DeadLetter, Rejection
+from tasks.dlq.errors import BrokerUnavailable
+from tasks.dlq.job import Claim, Ending, Settled, State
+from tasks.dlq.ledger import Ledger, ManualClock, bells
+from tasks.dlq.ledger.audit import Audit, audit
+from tasks.dlq.ledger.claims import claim
+from tasks.dlq.ledger.leases import rescue
+from tasks.dlq.ledger.letters import Recorded, record
+from tasks.dlq.ledger.settling import settle
+from tasks.dlq.retry import Decision, Outcome, RetryPolicy, Verdict, decide, group_key
+from tasks.dlq.route import Route
+from tasks.dlq.schema import attempts, dead_letters, jobs, metadata, needs, routes, tallies
+
+POSTGRESQL = os.environ.get("REDRIVE_TEST_POSTGRESQL", "")
+SQLITE = "sqlite:///{folder}/ledger.db"
+URLS = [pytest.param(SQLITE, id="sqlite"), *([pytest.param(POSTGRESQL, id="postgresql")] if POSTGRESQL else [])]
+EMPLOYEES = Route(name="employees", url="http://127.0.0.1:1/employees/{employeeId}")
+COMPANIES = Route(name="companies", url="http://127.0.0.1:1/companies/{companyId}")
+A, B, C, D = (f'{{"employeeId":"{number}"}}' for number in (1, 2, 3, 4))
+#: More waiting than any test needs, when a policy's own back-off does not matter.
+RETRY = Decision(verdict=Verdict.RETRY, delay=5.0)
+PARK = Decision(verdict=Verdict.PARK)
+_TABLES = {table.name: table for table in (dead_letters, needs, jobs, attempts, routes, tallies)}
+_numbers = count(1)
+
+
+def a_letter(*keys: str, identity: str | None = None, source: str = "queue", route: str = "employees", **rest: Any) -> DeadLetter:
+    """Return a dead letter that needs `keys`; with no key it is rejected."""
+    return DeadLetter(
+        source=source,
+        identity=identity or f"m-{next(_numbers)}",
+        body=rest.pop("body", b'{"employeeId": 1}'),
+        route=route,
+        keys=keys,
+        rejection=None if keys else Rejection(reason="not-json", detail="the body is not JSON"),
+        **rest,
+    )
+
+
+class Bench:
+    """A fresh ledger at a URL, with a manual clock."""
+
+    def __init__(self, url: str, folder: Path, *, route: Route = EMPLOYEES) -> None:
+        self.url = url.format(folder=folder)
+        self.clock = ManualClock()
+        self.ledger = self.connect()
+        self.route = route
+        if not self.sqlite:
+            wipe(self.ledger)
+        migrations.upgrade(self.ledger)
+
+    @property
+    def sqlite(self) -> bool:
+        return self.url.startswith("sqlite")
+
+    def connect(self) -> Ledger:
+        """Return another ledger at the same place, as another process has it."""
+        return Ledger(self.url, clock=self.clock)
+
+    def close(self) -> None:
+        self.ledger.close()
+
+    # --- acts -----------------------------------------------------------------------------------------------------
+
+    def put(self, *letters: DeadLetter, delay: float = 30.0) -> Recorded:
+        """Record a batch, as intake does."""
+        return self.ledger.transact(lambda tx: record(tx, letters, delays={"employees": delay, "companies": delay}))
+
+    def put_due(self, *keys: str) -> int:
+        """Record one letter about `keys` whose jobs are due at once; return the id of the first one's job."""
+        self.put(a_letter(*keys), delay=0.0)
+        return self.job(keys[0])["id"]
+
+    def claim(self, worker: str = "w", job_id: int | None = None, route: Route | None = None) -> Claim | None:
+        return self.ledger.transact(lambda tx: claim(tx, route or self.route, worker=worker, job_id=job_id))
+
+    def claimed(self, worker: str = "w", job_id: int | None = None, route: Route | None = None) -> Claim:
+        found = self.claim(worker, job_id, route)
+        assert found is not None
+        return found
+
+    def settle(
+        self,
+        held: Claim,
+        outcome: Outcome = Outcome.SUCCESS,
+        decision: Decision | None = None,
+        *,
+        unknown: bool = False,
+        route: Route | None = None,
+        status: int | None = None,
+        detail: str = "",
+    ) -> Settled:
+        """End a claim's call with `outcome`; the route's policy decides unless `decision` is given."""
+        target = route or self.route
+        missed = outcome is Outcome.NOT_SENT
+        decision = decision or decide(
+            target.retry,
+            outcome,
+            attempts=held.attempts + (not missed),
+            misses=held.misses + missed,
+            retry_after=None,
+            rng=lambda: 1.0,
+        )
+        failed = outcome is not Outcome.SUCCESS
+        ending = Ending(
+            outcome=outcome,
+            status=status,
+            detail=detail,
+            group_key=group_key(target.name, outcome, status, detail) if failed else None,
+        )
+        return self.ledger.transact(lambda tx: settle(tx, target, held, ending, decision, unknown=unknown))
+
+    def call(self, outcome: Outcome = Outcome.SUCCESS, decision: Decision | None = None, **how: Any) -> Settled:
+        """Claim whatever is due and settle it with `outcome`."""
+        return self.settle(self.claimed(route=how.get("route")), outcome, decision, **how)
+
+    def rescue(self) -> list[int]:
+        return self.ledger.transact(lambda tx: rescue(tx, self.route))
+
+    def do(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Run one of the ledger's functions in a transaction of its own."""
+        return self.ledger.transact(lambda tx: work(tx, *args, **named))
+
+    def promote(self) -> list[tuple[int, float]]:
+        return [(bell.job_id, bell.delay) for bell in self.do(bells.promote, self.route)]
+
+    def reserve(self, job_ids: Sequence[int]) -> list[tuple[int, float]]:
+        return [(bell.job_id, bell.delay) for bell in self.do(bells.reserve, self.route, job_ids)]
+
+    def follow_up(self) -> list[tuple[int, float]]:
+        return [(bell.job_id, bell.delay) for bell in self.do(bells.follow_up, self.route)]
+
+    # --- looks ----------------------------------------------------------------------------------------------------
+
+    def rows(self, table: str) -> list[Mapping[str, Any]]:
+        found = _TABLES[table]
+        with self.ledger.begin(read_only=True) as tx:
+            return list(tx.connection.execute(select(found).order_by(*found.primary_key)).mappings())
+
+    def job(self, key: str, route: str = "employees") -> Mapping[str, Any]:
+        with self.ledger.begin(read_only=True) as tx:
+            found = select(jobs).where(jobs.c.key == key, jobs.c.route == route)
+            return tx.connection.execute(found).mappings().one()
+
+    def state(self, key: str = A) -> State:
+        return State(self.job(key)["state"])
+
+    def due_in(self, key: str = A) -> float:
+        """Return the seconds from now until the key's job is due."""
+        return float(self.job(key)["due_at"] - self.clock.now) / 1000
+
+    def seqs(self, key: str = A) -> list[int]:
+        """Return the numbers of the key's needs."""
+        job_id = self.job(key)["id"]
+        return sorted(row["seq"] for row in self.rows("needs") if row["job_id"] == job_id)
+
+    def audit(self) -> Audit:
+        with self.ledger.begin(read_only=True) as tx:
+            return audit(tx)
+
+    def sums(self) -> dict[str, int]:
+        """Return the audit's sums that are not zero; assert that they balance."""
+        found = self.audit()
+        assert found.balanced, found.as_dict()
+        whole = found.as_dict()
+        names = ("accepted", "recovered", "pending", "parked", "discarded", "rejected")
+        return {name: whole[name] for name in names if whole[name]}
+
+    def execute(self, statement: str, **values: Any) -> None:
+        """Change the ledger behind its back."""
+        with self.ledger.begin() as tx:
+            tx.connection.execute(text(statement), values)
+
+
+def wipe(ledger: Ledger) -> None:
+    """Remove every table."""
+    with ledger.begin() as tx:
+        metadata.drop_all(tx.connection)
+        tx.connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
+
+
+def open_bench(url: str, folder: Path) -> Iterator[Bench]:
+    """Yield a bench and close it: the body of each test file's fixture."""
+    made = Bench(url, folder)
+    yield made
+    made.close()
+
+
+class Bell:
+    """A doorbell that remembers; a `broken` one is a broker that is gone."""
+
+    def __init__(self) -> None:
+        self.rung: list[tuple[int, float]] = []
+        self.broken = False
+
+    def ring(self, job_id: int, *, delay: float) -> None:
+        if self.broken:
+            raise BrokerUnavailable("SQS does not answer")
+        self.rung.append((job_id, delay))
+
+
+def employee(number: object) -> bytes:
+    """Return a body that needs one employee."""
+    return json.dumps({"employeeId": number}).encode()
+
+
+def bounded(max_attempts: int) -> RetryPolicy:
+    return RetryPolicy(max_attempts=max_attempts, base=1.0, cap=10.0)
