@@ -94,7 +94,8 @@ class _Redactor:
     """Masks known secrets anywhere, values under a secret's name, and what looks like credentials."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        known = sorted({secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
+        parts = {part for secret in secrets for part in (secret, *re.split(r"[\s,]+", secret))}  # a list of URLs is many secrets
+        known = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def __call__(self, _logger: object, _method: str, event: Event) -> Event:

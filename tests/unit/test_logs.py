@@ -137,6 +137,13 @@ def test_known_secrets_never_appear(stream: io.StringIO, *, as_json: bool):
     assert "abc" in stream.getvalue()
 
 
+def test_a_secret_that_is_a_list_is_many_secrets(stream: io.StringIO):
+    configure(json=True, stream=stream, secrets=["slack://a/b/c4n4ry1, json://c4n4ry2\nmailto://c4n4ry3"])
+    logging.getLogger("tasks").warning("one: json://c4n4ry2 another: mailto://c4n4ry3 first: slack://a/b/c4n4ry1")
+
+    assert objects(stream)[0]["event"] == "one: *** another: *** first: ***"
+
+
 @pytest.mark.parametrize(
     ("written", "kept"),
     [
