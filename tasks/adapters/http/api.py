@@ -1,0 +1,204 @@
+"""The sync API: prepares a call, runs it on a thread of its own, and makes a `SyncResult` of whatever happens."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+import requests
+from requests.structures import CaseInsensitiveDict
+from urllib3.exceptions import HTTPError
+
+from tasks.adapters.http.session import GRACE, NOT_YET, CutError, Line, Session, active
+from tasks.dlq.ports import Answer, SyncResult
+from tasks.dlq.recovery import boottime
+from tasks.dlq.url import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tasks.dlq.ports import SyncRequest
+    from tasks.dlq.route import Route
+
+#: Seconds between looks at the clock, which goes on while the machine is suspended: an event's own time-out does not.
+_TICK = 0.5
+#: Seconds that an idle connection is kept: less than servers and gateways on the way do, so that it is rarely stale.
+_KEEP_ALIVE = 15.0
+#: Threads that hang after their deadline, in a process. While there are that many nothing is sent.
+_MAX_STRAYS = 32
+#: Characters of a detail.
+_MAX_DETAIL = 200
+#: A header's value of at least so many characters may be an API key.
+_SECRET = 8
+_USER_AGENT = f"redrive/{version('redrive')}"
+_PLAIN_HEADERS = frozenset({"accept", "content-type", "user-agent"})
+
+
+class RequestsSyncApi:
+    """The sync API, by requests. Connections are kept per route and process, and shared by nobody while a call uses them.
+
+    Args:
+        tokens: bearer token by route name.
+        ca_bundle: path of a PEM file or directory of trusted authorities; certifi's when None. TLS is always verified.
+        clock: returns seconds, counted while the machine is suspended too.
+    """
+
+    def __init__(self, tokens: Mapping[str, str], *, ca_bundle: str | None = None, clock: Callable[[], float] = boottime) -> None:
+        self._tokens = tokens
+        self._verify = ca_bundle or True
+        self._clock = clock
+        self._idle: dict[tuple[int, str], deque[tuple[Session, float]]] = {}
+        self._strays: list[threading.Thread] = []
+
+    def call(self, request: SyncRequest) -> SyncResult:
+        """Make one HTTP call; return within the route's deadline plus one second, whatever the server does."""
+        began = self._clock()
+        return replace(self._call(request, began), seconds=self._clock() - began)
+
+    def close(self) -> None:
+        """Close the idle connections of this process."""
+        for (process, _), sessions in list(self._idle.items()):
+            while process == os.getpid() and sessions:
+                sessions.pop()[0].close()
+
+    def _call(self, request: SyncRequest, began: float) -> SyncResult:
+        secrets = self._secrets(request.route)
+        try:
+            prepared = self._prepare(request)
+        except ValueError as error:
+            return SyncResult(answer=Answer.NOT_SENT, detail=_safe(f"not sent: {error}", secrets))
+        self._strays = [stray for stray in self._strays if stray.is_alive()]
+        if len(self._strays) >= _MAX_STRAYS:
+            return SyncResult(answer=Answer.NOT_SENT, detail=f"not sent: {_MAX_STRAYS} earlier calls still hang")
+        line = Line(prepared.path_url, secrets=secrets, ends=began + request.route.deadline, clock=self._clock)
+        thread = threading.Thread(target=self._run, args=(line, prepared, request.route), name="redrive-call", daemon=True)
+        try:
+            thread.start()
+            while (left := line.left()) > 0 and not line.ended.wait(min(left, _TICK)):
+                pass
+        except RuntimeError as error:  # the system has no thread left
+            return SyncResult(answer=Answer.NOT_SENT, detail=f"not sent: {error}")
+        finally:  # also when a signal ends the task: nothing is sent behind its back
+            result = line.cut()
+        if result is None:
+            thread.join(GRACE)
+            if thread.is_alive():
+                self._strays.append(thread)
+            said = f" (HTTP {line.status})" if line.status else ""
+            detail = f"no complete answer{said} within {request.route.deadline:g} s: gave up while {line.phase}"
+            result = SyncResult(answer=Answer.DEADLINE, status=line.status, detail=detail, unknown=line.sent)
+        return result
+
+    def _prepare(self, request: SyncRequest) -> requests.PreparedRequest:
+        """Return what is sent. Raises ValueError with a message that holds no secret."""
+        route = request.route
+        url = expand(route.url, request.parameters)
+        headers = CaseInsensitiveDict({
+            "User-Agent": _USER_AGENT,
+            **route.headers,
+            "Accept-Encoding": "identity",
+            "Redrive-Job": str(request.job_id),
+            "Redrive-Attempt": str(request.attempt),
+            "Redrive-Fence": str(request.fence),
+        })  # fmt: skip
+        if token := self._tokens.get(route.name):
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            prepared = requests.Request(route.method, url, headers).prepare()
+        except (ValueError, requests.RequestException) as error:  # their messages hold the header's value
+            raise ValueError(f"requests takes neither method nor headers as they are ({type(error).__name__})") from None
+        if prepared.url != url.replace(urlsplit(url).netloc, urlsplit(url).netloc.lower(), 1):
+            raise ValueError(f"requests would send {prepared.url} for {url}")
+        return prepared
+
+    def _secrets(self, route: Route) -> re.Pattern[str]:
+        """Return a pattern of what must not stand in a detail: the beginning of a secret, and all up to the next blank."""
+        values = [self._tokens.get(route.name, "")]
+        values += [value for name, value in route.headers.items() if name.lower() not in _PLAIN_HEADERS and len(value) >= _SECRET]
+        starts = {text[:_SECRET] for value in values if value for text in (value, quote(value, safe=""))}
+        return re.compile("|".join(re.escape(start) + r"\S*" for start in sorted(starts)) or "(?!)")
+
+    def _run(self, line: Line, prepared: requests.PreparedRequest, route: Route) -> None:
+        """Make the call on the present thread; `line` takes the result unless the deadline was first."""
+        active.line = line
+        session = self._borrow(route.name)
+        keep = False
+        try:
+            result = self._exchange(session, line, prepared, route)
+            keep = line.finish(result)
+        except CutError:
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever a server makes requests raise ends as a result
+            line.finish(_failure(line, error))
+        finally:
+            if keep:
+                self._idle[os.getpid(), route.name].append((session, self._clock()))
+            else:
+                session.close()
+            line.release()
+
+    def _borrow(self, route: str) -> Session:
+        idle = self._idle.setdefault((os.getpid(), route), deque())
+        with suppress(IndexError):
+            while True:
+                session, since = idle.pop()
+                if self._clock() - since < _KEEP_ALIVE:
+                    return session
+                session.close()
+        return Session()
+
+    def _exchange(self, session: Session, line: Line, prepared: requests.PreparedRequest, route: Route) -> SyncResult:
+        timeout = route.deadline + GRACE
+        with session.send(
+            prepared, stream=True, allow_redirects=False, timeout=timeout, verify=self._verify, proxies={}
+        ) as response:
+            line.status, line.phase = response.status_code, "reading the answer"
+            if line.status < http.HTTPStatus.OK:
+                raise http.client.HTTPException(f"an interim answer ({line.status}) where the final one belongs")
+            body = bytearray()
+            while len(body) < route.max_response_bytes:
+                some = response.raw.read(route.max_response_bytes - len(body), decode_content=False)
+                if not some:
+                    break
+                body += some
+        detail = f"HTTP {line.status}"
+        if line.status not in route.answers.success and response.headers.get("Content-Encoding", "identity") == "identity":
+            detail += f" {response.reason or ''}: {body.decode(errors='replace')}"
+        return SyncResult(
+            answer=Answer.ANSWERED,
+            status=line.status,
+            retry_after=response.headers.get("Retry-After", "")[:100] or None,
+            detail=_safe(detail, line.secrets).rstrip(": "),
+        )
+
+
+def _failure(line: Line, error: Exception) -> SyncResult:
+    """Return what a call that raised means: a failure here before anything was looked up, or one of the network."""
+    root: BaseException = error
+    while isinstance(root, requests.RequestException | HTTPError) and not isinstance(root, http.client.HTTPException):
+        inner = root.__cause__ or root.__context__
+        if inner is None:
+            break
+        root = inner
+    outside = isinstance(root, OSError | http.client.HTTPException | HTTPError) and line.phase != NOT_YET
+    return SyncResult(
+        answer=Answer.NETWORK if outside or line.sent else Answer.NOT_SENT,
+        status=line.status,
+        detail=_safe(f"{line.phase}: {type(root).__name__}: {root}", line.secrets),
+        unknown=line.sent,
+    )
+
+
+def _safe(text: str, secrets: re.Pattern[str]) -> str:
+    """Return `text` on one printable line of at most 200 characters, without secrets."""
+    text = secrets.sub("***", text)[: 10 * _MAX_DETAIL]
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= _MAX_DETAIL else line[: _MAX_DETAIL - 1] + "…"
