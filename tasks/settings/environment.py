@@ -2,7 +2,7 @@
 
 A variable with `__` is a key or a mistake; one without may be anything (a secret that a key names, a container platform's
 own), and is a key only when it is known. Variables are upper case, so a person's names are found again without case, and
-`_` for `-`, among those in the file; names that only the environment has are lower case, except for parameters and headers.
+`_` for `-`, among those in the file. A name that only the environment has becomes lower case; a parameter stays as it is.
 """
 
 from __future__ import annotations
@@ -51,9 +51,22 @@ def _path(parts: Sequence[str], keys: Sequence[Key], file_table: Mapping[str, An
             names, otherwise = allowed, part.lower()
         else:
             names = _names_at(file_table, path)
-            otherwise = {"headers": part.replace("_", "-"), "params": part, "map": part}.get(path[-1], part.lower())
+            otherwise = _new_name(path[-1], part)
         path = (*path, next((name for name in names if _folded(name) == _folded(part)), otherwise))
     return path
+
+
+def _new_name(table: str, part: str) -> str:
+    """Return the name that a variable stands for when the file has none like it."""
+    match table:
+        case "params" | "map":
+            return part
+        case "headers":
+            return part.replace("_", "-")
+        case "predefined_queues":
+            return part.lower().replace("_", "-")
+        case _:
+            return part.lower()
 
 
 def _unknown(variable: str, path: Steps, keys: Sequence[Key]) -> str:

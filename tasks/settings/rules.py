@@ -69,7 +69,7 @@ class Seconds(Rule):
     @property
     def allowed(self) -> str:
         """What is accepted, in words for people."""
-        return f'a duration from {self.least} to {self.most}, such as "30s", "15m", "1h" or a number of seconds'
+        return f'a duration from "{self.least}" to "{self.most}", or a number of seconds'
 
     def parse(self, value: Any) -> float:
         """Return seconds."""
@@ -93,7 +93,7 @@ class Bytes(Rule):
     @property
     def allowed(self) -> str:
         """What is accepted, in words for people."""
-        return f'a size from {self.least} to {self.most}, such as "64KiB", "1MiB" or a number of bytes'
+        return f'a size from "{self.least}" to "{self.most}", or a number of bytes'
 
     def parse(self, value: Any) -> int:
         """Return bytes."""

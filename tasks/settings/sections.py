@@ -56,7 +56,7 @@ class Broker(Section):
 
     url: Annotated[str, BrokerUrl()] = "sqs://"
     tls: Annotated[bool | None, Flag()] = Field(
-        default=None, description="https to the broker; default: unless the URL has a port other than 443"
+        default=None, description="default: true, unless the URL has a port other than 443"
     )
     region: Annotated[str, Matching(r"[a-z0-9-]{1,32}", 'an AWS region, such as "us-east-1"')] = "us-east-1"
     queue_prefix: Annotated[str, Matching(r"[A-Za-z0-9_-]{0,40}", "at most 40 of A-Z a-z 0-9 - _")] = ""

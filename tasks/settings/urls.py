@@ -17,7 +17,6 @@ from tasks.settings.rules import MAX_ECHO, Rule
 MASK = "***"
 _MAX_LENGTH = 2000
 _SECRET_QUERY = re.compile(r"([?&][^=&#]*(?:key|token|secret|passw|auth|sig|cred)[^=&#]*=)[^&#]*", re.IGNORECASE)
-_NOT_A_PORT = re.compile(r"[^:]*:(?![0-9]*$)")
 _HOST = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)  # kombu forgets the brackets of an IPv6 address
 
 
@@ -27,8 +26,8 @@ def masked(url: str) -> str:
     if not separator:
         return MASK if "@" in url else url
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    # A raw "/" in a password ends the authority too early: then what follows the colon is no port.
-    if "@" in rest and ("@" in authority or _NOT_A_PORT.match(authority)):
+    # A raw "/", "?" or "#" in a password ends the authority too early; what looks like a port may be its beginning.
+    if "@" in authority or ("@" in rest and ":" in authority):
         rest = f"{MASK}@{rest.rpartition('@')[2]}"
     return scheme + separator + _SECRET_QUERY.sub(rf"\1{MASK}", rest)
 
@@ -70,7 +69,7 @@ class HttpUrl(Url):
 
     def check(self, url: str, parts: SplitResult) -> str:
         """Return the URL unchanged."""
-        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or (parts.port == 0):
+        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in url or parts.query or parts.port == 0:
             raise self.refusal()
         return url
 
