@@ -12,8 +12,7 @@ from sqlalchemy import case, select, update
 
 from tasks.dlq.job import State
 from tasks.dlq.ledger.gates import lock_route
-from tasks.dlq.retry import Outcome
-from tasks.dlq.route import LEASE_MARGIN
+from tasks.dlq.retry import Outcome, group_key
 from tasks.dlq.schema import attempts, jobs
 
 if TYPE_CHECKING:
@@ -38,14 +37,13 @@ def rescue(tx: Transaction, route: Route, *, limit: int = 100) -> list[int]:
     )
     rows = tx.connection.execute(expired).all()
     for row in rows:
-        rested = row.lease_until + round((route.drain - LEASE_MARGIN) * 1000)
-        _take_back(tx, row.id, now=now, rest_until=max(now, rested), delay=route.delay)
+        _take_back(tx, route, row.id, now=now, rest_until=max(now, row.lease_until + round(route.drain * 1000)))
         lost = update(attempts).where(attempts.c.token == row.token, attempts.c.outcome.is_(None))
         tx.connection.execute(lost.values(ended_at=now, outcome=Outcome.LOST, detail=_DETAIL))
     return [row.id for row in rows]
 
 
-def _take_back(tx: Transaction, job_id: int, *, now: int, rest_until: int, delay: float) -> None:
+def _take_back(tx: Transaction, route: Route, job_id: int, *, now: int, rest_until: int) -> None:
     hopeless = jobs.c.crashes + 1 >= MAX_CRASHES
     news = jobs.c.last_seq > jobs.c.claimed_seq
     statement = (
@@ -53,15 +51,17 @@ def _take_back(tx: Transaction, job_id: int, *, now: int, rest_until: int, delay
         .where(jobs.c.id == job_id)
         .values(
             state=case((hopeless & news, State.SCHEDULED), (hopeless, State.PARKED), else_=State.RETRYABLE),
-            due_at=case((hopeless & news, rest_until + round(delay * 1000)), else_=rest_until),
+            due_at=case((hopeless & news, rest_until + round(route.delay * 1000)), else_=rest_until),
             crashes=case((hopeless & news, 0), else_=jobs.c.crashes + 1),
             attempts=case((hopeless & news, 0), else_=jobs.c.attempts),
+            misses=case((hopeless & news, 0), else_=jobs.c.misses),
             rest_until=rest_until,
             token=None,
             lease_until=None,
             outcome=Outcome.LOST,
             status=None,
             detail=_DETAIL,
+            group_key=group_key(route.name, Outcome.LOST, None, _DETAIL),
             changed_at=now,
         )
     )

@@ -48,7 +48,7 @@ def settle(tx: Transaction, route: Route, claim: Claim, ending: Ending, decision
     if decision.verdict is Verdict.COMPLETE:
         values = _completed(route, now)
     elif decision.verdict is Verdict.PARK:
-        values = _parked(route, now)
+        values = _parked(route, decision, now)
     else:
         values = _retried(decision, ending, now, rest=route.drain if unknown else 0.0)
     if unknown:
@@ -78,12 +78,12 @@ def _completed(route: Route, now: int) -> dict[str, Any]:
     }
 
 
-def _parked(route: Route, now: int) -> dict[str, Any]:
+def _parked(route: Route, decision: Decision, now: int) -> dict[str, Any]:
     """Park; but a key that was asked for again during its last attempt gets a fresh budget instead."""
     return {
         "state": case((_NEWS, State.SCHEDULED), else_=State.PARKED),
         "due_at": case((_NEWS, now + round(route.delay * 1000)), else_=jobs.c.due_at),
-        "attempts": case((_NEWS, 0), else_=jobs.c.attempts + 1),
+        "attempts": case((_NEWS, 0), else_=jobs.c.attempts + int(decision.spend)),
         "misses": 0,
         "crashes": 0,
     }

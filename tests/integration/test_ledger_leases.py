@@ -1,0 +1,140 @@
+"""The rescue: leases that ran out come back, after the API had its time; a job that kills its worker does so a bounded number of times."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ledger_bench import EMPLOYEES, URLS, A, B, Bench, C, a_letter, open_bench
+
+from tasks.dlq.job import State
+from tasks.dlq.ledger import leases
+from tasks.dlq.ledger.leases import MAX_CRASHES
+from tasks.dlq.retry import Decision, Outcome, Verdict
+
+LONG_DRAIN = replace(EMPLOYEES, drain=60.0)
+
+
+@pytest.fixture(params=URLS)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    yield from open_bench(request.param, tmp_path)
+
+
+def crash(bench: Bench) -> None:
+    """Claim, and never come back."""
+    held = bench.claimed()
+    bench.clock.advance(bench.route.lease)
+    assert bench.rescue() == [held.job_id]
+    bench.clock.advance(bench.route.drain)
+
+
+def test_a_lease_is_left_alone_until_it_has_run_out(bench: Bench):
+    bench.put_due(A)
+    bench.claimed()
+    bench.clock.advance(bench.route.lease - 0.001)
+    assert bench.rescue() == []
+    bench.clock.advance(0.001)
+    assert bench.rescue() == [bench.job(A)["id"]]
+    assert bench.rescue() == []
+
+
+def test_a_rescued_job_waits_again_and_its_attempt_is_lost(bench: Bench):
+    bench.put_due(A)
+    bench.claimed()
+    bench.clock.advance(3600)
+    bench.rescue()
+
+    row = bench.job(A)
+    assert (row["state"], row["token"], row["lease_until"], row["outcome"]) == ("retryable", None, None, "lost")
+    (attempt,) = bench.rows("attempts")
+    assert (attempt["outcome"], attempt["ended_at"]) == ("lost", bench.clock.now)
+
+
+def test_key_and_slot_rest_for_the_drain_after_the_last_call_that_the_lease_allowed(bench: Bench):
+    bench.route = LONG_DRAIN
+    bench.put_due(A)
+    bench.put_due(B)
+    bench.claimed()
+    bench.clock.advance(bench.route.lease)
+    bench.rescue()
+
+    bench.clock.advance(bench.route.drain - 0.001)
+    assert bench.claim() is None
+    bench.clock.advance(0.001)
+    assert bench.claim() is not None
+
+
+def test_a_rescue_that_comes_late_lets_nobody_rest_longer(bench: Bench):
+    bench.route = LONG_DRAIN
+    bench.put_due(A)
+    bench.claimed()
+    bench.clock.advance(bench.route.lease + bench.route.drain)
+    bench.rescue()
+
+    assert bench.claim() is not None
+
+
+def test_a_crash_spends_no_attempt_but_is_counted(bench: Bench):
+    bench.put_due(A)
+    crash(bench)
+
+    assert [bench.job(A)[name] for name in ("attempts", "misses", "crashes", "calls")] == [0, 0, 1, 1]
+
+
+def test_a_job_that_kills_its_worker_each_time_is_parked_in_a_failure_group_of_its_own(bench: Bench):
+    bench.put_due(A)
+    for _ in range(MAX_CRASHES):
+        assert bench.state() in {State.SCHEDULED, State.RETRYABLE}
+        crash(bench)
+
+    assert (bench.state(), bench.job(A)["crashes"]) == (State.PARKED, MAX_CRASHES)
+    assert bench.job(A)["group_key"]
+    assert bench.sums() == {"accepted": 1, "parked": 1}
+
+
+def test_crashes_are_counted_in_a_row(bench: Bench):
+    bench.put_due(A)
+    for _ in range(MAX_CRASHES - 1):
+        crash(bench)
+    bench.call(Outcome.CONFLICT, Decision(verdict=Verdict.RETRY))
+
+    crash(bench)
+
+    assert (bench.state(), bench.job(A)["crashes"]) == (State.RETRYABLE, 1)
+
+
+def test_the_last_crash_with_news_starts_anew_instead_of_parking(bench: Bench):
+    bench.put_due(A)
+    bench.call(Outcome.NOT_SENT)
+    bench.clock.advance(60)
+    for _ in range(MAX_CRASHES - 1):
+        crash(bench)
+    bench.claimed()
+    bench.put(a_letter(A))
+    bench.clock.advance(bench.route.lease)
+    bench.rescue()
+
+    assert bench.state() is State.SCHEDULED
+    assert [bench.job(A)[name] for name in ("attempts", "misses", "crashes")] == [0, 0, 0]
+    assert bench.due_in() >= bench.route.delay
+
+
+def test_the_oldest_leases_come_first_and_not_more_than_asked_for(bench: Bench):
+    bench.route = replace(EMPLOYEES, max_in_flight=3)
+    held = []
+    for key in (A, B, C):
+        bench.put_due(key)
+        held.append(bench.claimed())
+        bench.clock.advance(1)
+    bench.clock.advance(3600)
+
+    assert bench.do(leases.rescue, bench.route, limit=2) == [held[0].job_id, held[1].job_id]
+    assert bench.rescue() == [held[2].job_id]
+
+
+def test_the_other_routes_leases_are_theirs(bench: Bench):
+    bench.put(a_letter(A, route="companies"), delay=0.0)
+    bench.claimed(route=replace(EMPLOYEES, name="companies"))
+    bench.clock.advance(3600)
+
+    assert bench.rescue() == []
