@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Seconds between the end of the last call that a lease allows and the lease's own end: scheduling, a slow commit.
 LEASE_MARGIN = 5.0
+#: Seconds that a worker may take from the claim to the first byte; later than that it sends nothing.
+LEASE_START = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,5 +44,5 @@ class Route:
 
     @property
     def lease(self) -> float:
-        """Seconds a claim holds its job: see rule 5 in docs/adr/0003-lease-and-fence.md."""
-        return self.deadline + self.drain + LEASE_MARGIN
+        """Seconds that a claim holds its job; docs/adr/0003-lease-and-fence.md has the reasons."""
+        return LEASE_START + self.deadline + self.drain + LEASE_MARGIN
