@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import Any
 
 from kombu.connection import Connection
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Seconds that one read, write or connect may take. Only monitoring's own threads ever wait for it.
 SOCKET_TIMEOUT = 2.0
@@ -23,15 +21,37 @@ TRANSPORT_OPTIONS: dict[str, Any] = {
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
 
+logger = logging.getLogger(__name__)
+
+
+def verified(url: str) -> str:
+    """Return `url` so that a rediss:// server has to show a good certificate: kombu by itself asks for none."""
+    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+
 
 def connect(url: str) -> Connection:
     """Return a connection, not yet opened, to the Redis at `url`."""
-    return Connection(url, connect_timeout=SOCKET_TIMEOUT, transport_options=dict(TRANSPORT_OPTIONS))
+    return Connection(verified(url), connect_timeout=SOCKET_TIMEOUT, transport_options=dict(TRANSPORT_OPTIONS))
 
 
-def pauses() -> Iterator[float]:
-    """Yield the seconds to wait before each next try to reach Redis, for ever."""
-    pause = _FIRST_PAUSE
-    while True:
-        yield pause
-        pause = min(2 * pause, _LONGEST_PAUSE)
+class Outage:
+    """Tells once that Redis is away and once that it is back, and how long to leave it alone meanwhile."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._pause = 0.0
+
+    def goes_on(self, error: Exception) -> float:
+        """Note a failure; return the seconds to wait before the next try."""
+        if not self._pause:
+            logger.warning("%s: Redis is away, tasks go on without it. %s: %s", self._what, type(error).__name__, error)
+        self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        return self._pause
+
+    def is_over(self) -> None:
+        """Note that something came through."""
+        if self._pause:
+            logger.info("%s: Redis is back.", self._what)
+        self._pause = 0.0

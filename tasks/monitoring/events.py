@@ -7,21 +7,22 @@ event loop it drops them in an `Outbox`, which costs a list append whatever Redi
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from celery.app.events import Events
 from celery.events import EventDispatcher, get_exchange
-from celery.utils.log import get_logger
 from kombu.exceptions import EncodeError
 from kombu.messaging import Producer
 
-from tasks.monitoring.channel import connect, pauses
+from tasks.monitoring.channel import Outage, connect
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 #: Event messages that are kept while Redis is away (a message holds up to 24 events); the oldest are given up first.
 OUTBOX_LIMIT = 2000
@@ -30,16 +31,24 @@ OUTBOX_LIMIT = 2000
 LAST_WORDS = 1.0
 
 
+@dataclass(frozen=True)
+class Message:
+    """One event, or a list of them, as Celery's dispatcher hands it to a producer."""
+
+    body: object
+    routing_key: str
+    headers: dict[str, Any]
+
+
 class Outbox:
     """A bounded buffer of event messages that a daemon thread carries to Redis. Adding to it never waits and never fails."""
 
     def __init__(self, url: str, *, exchange: str, limit: int = OUTBOX_LIMIT) -> None:
         self._url = url
         self._exchange = exchange
-        self._limit = limit
-        self._waiting: deque[tuple[object, str, dict[str, Any]]] = deque(maxlen=limit)
-        self._filled = threading.Event()
-        self._idle = threading.Event()
+        self._changed = threading.Condition()
+        self._waiting: deque[Message] = deque(maxlen=limit)
+        self._leaving: Message | None = None
         self._connected = False
         self._thread: threading.Thread | None = None
 
@@ -48,9 +57,9 @@ class Outbox:
 
     def publish(self, body: object, *, routing_key: str, headers: dict[str, Any] | None = None, **_options: Any) -> None:
         """Take one message: the method of kombu's Producer that a dispatcher calls. Its other options are the broker's."""
-        self._idle.clear()
-        self._waiting.append((body, routing_key, headers or {}))
-        self._filled.set()
+        with self._changed:
+            self._waiting.append(Message(body, routing_key, headers or {}))
+            self._changed.notify_all()
 
     def start(self) -> None:
         """Start carrying, unless that is going on already."""
@@ -59,49 +68,45 @@ class Outbox:
             self._thread.start()
 
     def settle(self, timeout: float) -> None:
-        """Give the messages at hand up to `timeout` seconds to leave; none when Redis is known to be away."""
-        deadline = time.monotonic() + timeout
-        while self._connected and self._waiting and time.monotonic() < deadline:
-            self._idle.wait(0.05)
+        """Give what is at hand up to `timeout` seconds to leave; none when Redis is known to be away."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._connected or not (self._leaving or self._waiting), timeout)
 
     def _run(self) -> None:
-        away = False
-        waits = pauses()
+        outage = Outage("Events for Flower")
         while True:
             try:
                 with connect(self._url) as connection:
                     producer = Producer(connection.channel(), exchange=get_exchange(connection, name=self._exchange))
-                    if away:
-                        logger.info("Monitoring is back: events reach %s again.", connection.as_uri())
-                    away, waits = False, pauses()
                     self._connected = True
-                    self._carry(producer)
+                    self._carry(producer, outage)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with Redis must stay in this thread
                 self._connected = False
-                if not away:
-                    logger.warning("Monitoring is away, tasks go on: %s: %s", type(error).__name__, error)
-                away = True
-                time.sleep(next(waits))
+                time.sleep(outage.goes_on(error))
 
-    def _carry(self, producer: Producer) -> None:
+    def _carry(self, producer: Producer, outage: Outage) -> None:
         while True:
-            self._filled.wait()
-            self._filled.clear()
-            while self._waiting:
-                self._send(producer, self._waiting.popleft())
-            self._idle.set()
+            with self._changed:
+                self._changed.wait_for(lambda: self._leaving or self._waiting)
+                message = self._leaving = self._leaving or self._waiting.popleft()
+            self._send(producer, message)  # when it raises, the message is still the one that leaves next
+            outage.is_over()
+            with self._changed:
+                self._leaving = None
+                self._changed.notify_all()
 
-    def _send(self, producer: Producer, message: tuple[object, str, dict[str, Any]]) -> None:
-        body, routing_key, headers = message
+    def _send(self, producer: Producer, message: Message) -> None:
         try:
-            producer.publish(body, routing_key=routing_key, headers=headers, serializer="json", delivery_mode=1, retry=False)
+            producer.publish(
+                message.body,
+                routing_key=message.routing_key,
+                headers=message.headers,
+                serializer="json",
+                delivery_mode=1,
+                retry=False,
+            )
         except EncodeError as error:
-            logger.warning("Event %s cannot be written as JSON and is dropped: %s", routing_key, error)
-        except Exception:
-            if len(self._waiting) < self._limit:
-                self._waiting.appendleft(message)
-                self._filled.set()
-            raise
+            logger.warning("Event %s cannot be written as JSON and is dropped: %s", message.routing_key, error)
 
 
 class SideChannelDispatcher(EventDispatcher):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from kombu.exceptions import OperationalError
 
-from tasks.monitoring.channel import TRANSPORT_OPTIONS
+from tasks.monitoring.channel import TRANSPORT_OPTIONS, verified
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -41,6 +41,7 @@ def side_channel_option(url: str) -> click.Option:
 
 def watch(app: Celery, url: str) -> None:
     """Make the Redis at `url` the broker of this process, which only watches: it must not send tasks there."""
+    url = verified(url)
     for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
         os.environ[name] = url  # as `celery -b URL` does: Celery prefers these to its configuration
     app.conf.update(

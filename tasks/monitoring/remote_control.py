@@ -1,112 +1,31 @@
-"""Orders from Flower and `celery inspect`: a short list of harmless ones, taken from Redis by a thread of the worker."""
+"""Takes the orders of Flower and `celery inspect` from Redis, in a thread beside the worker's event loop."""
 # mypy: allow-subclassing-any, allow-untyped-calls
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
 from celery.utils.collections import AttributeDict
-from celery.utils.log import get_logger
-from celery.worker.control import Panel
 from kombu.messaging import Producer
 from kombu.pidbox import Mailbox, Node
 
-from tasks.monitoring.channel import connect, pauses
+from tasks.monitoring.channel import Outage, connect
+from tasks.monitoring.commands import COMMANDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kombu.connection import Connection
 
-logger = get_logger(__name__)
-
-Answer = dict[str, Any] | list[Any] | None
-
-#: Celery's own handlers that only look, or that touch nothing but what the worker tells about itself.
-_AS_CELERY_DOES = (
-    "ping",
-    "active",
-    "reserved",
-    "scheduled",
-    "revoked",
-    "query_task",
-    "active_queues",
-    "enable_events",
-    "heartbeat",
-)
+logger = logging.getLogger(__name__)
 
 #: Seconds between two signs of life that a listener sends to itself, and the silence after which it connects anew.
 PULSE = 5.0
 SILENCE = 3 * PULSE
 
 _POLL = 0.5
-_SNAPSHOT_TRIES = 5
-
-
-def _snapshot(handler: Callable[..., Answer], state: AttributeDict, **arguments: Any) -> Answer:
-    """Run a handler that walks over the worker's sets while its event loop may change them."""
-    for _ in range(_SNAPSHOT_TRIES):
-        try:
-            return handler(state, **arguments)
-        except RuntimeError as error:  # "Set changed size during iteration"
-            logger.debug("Asked again: %s", error)
-    return {"error": "the worker was too busy to be looked at; ask again"}
-
-
-def _registered(state: AttributeDict, **_: Any) -> Answer:
-    """List the tasks' names. Celery's handler would print any attribute of a task that is asked for."""
-    return [name for name in sorted(state.app.tasks) if not name.startswith("celery.")]
-
-
-def _stats(state: AttributeDict, **_: Any) -> Answer:
-    """Celery's statistics without the broker's account: on SQS the user id is an AWS access key."""
-    stats: dict[str, Any] = _snapshot(Panel.data["stats"], state)  # type: ignore[assignment]
-    broker = stats.get("broker")
-    if isinstance(broker, dict):
-        stats["broker"] = {key: broker[key] for key in ("transport", "connect_timeout", "heartbeat") if key in broker}
-    return stats
-
-
-def _conf(state: AttributeDict, **_: Any) -> Answer:
-    """The plain settings only: no URL, no nested options, where credentials could stand."""
-    table = state.app.conf.table(with_defaults=False, censored=True)
-    return {
-        key: value
-        for key, value in table.items()
-        if isinstance(value, bool | int | float | str) and "url" not in key and "backend" not in key and not key.startswith("__")
-    }
-
-
-def _revoke(state: AttributeDict, task_id: str | list[str] = "", *, terminate: bool = False, **_: Any) -> Answer:
-    """Forget a wake-up that has not begun. Never stops a running one: its call would be left without an outcome."""
-    if terminate:
-        return {"error": "refused: terminate would cut a call in two; revoke without it, or use `redrive discard`"}
-    return Panel.data["revoke"](state, task_id)  # type: ignore[no-any-return]
-
-
-def _refused(command: str, _state: AttributeDict, **_: Any) -> Answer:
-    logger.warning("Remote control command %.60r is refused: it is not on the list of safe ones.", command)
-    return {"error": f"refused: {command[:60]!r} is not allowed on the side channel; allowed are {', '.join(sorted(COMMANDS))}"}
-
-
-class _Commands(dict[str, "Callable[..., Answer]"]):
-    """An allow-list: everything else is answered with a refusal."""
-
-    def __missing__(self, command: str) -> Callable[..., Answer]:
-        return partial(_refused, command)
-
-
-COMMANDS = _Commands(
-    {name: partial(_snapshot, Panel.data[name]) for name in _AS_CELERY_DOES},
-    registered=_registered,
-    stats=_stats,
-    conf=_conf,
-    revoke=_revoke,
-)
 
 
 class _SideNode(Node):
@@ -141,6 +60,7 @@ class Listener(threading.Thread):
         self._clock = consumer.app.clock
         self._state = AttributeDict(app=consumer.app, hostname=consumer.hostname, consumer=consumer, tset=set)
         self._stopping = threading.Event()
+        self._outage = Outage("Remote control")
         self._heard = 0.0
 
     def stop(self) -> None:
@@ -149,16 +69,12 @@ class Listener(threading.Thread):
 
     def run(self) -> None:
         """Listen, and connect again after each failure."""
-        waits = pauses()
         while not self._stopping.is_set():
             try:
                 with connect(self._url) as connection:
-                    node = self._node(connection)
-                    waits = pauses()
-                    self._listen(connection, node)
+                    self._listen(connection, self._node(connection))
             except Exception as error:  # noqa: BLE001 - whatever is wrong with Redis must stay in this thread
-                logger.debug("Remote control is away: %r", error)
-                self._stopping.wait(next(waits))
+                self._stopping.wait(self._outage.goes_on(error))
 
     def _node(self, connection: Connection) -> _SideNode:
         mailbox = _SideMailbox(
@@ -179,6 +95,7 @@ class Listener(threading.Thread):
 
         def obey(body: Any, message: Any) -> None:
             self._heard = time.monotonic()
+            self._outage.is_over()
             self._clock.forward()
             try:
                 node.handle_message(body, message)
