@@ -1,4 +1,4 @@
-"""The rescue: leases that ran out come back, after the API had its time; a job that kills its worker does so a bounded number of times."""
+"""The rescue: leases that ran out come back after the API had its time; a job may kill a bounded number of workers."""
 
 from collections.abc import Iterator
 from dataclasses import replace

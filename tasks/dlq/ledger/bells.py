@@ -70,10 +70,7 @@ def follow_up(tx: Transaction, route: Route) -> list[Wakeup]:
     now = tx.now()
     if is_shut(row, now) or row.breaker_open or occupied(tx, route.name, now) >= route.max_in_flight:
         return []
-    ringing = select(jobs.c.id).where(jobs.c.route == route.name, jobs.c.rung_until > now, jobs.c.rung_until <= now + BELL_LIFE)
-    if tx.connection.execute(ringing.limit(1)).first() is not None:
-        return []
-    return _ring_due(tx, route, now, count=1)
+    return [] if _is_ringing(tx, route.name, since=now - BELL_LIFE, now=now) else _ring_due(tx, route, now, count=1)
 
 
 def promote(tx: Transaction, route: Route) -> list[Wakeup]:
@@ -83,6 +80,8 @@ def promote(tx: Transaction, route: Route) -> list[Wakeup]:
     if is_shut(row, now) or (row.breaker_open and now < row.probe_at):
         return []
     if row.rung_at is not None and now < row.rung_at + row.rung_ttl:
+        return []
+    if _is_ringing(tx, route.name, since=now - FIRST_PATIENCE, now=now):
         return []
     free = route.max_in_flight - occupied(tx, route.name, now)
     wakeups = _ring_due(tx, route, now, count=min(free, 1 if row.breaker_open else free))
@@ -100,6 +99,14 @@ def forget_patience(tx: Transaction) -> None:
 def outstanding(tx: Transaction, route: str, now: int) -> int:
     """Count the route's wake-ups that are out."""
     return tx.connection.scalars(select(func.count()).where(jobs.c.route == route, jobs.c.rung_until > now)).one()
+
+
+def _is_ringing(tx: Transaction, route: str, *, since: int, now: int) -> bool:
+    """Tell whether a bell that became due after `since` is out: someone will come for it any moment."""
+    ringing = select(jobs.c.id).where(
+        jobs.c.route == route, jobs.c.rung_until > since + BELL_LIFE, jobs.c.rung_until <= now + BELL_LIFE
+    )
+    return tx.connection.execute(ringing.limit(1)).first() is not None
 
 
 def _ring_due(tx: Transaction, route: Route, now: int, *, count: int) -> list[Wakeup]:

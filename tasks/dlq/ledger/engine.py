@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
 from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable
 from tasks.dlq.ledger.clock import DatabaseClock
@@ -29,6 +29,10 @@ BUSY_TIMEOUT = 15.0
 #: PostgreSQL: deadlock and serialisation failures are the database's invitation to run the transaction again.
 _RUN_AGAIN = {"40P01", "40001"}
 _TRIES = 5
+#: PostgreSQL: undefined_table and undefined_column.
+_UNDEFINED = {"42P01", "42703"}
+#: What SQLite says of a file that is no database, or a damaged one.
+_NO_DATABASE = {"file is not a database", "database disk image is malformed"}
 
 
 class Transaction:
@@ -63,12 +67,17 @@ class Ledger:
     def begin(self, *, read_only: bool = False) -> Iterator[Transaction]:
         """Open a transaction; commit at the end, roll back on any error. SQLite: writers take the lock at once.
 
+        A read-only one sees a single moment, however many statements it takes: SQLite's do so by nature.
+
         Raises:
             LedgerUnavailable: the database does not answer, is full, or stays locked.
             LedgerOutdated: a table or column is missing.
         """
+        options: dict[str, Any] = {"redrive_read_only": read_only}
+        if read_only and self.engine.dialect.name == "postgresql":
+            options["isolation_level"] = "REPEATABLE READ"
         try:
-            with self.engine.connect().execution_options(redrive_read_only=read_only) as connection, connection.begin():
+            with self.engine.connect().execution_options(**options) as connection, connection.begin():
                 yield Transaction(connection, self.clock)
         except DBAPIError as error:
             raise _translated(error, self.engine) from error
@@ -138,8 +147,15 @@ def _driver_error(error: BaseException) -> object:
 def _translated(error: DBAPIError, engine: Engine) -> Exception:
     where = engine.url.render_as_string(hide_password=True)
     said = " ".join(str(error.orig).split())[:200]
-    if (isinstance(error, OperationalError | ProgrammingError)) and ("no such" in said or "does not exist" in said):
+    if _lacks_a_table_or_column(error, said):
         return LedgerOutdated(f"the ledger at {where} is not up to date: {said}", hint="run: redrive db upgrade")
-    if isinstance(error, OperationalError) or error.connection_invalidated:
+    if isinstance(error, OperationalError) or error.connection_invalidated or said in _NO_DATABASE:
         return LedgerUnavailable(f"the ledger at {where} does not answer: {said}", hint="check ledger.url and the database")
     return error
+
+
+def _lacks_a_table_or_column(error: DBAPIError, said: str) -> bool:
+    """Tell an old schema from trouble; PostgreSQL says "does not exist" of databases and roles, too."""
+    if sqlstate := getattr(error.orig, "sqlstate", None):
+        return sqlstate in _UNDEFINED
+    return isinstance(error, OperationalError) and ("no such" in said or "has no column" in said)

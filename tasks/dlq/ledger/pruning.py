@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, exists, select, update
@@ -21,19 +22,16 @@ def prune_letters(tx: Transaction, *, before: int, limit: int = 500) -> int:
     """
     letter = standing(dead_letters.c.received_at < before).subquery()
     over = (
-        select(letter.c.id, letter.c.source, letter.c.stream, letter.c.standing)
+        select(letter.c.id, letter.c.standing)
         .where(letter.c.standing.in_(("recovered", "discarded")))
         .order_by(letter.c.id)
         .limit(limit)
     )
-    rows = tx.connection.execute(over).all()
-    sums: dict[tuple[str, str, str], int] = {}
-    for row in rows:
-        place = (row.source, row.stream, row.standing)
-        sums[place] = sums.get(place, 0) + 1
-    ids = [row.id for row in rows]
-    tx.connection.execute(delete(needs).where(needs.c.dead_letter_id.in_(ids)))
-    tx.connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(ids)))
+    standings = {row.id: row.standing for row in tx.connection.execute(over)}
+    # Their needs go with them. Another sweep may prune the same rows: only what this one removed moves its sums.
+    gone = delete(dead_letters).where(dead_letters.c.id.in_(list(standings)))
+    rows = tx.connection.execute(gone.returning(dead_letters.c.id, dead_letters.c.source, dead_letters.c.stream)).all()
+    sums = Counter((row.source, row.stream, standings[row.id]) for row in rows)
     for (source, stream, name), count in sorted(sums.items()):
         moved = update(tallies).where(tallies.c.source == source, tallies.c.stream == stream)
         tx.connection.execute(moved.values({name: tallies.c[name] + count}))

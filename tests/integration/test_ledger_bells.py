@@ -1,0 +1,297 @@
+"""The bounded doorbell: at most a window of wake-ups is out, and losing them all costs one sweep."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ledger_bench import EMPLOYEES, RETRY, URLS, A, B, Bench, C, D, a_letter, open_bench
+
+from tasks.dlq.ledger import bells, gates, operations
+from tasks.dlq.ledger.bells import BELL_LIFE
+from tasks.dlq.retry import Outcome
+
+
+@pytest.fixture(params=URLS)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    yield from open_bench(request.param, tmp_path)
+
+
+def keys(count: int) -> list[str]:
+    return [f'{{"employeeId":"{n}"}}' for n in range(1, count + 1)]
+
+
+def put(bench: Bench, *wanted: str, delay: float = 0.0) -> list[int]:
+    return [job_id for _, job_id in bench.put(*map(a_letter, wanted), delay=delay).opened]
+
+
+def outstanding(bench: Bench) -> int:
+    return bench.do(bells.outstanding, "employees", bench.clock.now)
+
+
+# --- the window ------------------------------------------------------------------------------------------------------
+
+
+def test_a_wake_up_comes_when_its_job_is_due(bench: Bench):
+    (job_id,) = put(bench, A, delay=30.0)
+    bench.clock.advance(10)
+
+    assert bench.reserve([job_id]) == [(job_id, 20.0)]
+
+
+def test_at_most_a_window_of_wake_ups_is_out_and_the_oldest_due_come_first(bench: Bench):
+    bench.route = replace(EMPLOYEES, window=3)
+    late = put(bench, *keys(4), delay=60.0)
+    early = put(bench, *(f'{{"employeeId":"{n}"}}' for n in range(11, 13)), delay=30.0)
+
+    rung = bench.reserve([*late, *early])
+
+    assert [job_id for job_id, _ in rung] == [*early, late[0]]
+    assert bench.reserve([*late, *early]) == []
+    assert outstanding(bench) == 3
+
+
+def test_two_thousand_waiting_jobs_never_exceed_the_window(bench: Bench):
+    for start in range(0, 2000, 500):
+        bench.reserve(put(bench, *keys(start + 500)[start:], delay=30.0))
+    assert outstanding(bench) == bench.route.window
+
+    bench.clock.advance(30)
+    for _ in range(10):  # sweeps while the bells that have just become due are on their way
+        assert bench.promote() == []
+        bench.clock.advance(1)
+    assert outstanding(bench) == bench.route.window
+
+
+def test_a_job_with_a_wake_up_out_gets_no_second_one(bench: Bench):
+    job_ids = put(bench, A, B, delay=30.0)
+    bench.reserve(job_ids)
+
+    assert bench.reserve(job_ids) == []
+
+
+def test_a_wake_up_that_is_received_leaves_the_window(bench: Bench):
+    bench.route = replace(EMPLOYEES, window=1)
+    first, second = put(bench, A, B)
+    assert bench.reserve([first, second]) == [(first, 0.0)]
+
+    bench.do(bells.receive, bench.route, first)
+
+    assert outstanding(bench) == 0
+    assert bench.reserve([second]) == [(second, 0.0)]
+
+
+def test_a_wake_up_that_never_comes_leaves_the_window_in_the_end(bench: Bench):
+    bench.route = replace(EMPLOYEES, window=1)
+    first, second = put(bench, A, B)
+    bench.reserve([first])
+    bench.clock.advance(BELL_LIFE / 1000 - 1)
+    assert bench.reserve([second]) == []
+    bench.clock.advance(1)
+    assert bench.reserve([second]) == [(second, 0.0)]
+
+
+def test_what_is_due_later_than_sqs_can_delay_waits_in_the_ledger(bench: Bench):
+    job_ids = put(bench, A, delay=901.0)
+    assert bench.reserve(job_ids) == []
+    bench.clock.advance(1)
+    assert bench.reserve(job_ids) == [(job_ids[0], 900.0)]
+
+
+def test_only_waiting_jobs_are_rung_for(bench: Bench):
+    job_ids = put(bench, A, B, C)
+    bench.call()
+    bench.call(Outcome.HOPELESS)
+    bench.claimed()
+
+    assert bench.reserve(job_ids) == []
+
+
+def test_nothing_to_ring_for_is_no_trouble(bench: Bench):
+    assert bench.reserve([]) == []
+
+
+# --- promote ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_rings_for_what_is_due_and_has_no_bell(bench: Bench):
+    first, _ = put(bench, A, B)
+
+    assert bench.promote() == [(first, 0.0)]
+
+
+def test_a_sweep_rings_once_for_each_free_slot(bench: Bench):
+    bench.route = replace(EMPLOYEES, max_in_flight=3)
+    put(bench, A, B, C, D)
+    bench.claimed()
+
+    assert len(bench.promote()) == 2
+
+
+def test_a_sweep_rings_for_nothing_that_is_not_due(bench: Bench):
+    put(bench, A, delay=30.0)
+    assert bench.promote() == []
+
+
+def test_a_sweep_rings_nobody_while_every_slot_is_taken(bench: Bench):
+    put(bench, A, B)
+    bench.claimed()
+    assert bench.promote() == []
+
+
+def test_a_sweep_waits_for_a_bell_that_has_just_become_due(bench: Bench):
+    first, _ = put(bench, A, B)
+    bench.reserve([first])
+    bench.clock.advance(14.999)
+    assert bench.promote() == []
+    bench.clock.advance(0.001)
+    assert bench.promote() == [(first, 0.0)]
+
+
+def test_a_broker_that_lost_everything_costs_one_sweep(bench: Bench):
+    bench.route = replace(EMPLOYEES, window=2)
+    job_ids = put(bench, *keys(5), delay=30.0)
+    bench.reserve(job_ids)
+    bench.clock.advance(45)
+
+    assert len(bench.promote()) == 1
+
+
+def test_patience_doubles_from_15_to_300_seconds_while_nobody_comes(bench: Bench):
+    put(bench, A)
+    assert bench.promote()
+
+    waits = []
+    for _ in range(7):
+        waited = 0
+        while not bench.promote():
+            bench.clock.advance(1)
+            waited += 1
+        waits.append(waited)
+
+    assert waits == [15, 30, 60, 120, 240, 300, 300]
+
+
+def test_patience_starts_anew_once_someone_came(bench: Bench):
+    (job_id,) = put(bench, A)
+    for wait in (15, 30, 60):
+        bench.promote()
+        bench.clock.advance(wait)
+    bench.do(bells.receive, bench.route, job_id)
+
+    assert bench.promote()
+    bench.clock.advance(14.999)
+    assert bench.promote() == []
+    bench.clock.advance(0.001)
+    assert bench.promote()
+
+
+def test_a_worker_that_starts_lets_the_next_sweep_ring_at_once(bench: Bench):
+    put(bench, A)
+    for wait in (15, 30, 15):
+        bench.promote()
+        bench.clock.advance(wait)
+    assert bench.promote() == []
+
+    bench.do(bells.forget_patience)
+
+    assert bench.promote()
+
+
+def test_nothing_rings_for_a_paused_route(bench: Bench):
+    put(bench, A)
+    bench.do(gates.pause_route, "employees", by="ops", reason="")
+    assert bench.promote() == bench.follow_up() == []
+    bench.do(gates.resume_route, "employees")
+    assert bench.promote()
+
+
+def test_nothing_rings_for_a_route_that_has_to_wait(bench: Bench):
+    put(bench, A)
+    bench.do(gates.ensure_routes, ["employees"])
+    bench.do(gates.hold_route, "employees", bench.clock.now + 60_000)
+    assert bench.promote() == bench.follow_up() == []
+    bench.clock.advance(60)
+    assert bench.promote()
+
+
+def test_an_open_breaker_rings_once_a_probe_and_nothing_in_between(bench: Bench):
+    bench.route = replace(EMPLOYEES, max_in_flight=3)
+    put(bench, A, B, C, D)
+    bench.call(Outcome.API_FAULT)
+    bench.call(Outcome.API_FAULT)
+    assert bench.promote() == bench.follow_up() == []
+
+    bench.clock.advance(bench.route.probe_interval)
+
+    assert bench.follow_up() == []
+    assert len(bench.promote()) == 1
+
+
+# --- follow up -------------------------------------------------------------------------------------------------------
+
+
+def test_a_slice_that_leaves_due_jobs_behind_rings_once_more(bench: Bench):
+    first, _ = put(bench, A, B)
+    assert bench.follow_up() == [(first, 0.0)]
+    assert bench.follow_up() == []
+
+
+def test_a_slice_rings_nothing_when_a_bell_that_is_due_is_on_its_way(bench: Bench):
+    first, second = put(bench, A, B)
+    bench.reserve([second])
+    assert bench.follow_up() == []
+    bench.do(bells.receive, bench.route, second)
+    assert bench.follow_up() == [(first, 0.0)]
+
+
+def test_a_bell_for_later_does_not_keep_due_jobs_waiting(bench: Bench):
+    bench.reserve(put(bench, A, delay=30.0))
+    (due,) = put(bench, B)
+
+    assert bench.follow_up() == [(due, 0.0)]
+
+
+def test_a_slice_rings_nothing_when_nothing_is_left_or_another_runs(bench: Bench):
+    assert bench.follow_up() == []
+    put(bench, A, B)
+    bench.claimed()
+    assert bench.follow_up() == []
+
+
+def test_a_bell_that_comes_too_early_is_rung_again_for_its_time(bench: Bench):
+    """An earlier slice called the job while its bell was on the way; now it is due again later."""
+    (job_id,) = put(bench, A)
+    bench.reserve([job_id])
+    bench.call(Outcome.CONFLICT, RETRY)
+
+    again = bench.do(bells.receive, bench.route, job_id)
+
+    assert [(bell.job_id, bell.delay) for bell in again] == [(job_id, RETRY.delay)]
+    assert outstanding(bench) == 1
+
+
+def test_a_bell_that_comes_for_a_job_that_is_over_is_not_rung_again(bench: Bench):
+    (job_id,) = put(bench, A)
+    bench.reserve([job_id])
+    bench.call()
+
+    assert bench.do(bells.receive, bench.route, job_id) == []
+    assert outstanding(bench) == 0
+
+
+def test_a_replayed_job_is_rung_for_like_any_other(bench: Bench):
+    (job_id,) = put(bench, A)
+    bench.call(Outcome.HOPELESS)
+    bench.do(operations.replay, job_id, state="parked", last_seq=1)
+
+    assert bench.reserve([job_id]) == [(job_id, 0.0)]
+
+
+def test_a_job_that_failed_is_rung_for_when_it_is_due_again(bench: Bench):
+    (job_id,) = put(bench, A)
+    bench.reserve([job_id])
+    bench.do(bells.receive, bench.route, job_id)
+    bench.call(Outcome.CONFLICT, RETRY)
+
+    assert bench.reserve([job_id]) == [(job_id, RETRY.delay)]
