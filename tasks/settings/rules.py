@@ -7,7 +7,6 @@ A rule stands in a field's annotation (`Annotated[float, Seconds("1s", "1h")]`).
 from __future__ import annotations
 
 import json
-import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -242,7 +241,7 @@ def _seconds(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return float(value) if abs(value) < 1e12 and math.isfinite(value) else None  # noqa: PLR2004 - beyond any bound
+        return float(value) if abs(value) < 1e12 else None  # noqa: PLR2004 - beyond any bound; false for NaN, too
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     return float(match[1]) * _UNITS[match[2] or "s"] if match else None
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.dlq.errors import ConfigError
+from tasks.dlq.route import LEASE_MARGIN
 from tasks.settings import Settings, assemble
 from tasks.settings.keys import keys_of
 from tasks.settings.patterns import check_pattern
@@ -52,6 +53,17 @@ def test_a_wrong_override_names_its_variable():
     assert line(ROUTE, REDRIVE_ROUTES__R__DEADLINE="2h").startswith(
         'REDRIVE_ROUTES__R__DEADLINE (routes.r.deadline) is "2h": must be a'
     )
+
+
+def test_a_long_value_is_cut():
+    assert len(line(ROUTE + f'deadline = "{"1" * 5000}"')) < 250
+    assert "\\u001b" in line(ROUTE + 'deadline = "\\u001b[31m"')
+
+
+def test_what_was_read_is_not_changed():
+    table = tomllib.loads(ROUTE)
+    assemble(table, {"REDRIVE_ROUTES__R__DELAY": "1s"})
+    assert table == tomllib.loads(ROUTE)
 
 
 def test_all_problems_are_told_at_once():
@@ -193,7 +205,10 @@ def test_two_written_lists_must_not_share_a_status():
 def test_names_of_routes_and_sources(name: str):
     if name == "é":
         name = '"é"'
-    assert "the name must be" in line(f'[routes.{name}]\nurl = "http://host/"')
+    found = line(f'[routes.{name}]\nurl = "http://host/"')
+    assert found.startswith("redrive.toml: routes.")
+    assert "the name must be" in found
+    assert "[key]" not in found
 
 
 @pytest.mark.parametrize(
@@ -288,7 +303,7 @@ def test_the_other_sections_refuse(section: str, values: list[str]):
 
 def test_the_visibility_timeout_must_outlast_the_longest_slice():
     found = line('[broker]\nvisibility_timeout = "1m"\n[routes.slow]\nurl = "http://h/"\ndeadline = "10m"')
-    assert found.endswith("must be at least a slice and the longest lease of a route: 615s")
+    assert found.endswith(f"must be at least a slice and the longest lease of a route: {5 + 600 + 5 + LEASE_MARGIN:g}s")
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
@@ -319,6 +334,10 @@ def test_the_visibility_timeout_must_outlast_the_longest_slice():
         "sesame",
         "x://user:sesame#@host",
         "x://user:sesame?@host",
+        "redis://user:ses/ame@host",
+        "sqs://user:ses/ame@host",
+        "postgresql://user:ses/ame@host:x",
+        "http://host/{other}?token=sesame%zz",
     ],
 )
 def test_no_url_gives_its_credentials_away(variable: str, url: str):
