@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.dlq.errors import ConfigError
-from tasks.dlq.route import LEASE_MARGIN
+from tasks.dlq.route import Route
 from tasks.settings import Settings, assemble
 from tasks.settings.keys import keys_of
 from tasks.settings.patterns import check_pattern
@@ -303,7 +303,8 @@ def test_the_other_sections_refuse(section: str, values: list[str]):
 
 def test_the_visibility_timeout_must_outlast_the_longest_slice():
     found = line('[broker]\nvisibility_timeout = "1m"\n[routes.slow]\nurl = "http://h/"\ndeadline = "10m"')
-    assert found.endswith(f"must be at least a slice and the longest lease of a route: {5 + 600 + 5 + LEASE_MARGIN:g}s")
+    lease = Route(name="slow", url="http://h/", deadline=600).lease
+    assert found.endswith(f"must be at least a slice and the longest lease of a route: {5 + lease:g}s")
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
