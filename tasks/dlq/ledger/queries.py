@@ -16,7 +16,7 @@ from tasks.dlq.job import WAITING
 from tasks.dlq.schema import attempts, dead_letters, jobs, needs, routes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import Row
 
@@ -43,6 +43,37 @@ def list_jobs(
     if after is not None:
         statement = statement.where(jobs.c.id < after)
     return [job_view(row) for row in tx.connection.execute(statement)]
+
+
+def jobs_of_keys(tx: Transaction, route: str, keys: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the jobs of these keys of a route, by key. At most some thousands of keys: each is a bound value."""
+    statement = select(jobs).where(jobs.c.route == route, jobs.c.key.in_(keys))
+    return {row.key: job_view(row) for row in tx.connection.execute(statement)}
+
+
+def jobs_of_ids(tx: Transaction, ids: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Return the jobs that have these ids, by id; as many as for `jobs_of_keys`."""
+    return {row.id: job_view(row) for row in tx.connection.execute(select(jobs).where(jobs.c.id.in_(ids)))}
+
+
+def list_rejected(
+    tx: Transaction, *, reason: str | None = None, after: int | None = None, limit: int = 50
+) -> list[dict[str, Any]]:
+    """Return rejected dead letters, newest first; `after` continues below that id."""
+    statement = select(dead_letters).where(dead_letters.c.reject_reason.is_not(None))
+    statement = statement.order_by(dead_letters.c.id.desc()).limit(limit)
+    if reason:
+        statement = statement.where(dead_letters.c.reject_reason == reason)
+    if after is not None:
+        statement = statement.where(dead_letters.c.id < after)
+    return [letter_view(row) for row in tx.connection.execute(statement)]
+
+
+def reject_counts(tx: Transaction) -> dict[str, int]:
+    """Return how many dead letters were rejected for each reason."""
+    reason = dead_letters.c.reject_reason
+    statement = select(reason, func.count()).where(reason.is_not(None)).group_by(reason).order_by(reason)
+    return {row[0]: row[1] for row in tx.connection.execute(statement)}
 
 
 def show_job(tx: Transaction, job_id: int, *, limit: int = 50) -> dict[str, Any]:

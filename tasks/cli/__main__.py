@@ -1,0 +1,5 @@
+"""`python -m tasks.cli` is `redrive`."""
+
+from tasks.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""The commands, and how each of them ends: an exit code, and never a traceback for what a person can mend."""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from tasks.cli import audit, config, db, devstack, intake, jobs, operations, rejects, routes, send
+from tasks.cli.output import Output, ReaderGone
+from tasks.dlq.errors import RedriveError
+
+#: What a shell reports for a process that ended by SIGPIPE.
+_READER_GONE = 141
+
+app = typer.Typer(
+    name="redrive",
+    help="Finishes the work that a Kafka consumer could not: dead letters in, entities synced, proof out.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 partly, 4 not found, 5 out of reach.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        Output().line(f"redrive {version('redrive')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _redrive(
+    context: typer.Context,
+    *,
+    _version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
+
+
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Try it": {"demo": devstack.demo, "up": devstack.up},
+    "Take in": {"intake": intake.intake, "send": send.send},
+    "Look": {
+        "audit": audit.audit,
+        "stats": audit.stats,
+        "jobs": jobs.jobs,
+        "show": jobs.show,
+        "rejects": rejects.rejects,
+        "config": config.config,
+    },
+    "Act": {
+        "replay": operations.replay,
+        "discard": operations.discard,
+        "pause": routes.pause,
+        "resume": routes.resume,
+    },
+}
+for _panel, _commands in _COMMANDS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_command)
+app.add_typer(db.app, name="db", rich_help_panel="Set up")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code (tasks.dlq.errors has them; 130 after Ctrl-C)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # where a character cannot be printed, its escape is; as on stderr
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    out = Output(json="--json" in options)
+    try:
+        code = app(args=list(arguments), prog_name="redrive", standalone_mode=False)
+        sys.stdout.flush()
+    except RedriveError as error:
+        out.fail(error.message, hint=error.hint, exit_code=error.exit_code)
+        return error.exit_code
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"see: {context.command_path} --help" if context else "see: redrive --help"
+        out.fail(error.format_message(), hint=hint, exit_code=error.exit_code)
+        return error.exit_code
+    except (ReaderGone, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return _READER_GONE
+    except typer.Abort:
+        out.fail("stopped; nothing was done", hint="", exit_code=1)
+        return 1
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,64 @@
+"""`redrive audit` and `redrive stats`: the proof that nothing was lost, and where everything stands."""
+
+from typing import Any
+
+import typer
+
+from tasks.cli.output import Column, Json, Output
+from tasks.cli.text import counted
+
+_UNBALANCED = 1
+
+
+def audit(*, json: Json = False) -> None:
+    """Prove that nothing was lost: every accepted dead letter is in exactly one of five states. Exit code 1 when not."""
+    from tasks.cli.session import existing_ledger  # noqa: PLC0415 - slow to import
+    from tasks.dlq.ledger.audit import STANDINGS  # noqa: PLC0415
+    from tasks.dlq.ledger.audit import audit as count_all  # noqa: PLC0415
+
+    out = Output(json=json)
+    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
+        counted_all = count_all(tx).as_dict()
+    if json:
+        out.record(counted_all)
+    else:
+        names = ("accepted", *STANDINGS, "lost")
+        sums = [*counted_all["sources"].items(), ("all", counted_all)]
+        columns = [Column("Source"), *(Column(name.capitalize(), right=True) for name in names)]
+        out.table(columns, [(source, *(f"{each[name]:,}" for name in names)) for source, each in sums])
+        out.line(_verdict(counted_all))
+    if not counted_all["balanced"]:
+        raise typer.Exit(_UNBALANCED)
+
+
+def _verdict(sums: dict[str, Any]) -> str:
+    if sums["balanced"]:
+        return f"balanced: {counted(sums['accepted'], 'dead letter')} accepted, every one accounted for"
+    wrong = ", ".join(f"{name} {each['lost']:+,}" for name, each in sums["sources"].items() if not each["balanced"])
+    return f"NOT BALANCED: accepted and not accounted for (below zero: counted twice): {wrong}"
+
+
+def stats(*, json: Json = False) -> None:
+    """Count the jobs of each route by state, and tell what holds a route up."""
+    from tasks.cli.session import existing_ledger  # noqa: PLC0415
+    from tasks.dlq.job import State  # noqa: PLC0415
+    from tasks.dlq.ledger.queries import counts, route_states  # noqa: PLC0415
+
+    out = Output(json=json)
+    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
+        by_route, states = counts(tx), route_states(tx)
+    views = [{**each, "jobs": {state: by_route.get(each["route"], {}).get(state, 0) for state in State}} for each in states]
+    if json:
+        for view in views:
+            out.record(view)
+        return
+    columns = [Column("Route"), *(Column(state.capitalize(), right=True) for state in State), Column("Held up by", cut=True)]
+    out.table(columns, [(view["route"], *(f"{count:,}" for count in view["jobs"].values()), _held_up(view)) for view in views])
+    if not views:
+        out.note("no worker, intake or send has met a route yet")
+
+
+def _held_up(view: dict[str, Any]) -> str:
+    if view["paused"]:
+        return f"pause by {view['paused_by']}: {view['pause_reason']}".rstrip(": ")
+    return "open breaker" if view["breaker"] == "open" else ""

@@ -1,0 +1,25 @@
+"""`redrive config`: what is in force, and where it came from."""
+
+from tasks.cli.output import Column, Json, Output
+
+
+def config(*, json: Json = False) -> None:
+    """Show every setting with its value and where it came from. Secrets are masked."""
+    from tasks.settings import settings  # noqa: PLC0415 - slow to import
+
+    out = Output(json=json)
+    described = settings().describe()
+    if json:
+        out.record(described)
+        return
+    out.note(f"read from {described['file']}" if described["file"] else "there is no redrive.toml here: all defaults")
+    columns = [Column("Setting", fold=True), Column("Value", fold=True), Column("From")]
+    out.table(columns, [(name, _plain(each["value"]), each["from"]) for name, each in described["settings"].items()])
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return ", ".join(_plain(each) for each in value)
+    return "" if value is None else str(value)

@@ -1,0 +1,129 @@
+"""`redrive jobs` and `redrive show`: what is to be called, and what became of it."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tasks.cli.completion import route_names
+from tasks.cli.output import Column, Json, Output
+from tasks.cli.text import counted, pairs, relative
+from tasks.dlq.job import WAITING, State
+
+#: Ids are 64 bits wide, in both databases.
+MAX_ID = 2**63 - 1
+JobId = Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="A job's id, as redrive jobs lists it.")]
+
+
+def jobs(
+    *,
+    state: Annotated[list[State] | None, typer.Option(help="Only jobs in this state; may be given more than once.")] = None,
+    route: Annotated[str | None, typer.Option(help="Only jobs of this route.", autocompletion=route_names)] = None,
+    group: Annotated[str | None, typer.Option(help="Only jobs of this failure group, as redrive show tells it.")] = None,
+    after: Annotated[int | None, typer.Option(metavar="ID", min=1, max=MAX_ID, help="Go on below this id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    json: Json = False,
+) -> None:
+    """List jobs, newest first."""
+    from tasks.cli.session import existing_ledger  # noqa: PLC0415 - slow to import
+    from tasks.dlq.ledger.queries import list_jobs  # noqa: PLC0415
+    from tasks.settings import settings  # noqa: PLC0415
+
+    out = Output(json=json)
+    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
+        views = list_jobs(tx, route=route, states=state or (), group=group, after=after, limit=limit)
+        now = tx.now()
+    if route and not views:
+        settings().route(route)  # a name that is nowhere is a slip, not an empty list
+    if json:
+        for view in views:
+            out.record(view)
+    elif views:
+        out.table(COLUMNS, [row(view, now) for view in views])
+    else:
+        out.note("no job is like that" if state or route or group or after else "there are no jobs yet")
+    if len(views) == limit:
+        out.note(f"there may be more: --after {views[-1]['id']}")
+
+
+def show(job_id: JobId, *, json: Json = False) -> None:
+    """Show one job with its latest attempts and dead letters."""
+    from tasks.cli.session import existing_ledger  # noqa: PLC0415
+    from tasks.dlq.ledger.queries import show_job  # noqa: PLC0415
+
+    out = Output(json=json)
+    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
+        view = show_job(tx, job_id)
+        now = tx.now()
+    if json:
+        out.record(view)
+        return
+    _show_facts(out, view, now)
+    if view["attempts_made"]:
+        out.line()
+        out.table(_ATTEMPT_COLUMNS, [_attempt_row(each, now) for each in view["attempts_made"]])
+    if view["dead_letters"]:
+        out.line()
+        out.table(_LETTER_COLUMNS, [_letter_row(each, now) for each in view["dead_letters"]])
+
+
+COLUMNS = (
+    Column("ID", right=True),
+    Column("State"),
+    Column("Route"),
+    Column("Parameters", fold=True),
+    Column("Needs", right=True),
+    Column("When"),
+    Column("Last answer", cut=True),
+)
+_ATTEMPT_COLUMNS = (Column("Attempt", right=True), Column("Began"), Column("Outcome"), Column("Answer", fold=True))
+_LETTER_COLUMNS = (Column("Letter", right=True), Column("Received"), Column("Source"), Column("Needs"), Column("Body", cut=True))
+
+
+def row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
+    """Return a job as a row under `COLUMNS`."""
+    return (
+        view["id"],
+        view["state"],
+        view["route"],
+        pairs(view["parameters"]),
+        f"{view['covered']}/{view['needs']}",
+        when(view, now),
+        view["detail"] or view["outcome"],
+    )
+
+
+def when(view: dict[str, Any], now: int) -> str:
+    """Return when a waiting job is due, or since when another is as it is."""
+    if view["state"] not in WAITING:
+        return relative(view["changed_at"], now)
+    due = relative(view["due_at"], now)
+    return due if due.startswith("in ") else "due"
+
+
+def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
+    facts = {
+        "job": view["id"],
+        "state": view["state"],
+        "route": view["route"],
+        "parameters": pairs(view["parameters"]),
+        "needs": f"{counted(view['needs'], 'need')}, {view['covered']:,} covered by a success",
+        "due": f"{view['due_at']} ({when(view, now)})" if view["state"] in WAITING else "",
+        "attempts": f"{view['attempts']} of this budget, {view['calls']} in all",
+        "crashes": view["crashes"] or "",
+        "last answer": view["detail"] or view["outcome"],
+        "group": view["group"],
+        "created": f"{view['created_at']} ({relative(view['created_at'], now)})",
+        "changed": f"{view['changed_at']} ({relative(view['changed_at'], now)})",
+    }
+    for name, value in facts.items():
+        if value not in {None, ""}:
+            out.line(f"{name:<12} {value}")
+
+
+def _attempt_row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
+    return view["number"], relative(view["began_at"], now), view["outcome"] or "open", view["detail"]
+
+
+def _letter_row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
+    recovered = "recovered" if view["recovered"] else "waits"
+    return view["id"], relative(view["received_at"], now), view["source"], recovered, view["body"]

@@ -1,0 +1,138 @@
+"""Data on stdout, messages on stderr: for people as text, with `--json` one compact object a line.
+
+Whatever comes from outside (bodies, details, parameters) is escaped: it can neither steer the terminal nor forge a line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tasks.cli.text import escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rich.console import Console
+
+#: The option that every command has.
+Json = Annotated[bool, typer.Option("--json", help="One compact JSON object a line, errors too.")]
+
+#: Characters of a cell where no terminal sets the width.
+_WIDEST_CELL = 200
+_STYLES = {
+    "completed": "green",
+    "executing": "cyan",
+    "retryable": "yellow",
+    "parked": "red",
+    "discarded": "dim",
+    "paused": "yellow",
+    "open": "red",
+    "rejected": "red",
+}
+
+
+class ReaderGone(Exception):  # noqa: N818 - not an error: the reader (head, less) has had enough
+    """Nobody reads what the command prints any more."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table. One that may be cut gives way first when the terminal is narrow."""
+
+    title: str
+    right: bool = False
+    cut: bool = False
+    fold: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where a command's data and messages go."""
+
+    json: bool = False
+
+    def record(self, value: Mapping[str, Any]) -> None:
+        """Print one object for machines, on one line of ASCII."""
+        _write(json.dumps(value, separators=(",", ":"), ensure_ascii=True) + "\n")
+
+    def line(self, text: str = "") -> None:
+        """Print one line for people."""
+        _write(escaped(text) + "\n")
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+        """Print a table for people: as wide as the terminal; elsewhere each row on one line, for grep."""
+        from rich.table import Table  # noqa: PLC0415 - --json needs no Rich
+        from rich.text import Text  # noqa: PLC0415
+
+        console = _console()
+        wide = not console.is_terminal
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for each in columns:
+            table.add_column(
+                each.title,
+                justify="right" if each.right else "left",
+                no_wrap=wide or not each.fold,
+                overflow="ellipsis" if each.cut else "fold",
+                min_width=len(each.title) if each.cut else None,
+            )
+        for row in rows:
+            cells = [escaped(cell) for cell in row]
+            table.add_row(*(Text(_shortened(cell) if wide else cell, style=_STYLES.get(cell, "")) for cell in cells))
+        with console.capture() as printed:
+            console.print(table)
+        _write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()) if wide else printed.get())
+
+    def note(self, text: str) -> None:
+        """Tell people something beside the data; machines are not told."""
+        if not self.json:
+            _say(text)
+
+    def warn(self, text: str, *, hint: str = "", **facts: Any) -> None:
+        """Tell people and machines of something that did not stop the command."""
+        if self.json:
+            _complain({"warning": text, "hint": hint, **facts})
+        else:
+            _say(text, hint)
+
+    def fail(self, text: str, *, hint: str, exit_code: int) -> None:
+        """Tell what went wrong and what to do next, before the command ends with `exit_code`."""
+        if self.json:
+            _complain({"error": text, "hint": hint, "exit_code": exit_code})
+        else:
+            _say(text, hint)
+
+
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    return console
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
+def _complain(value: Mapping[str, Any]) -> None:
+    sys.stderr.write(json.dumps(value, separators=(",", ":"), ensure_ascii=True) + "\n")
+
+
+def _say(text: str, hint: str = "") -> None:
+    """Write a message; one about several problems has a line for each, and its hint comes last."""
+    first, *others = [escaped(line) for line in text.splitlines()] or [""]
+    lines = [f"redrive: {first}", *others, *(escaped(line) for line in hint.splitlines())]
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WIDEST_CELL else text[: _WIDEST_CELL - 1] + "…"

@@ -1,0 +1,65 @@
+"""`redrive pause` and `redrive resume`: hold all calls of a route, and let them go on."""
+
+from typing import Annotated
+
+import typer
+
+from tasks.cli.completion import route_names
+from tasks.cli.output import Json, Output
+
+RouteName = Annotated[str, typer.Argument(metavar="ROUTE", help="A route of redrive.toml.", autocompletion=route_names)]
+Reason = Annotated[str, typer.Option(help="Why, for the audit log and for whoever looks next.", show_default=False)]
+
+
+def pause(route: RouteName, *, reason: Reason = "", json: Json = False) -> None:
+    """Let no further call of a route begin; those that run may end. Intake goes on, and jobs wait."""
+    from tasks.cli.session import actor, existing_ledger  # noqa: PLC0415 - slow to import
+    from tasks.dlq.ledger import Transaction, gates, operations  # noqa: PLC0415
+    from tasks.settings import settings  # noqa: PLC0415
+
+    name, who = settings().route(route).name, actor()
+
+    def work(tx: Transaction) -> bool:
+        changed = gates.pause_route(tx, name, by=who, reason=reason)
+        if changed:
+            operations.log(tx, actor=who, action="pause", subject=f"route {name}", reason=reason)
+        return changed
+
+    with existing_ledger() as ledger:
+        changed = ledger.transact(work)
+    _tell(Output(json=json), name, paused=True, changed=changed)
+
+
+def resume(route: RouteName, *, reason: Reason = "", json: Json = False) -> None:
+    """Let the calls of a paused route go on, with a closed breaker."""
+    from tasks.cli.session import actor, ringing  # noqa: PLC0415
+    from tasks.dlq.job import Wakeup  # noqa: PLC0415
+    from tasks.dlq.ledger import Transaction, bells, gates, operations  # noqa: PLC0415
+    from tasks.settings import settings  # noqa: PLC0415
+
+    out = Output(json=json)
+    target, who = settings().route(route), actor()
+
+    def work(tx: Transaction) -> bool:
+        changed = gates.resume_route(tx, target.name)
+        if changed:
+            operations.log(tx, actor=who, action="resume", subject=f"route {target.name}", reason=reason)
+        return changed
+
+    def due(tx: Transaction) -> list[Wakeup]:
+        bells.forget_patience(tx)
+        return bells.promote(tx, target)
+
+    with ringing(out) as session:
+        changed = session.runtime.ledger.transact(work)
+        session.ring(due)
+        _tell(out, target.name, paused=False, changed=changed)
+
+
+def _tell(out: Output, name: str, *, paused: bool, changed: bool) -> None:
+    if out.json:
+        out.record({"route": name, "paused": paused, "changed": changed})
+    elif changed:
+        out.line(f"route {name} is {'paused' if paused else 'resumed'}")
+    else:
+        out.line(f"route {name} was {'paused already' if paused else 'not paused'}")

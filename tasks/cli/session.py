@@ -1,0 +1,126 @@
+"""What commands work with: the ledger as it stands, or a runtime that rings as well. Closed when the command ends."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy.engine import make_url
+
+from tasks.adapters import logs
+from tasks.dlq import migrations
+from tasks.dlq.errors import BrokerUnavailable, LedgerOutdated
+from tasks.dlq.intake import ring_all
+from tasks.dlq.ledger import Ledger, bells
+from tasks.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tasks.cli.output import Output
+    from tasks.dlq.job import Wakeup
+    from tasks.dlq.ledger import Transaction
+    from tasks.runtime import Runtime
+
+_HINT = "run: redrive db upgrade, or start a worker; `redrive config` tells where the ledger is looked for"
+
+
+@contextmanager
+def existing_ledger() -> Iterator[Ledger]:
+    """Open the ledger for a command that does not make one.
+
+    Raises:
+        LedgerOutdated: it is empty, or not of this version's schema.
+        LedgerUnavailable: the database does not answer.
+    """
+    url = make_url(settings().ledger.url)
+    where = url.render_as_string(hide_password=True)
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        raise LedgerOutdated(f"there is no ledger at {where} yet", hint=_HINT)
+    ledger = Ledger(settings().ledger.url)
+    try:
+        if migrations.revision(ledger) is None:
+            raise LedgerOutdated(f"the ledger at {where} is empty", hint=_HINT)
+        migrations.check(ledger)
+        yield ledger
+    finally:
+        ledger.close()
+
+
+class Session:
+    """A runtime, and wake-ups that are sent if possible: what is in the ledger waits for a sweep when SQS is away."""
+
+    def __init__(self) -> None:
+        from tasks.runtime import Runtime  # noqa: PLC0415 - slow to import
+
+        self._bell = _Bell()
+        self.runtime: Runtime = Runtime(settings(), self._bell)
+
+    def wake(self, route: str, job_ids: Sequence[int]) -> None:
+        """Ring for jobs that have just become due, as far as the route's window has room."""
+        self.ring(partial(bells.reserve, route=settings().route(route), job_ids=job_ids))
+
+    def ring(self, reserve: Callable[[Transaction], list[Wakeup]]) -> None:
+        """Ring for what `reserve` puts into the window."""
+        ring_all(self._bell, self.runtime.ledger.transact(reserve))
+
+    @property
+    def unsent(self) -> BrokerUnavailable | None:
+        """Why a wake-up was not sent, when one was not."""
+        return self._bell.unsent
+
+
+@contextmanager
+def ringing(out: Output, *, create: bool = False) -> Iterator[Session]:
+    """Open a session on the ledger that is there; or on a new one, with `create`. At the end, tell when nobody was woken.
+
+    Raises:
+        LedgerOutdated, LedgerUnavailable: as `existing_ledger`.
+    """
+    logs.configure("ERROR", json=out.json, secrets=settings().secrets())
+    session = Session()
+    try:
+        if create:
+            session.runtime.ensure_ledger()
+        else:
+            with existing_ledger():
+                pass
+        yield session
+    finally:
+        session.runtime.close()
+    if session.unsent:
+        out.warn(f"the ledger has it, but no worker was woken: {session.unsent.message}", hint="beat's next sweep rings again")
+
+
+class _Bell:
+    """The Celery doorbell, with Celery imported at the first ring."""
+
+    def __init__(self) -> None:
+        self.unsent: BrokerUnavailable | None = None
+
+    def ring(self, job_id: int, *, delay: float) -> None:
+        """Send one wake-up; after the first that fails, no other is tried. Raises BrokerUnavailable."""
+        from tasks.celery import app  # noqa: PLC0415 - slow to import
+        from tasks.delivery import CeleryDoorbell  # noqa: PLC0415
+
+        try:
+            if self.unsent:
+                raise self.unsent
+            CeleryDoorbell(app).ring(job_id, delay=delay)
+        except BrokerUnavailable as error:
+            self.unsent = error
+            raise
+
+
+def actor() -> str:
+    """Return who acts, for the audit log: "alice@host"."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"[:100]

@@ -1,0 +1,46 @@
+"""Values as people read them: escaped, short, on one line."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+
+
+def escaped(value: Any) -> str:
+    """Return the text with every character that does not print (line ends, ANSI, bidirectional marks) as its escape."""
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    """Return parameters as they are typed: "employeeId=1234 team=7"."""
+    return " ".join(f"{name}={value}" for name, value in values.items())
+
+
+def relative(moment: str | None, now: int) -> str:
+    """Return a moment of the ledger (ISO 8601) beside its `now` (milliseconds): "in 12s", "now", "3m ago"."""
+    if moment is None:
+        return ""
+    seconds = round(datetime.fromisoformat(moment).timestamp() - now / 1000)
+    if seconds == 0:
+        return "now"
+    return f"in {span(seconds)}" if seconds > 0 else f"{span(-seconds)} ago"
+
+
+def span(seconds: int) -> str:
+    """Return whole seconds in the largest unit that they fill, and what is left in the next: "45s", "2m 5s", "3d 4h"."""
+    for (unit, size), (next_unit, next_size) in zip(_UNITS, (*_UNITS[1:], ("", 1)), strict=True):
+        if seconds >= size:
+            rest = seconds % size // next_size
+            return f"{seconds // size}{unit} {rest}{next_unit}" if rest else f"{seconds // size}{unit}"
+    return "0s"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return the count with its noun: "1 job", "2 jobs"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
