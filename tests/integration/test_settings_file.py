@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.dlq.errors import ConfigError
-from tasks.settings import Settings, assemble, load, settings
+from tasks.settings import Settings, assemble, load, settings, settings_or_exit
 from tasks.settings.keys import Key, dotted, keys_of, value_at
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +71,18 @@ def test_the_process_reads_its_settings_once(monkeypatch: pytest.MonkeyPatch):
     assert settings() is first
     settings.cache_clear()
     assert settings().worker.concurrency == 2
+
+
+def test_celery_commands_end_with_the_message_and_no_traceback(capsys: pytest.CaptureFixture[str]):
+    assert settings_or_exit() is settings()
+    settings.cache_clear()
+    Path("redrive.toml").write_text("[worker]\nconcurrency = 0")
+    with pytest.raises(SystemExit) as caught:
+        settings_or_exit()
+    assert caught.value.code == 2
+    told, hint = capsys.readouterr().err.splitlines()
+    assert told == "redrive: redrive.toml: worker.concurrency is 0: must be a whole number from 1 to 64"
+    assert "docs/configuration.md" in hint
 
 
 # --- files that cannot be read ---------------------------------------------------------------------------------------
