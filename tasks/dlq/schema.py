@@ -20,7 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
-    text,
+    literal_column,
 )
 
 metadata = MetaData(
@@ -96,10 +96,11 @@ jobs = Table(
     CheckConstraint("(state = 'executing') = (token IS NOT NULL)", name="leased"),
     sqlite_autoincrement=True,
 )
-_waiting = text("state IN ('scheduled', 'retryable')")
-_executing = text("state = 'executing'")
-Index("ix_jobs_due", jobs.c.route, jobs.c.due_at, jobs.c.id, sqlite_where=_waiting, postgresql_where=_waiting)
-Index("ix_jobs_leases", jobs.c.route, jobs.c.lease_until, sqlite_where=_executing, postgresql_where=_executing)
+#: Conditions of partial indexes, in literals: databases use such an index only where they see its very condition.
+waiting = jobs.c.state.in_([literal_column("'scheduled'"), literal_column("'retryable'")])
+executing = jobs.c.state == literal_column("'executing'")
+Index("ix_jobs_due", jobs.c.route, jobs.c.due_at, jobs.c.id, sqlite_where=waiting, postgresql_where=waiting)
+Index("ix_jobs_leases", jobs.c.route, jobs.c.lease_until, sqlite_where=executing, postgresql_where=executing)
 Index(
     "ix_jobs_resting",
     jobs.c.route,

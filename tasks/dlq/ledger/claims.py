@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, or_, select, update
 
-from tasks.dlq.job import WAITING, Claim, State
+from tasks.dlq.job import Claim, State
 from tasks.dlq.ledger.gates import breaker_of, is_shut, keep_breaker, lock_route, occupied
-from tasks.dlq.schema import attempts, jobs, routes
+from tasks.dlq.schema import attempts, jobs, routes, waiting
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row, Select
@@ -60,7 +60,7 @@ def due(route: str, now: int) -> ColumnElement[bool]:
     """Return the condition that a job of the route waits, is due, and rests from no call whose outcome is unknown."""
     return and_(
         jobs.c.route == route,
-        jobs.c.state.in_(WAITING),
+        waiting,
         jobs.c.due_at <= now,
         or_(jobs.c.rest_until.is_(None), jobs.c.rest_until <= now),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable
 from tasks.dlq.ledger.clock import DatabaseClock
@@ -114,7 +114,7 @@ def _engine(url: str) -> Engine:
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
-    except (ArgumentError, SQLAlchemyError) as error:
+    except (SQLAlchemyError, ValueError) as error:  # ValueError: a port that is no number
         raise ConfigError("the ledger's URL cannot be read", hint="for example sqlite:///.redrive/ledger.db") from error
     except OSError as error:
         raise LedgerUnavailable(f"the ledger's folder cannot be made: {error}", hint="check ledger.url") from error

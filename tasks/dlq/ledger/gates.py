@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, update
 
 from tasks.dlq.breaker import Breaker
-from tasks.dlq.job import State
-from tasks.dlq.schema import jobs, routes
+from tasks.dlq.schema import executing, jobs, routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,9 +39,9 @@ def lock_route(tx: Transaction, name: str) -> Row[Any]:
 
 def occupied(tx: Transaction, name: str, now: int) -> int:
     """Count the route's slots in use: executing jobs (until settled or rescued), and those that rest after an unknown outcome."""
-    executing = select(func.count()).where(jobs.c.route == name, jobs.c.state == State.EXECUTING)
-    resting = select(func.count()).where(jobs.c.route == name, jobs.c.rest_until > now, jobs.c.state != State.EXECUTING)
-    return tx.connection.scalars(executing).one() + tx.connection.scalars(resting).one()
+    calling = select(func.count()).where(jobs.c.route == name, executing)
+    resting = select(func.count()).where(jobs.c.route == name, jobs.c.rest_until > now, ~executing)
+    return tx.connection.scalars(calling).one() + tx.connection.scalars(resting).one()
 
 
 def is_shut(route: Row[Any], now: int) -> bool:

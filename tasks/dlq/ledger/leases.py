@@ -13,7 +13,7 @@ from sqlalchemy import case, select, update
 from tasks.dlq.job import State
 from tasks.dlq.ledger.gates import lock_route
 from tasks.dlq.retry import Outcome, group_key
-from tasks.dlq.schema import attempts, jobs
+from tasks.dlq.schema import attempts, executing, jobs
 
 if TYPE_CHECKING:
     from tasks.dlq.ledger.engine import Transaction
@@ -30,7 +30,7 @@ def rescue(tx: Transaction, route: Route, *, limit: int = 100) -> list[int]:
     now = tx.now()
     expired = (
         select(jobs.c.id, jobs.c.token, jobs.c.lease_until)
-        .where(jobs.c.route == route.name, jobs.c.state == State.EXECUTING, jobs.c.lease_until <= now)
+        .where(jobs.c.route == route.name, executing, jobs.c.lease_until <= now)
         .order_by(jobs.c.lease_until)
         .limit(limit)
         .with_for_update()
