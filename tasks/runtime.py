@@ -138,19 +138,19 @@ class Runtime:
     @cached_property
     def sqs(self) -> SQSClient:
         """A client for the broker's SQS."""
-        return self._connection(self.settings.broker.endpoint_url).client()
-
-    def _client_of(self, table: SqsSourceTable) -> SQSClient:
-        return self._connection(table.endpoint).client() if table.endpoint else self.sqs
-
-    def _connection(self, endpoint_url: str | None) -> Connection:
         broker = self.settings.broker
         return Connection(
             region=broker.region,
-            endpoint_url=endpoint_url,
+            endpoint_url=broker.endpoint_url,
             access_key_id=broker.access_key_id,
             secret_access_key=broker.secret_access_key,
-        )
+        ).client()
+
+    def _client_of(self, table: SqsSourceTable) -> SQSClient:
+        """Return the broker's client, or one for the source's own endpoint: the broker's keys are not sent elsewhere."""
+        if table.endpoint is None:
+            return self.sqs
+        return Connection(region=self.settings.broker.region, endpoint_url=table.endpoint).client()
 
     def ensure_queues(self) -> None:
         """Make the queues that are missing, each with its dead-letter queue; nothing where queues are managed elsewhere.

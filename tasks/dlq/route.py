@@ -30,7 +30,7 @@ class Route:
     url: str
     method: str = "PUT"
     params: Mapping[str, ParameterType] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-type": "application/json"})
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-type": "application/json"}, repr=False)
     bearer_env: str | None = None
     delay: float = 30.0
     deadline: float = 20.0

@@ -1,0 +1,135 @@
+"""Real processes on embedded parts: `celery -A tasks worker` and `celery -A tasks beat`, as a person would start them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from patience import until
+
+from tasks.devstack import child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from company_api import CompanyApi
+    from mypy_boto3_sqs import SQSClient
+
+    from tasks.devstack.sqs import EmbeddedSqs
+
+CONFIG = """
+[broker]
+url = "sqs://local:only-here@127.0.0.1:{port}"
+queue_prefix = "{prefix}"
+[routes.employees]
+url = "{api}/employees/{{employeeId}}"
+delay = "1s"
+deadline = "3s"
+drain = "1s"
+max_in_flight = {max_in_flight}
+params.employeeId = "positive-int"
+retry = {{ max_attempts = 3, base = "1s", cap = "2s" }}
+[sources.employees_dlq]
+kind = "sqs"
+queue = "{prefix}employees-dlq"
+route = "employees"
+map.employeeId = "employeeId"
+[sweeps]
+promote = "1s"
+rescue = "2s"
+sources = "1s"
+watch = "2s"
+"""
+
+
+@dataclass
+class Stack:
+    """A folder with a redrive.toml, and the processes that were started in it."""
+
+    folder: Path
+    client: SQSClient
+    prefix: str
+    env: dict[str, str]
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """Start one process; what it says goes to NAME.log."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = child.spawn([sys.executable, "-m", *command], env=self.env, output=log, cwd=self.folder)
+        return self.processes[name]
+
+    def start_worker(self, name: str = "worker") -> subprocess.Popen[bytes]:
+        process = self.start(name, "celery", "-A", "tasks", "worker", "--loglevel=INFO", f"--hostname={name}@%h")
+        until(lambda: "ready." in self.log(name), what=f"{name}: {self.log(name)[-2000:]}")
+        return process
+
+    def start_beat(self, name: str = "beat") -> subprocess.Popen[bytes]:
+        process = self.start(name, "celery", "-A", "tasks", "beat", "--loglevel=INFO", f"--schedule={self.folder / name}")
+        until(lambda: "beat: Starting" in self.log(name), what=f"{name}: {self.log(name)[-2000:]}")
+        return process
+
+    def log(self, name: str) -> str:
+        file = self.folder / f"{name}.log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def send(self, *bodies: str, queue: str = "employees-dlq") -> None:
+        """Send raw messages, as any language would."""
+        url = self.client.get_queue_url(QueueName=self.prefix + queue)["QueueUrl"]
+        for body in bodies:
+            self.client.send_message(QueueUrl=url, MessageBody=body)
+
+    def left(self, queue: str = "employees-dlq") -> int:
+        """Count a queue's messages, in flight and delayed ones too."""
+        url = self.client.get_queue_url(QueueName=self.prefix + queue)["QueueUrl"]
+        attributes = self.client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        return sum(int(value) for name, value in attributes.items() if name.startswith("ApproximateNumberOfMessages"))
+
+    def redrive(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line."""
+        command = [sys.executable, "-m", "tasks.cli", *arguments]
+        return subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
+
+    def audit(self) -> dict[str, Any]:
+        return json.loads(self.redrive("audit", "--json").stdout)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.redrive("jobs", "--json", "--limit", "500").stdout.splitlines()]
+
+    def wait_for_audit(self, seconds: float = 60.0, **wanted: int) -> dict[str, Any]:
+        """Wait until the audit has these sums; return it."""
+
+        def look() -> dict[str, Any] | None:
+            seen = self.audit()
+            return seen if all(seen[name] == value for name, value in wanted.items()) else None
+
+        return until(look, seconds=seconds, what=f"audit {wanted}; it is {self.audit()}")
+
+
+@contextmanager
+def stack(folder: Path, sqs: EmbeddedSqs, api: CompanyApi, *, max_in_flight: int = 1, more: str = "") -> Iterator[Stack]:
+    """Prepare a folder of one's own on the shared SQS; end all its processes at the end."""
+    prefix = f"{folder.name[-30:]}-".replace("_", "-").replace("[", "").replace("]", "")
+    config = CONFIG.format(port=sqs.port, api=api.url, prefix=prefix, max_in_flight=max_in_flight)
+    (folder / "redrive.toml").write_text(config + more)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("REDRIVE_", "CELERY_", "SENTRY_"))}
+    env |= {"REDRIVE_CONFIG": str(folder / "redrive.toml"), "REDRIVE_STATE_DIR": str(folder / "state"), "C_FORCE_ROOT": "1"}
+    client = boto3.client(
+        "sqs",
+        endpoint_url=sqs.endpoint,
+        region_name=sqs.region,
+        aws_access_key_id="local",
+        aws_secret_access_key="only-here",
+    )
+    made = Stack(folder=folder, client=client, prefix=prefix, env=env)
+    try:
+        yield made
+    finally:
+        child.stop(made.processes.values(), grace=10)
+        client.close()

@@ -1,0 +1,129 @@
+"""A bare `celery -A tasks worker` and `celery -A tasks beat` are the whole system on one node."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from celery import Celery
+from patience import until
+from stack import Stack, stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from company_api import CompanyApi
+
+    from tasks.devstack.sqs import EmbeddedSqs
+
+
+@pytest.fixture
+def system(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi) -> Iterator[Stack]:
+    with stack(tmp_path, sqs, company_api) as made:
+        made.start_worker()
+        made.start_beat()
+        yield made
+
+
+def test_raw_messages_become_one_call_an_entity_and_a_proof(system: Stack, company_api: CompanyApi):
+    bodies = [json.dumps({"employeeId": number % 5 + 1}) for number in range(40)]
+    system.send(*bodies, "not json", '{"employeeId": "../admin"}', '{"other": 1}')
+    audit = system.wait_for_audit(accepted=43, recovered=40)
+    assert audit["rejected"] == 3
+    assert audit["balanced"]
+    assert audit["lost"] == 0
+    assert system.left() == 0
+    assert company_api.most_in_flight == 1
+    calls = Counter(company_api.paths())
+    assert set(calls) == {f"/employees/{number}" for number in range(1, 6)}
+    assert calls.total() <= 20  # forty failures; one call an entity, one more where a batch came during a call
+    assert {job["state"] for job in system.jobs()} == {"completed"}
+
+
+def test_an_api_that_fails_is_called_again_and_what_is_hopeless_is_parked(system: Stack, company_api: CompanyApi):
+    company_api.answers += [(503, {}), (409, {}), (200, {})]
+    system.send('{"employeeId": 1}')
+    system.wait_for_audit(recovered=1)
+    assert company_api.paths() == ["/employees/1"] * 3
+    company_api.answers.append((400, {}))
+    system.send('{"employeeId": 2}')
+    audit = system.wait_for_audit(recovered=1, parked=1)
+    assert audit["balanced"]
+    parked = next(job for job in system.jobs() if job["state"] == "parked")
+    assert (parked["outcome"], parked["status"]) == ("hopeless", 400)
+
+
+def test_refused_credentials_pause_the_route_and_park_nothing(system: Stack, company_api: CompanyApi):
+    company_api.answers.append((401, {}))
+    system.send('{"employeeId": 1}', '{"employeeId": 2}')
+    company_api.wait_for_calls(1)
+    until(lambda: json.loads(system.redrive("stats", "--json").stdout.splitlines()[0]), what="stats")
+    until(lambda: '"paused":true' in system.redrive("stats", "--json").stdout.replace(" ", ""), what="the pause")
+    assert system.audit()["parked"] == 0
+    assert len(company_api.paths()) == 1
+    assert system.redrive("resume", "employees").returncode == 0
+    system.wait_for_audit(recovered=2)
+
+
+def test_a_worker_that_is_killed_in_a_call_loses_nothing(system: Stack, company_api: CompanyApi):
+    company_api.gate.clear()
+    system.send('{"employeeId": 1}', '{"employeeId": 2}')
+    company_api.wait_for_calls(1)
+    worker = system.processes.pop("worker")
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    company_api.gate.set()
+    system.start_worker("second")
+    audit = system.wait_for_audit(recovered=2, seconds=90)
+    assert audit["lost"] == 0
+    assert max(company_api.most_per_path.values()) == 1
+
+
+def test_the_whole_broker_is_lost_and_every_job_is_called(system: Stack, company_api: CompanyApi):
+    company_api.gate.clear()
+    system.send(*[json.dumps({"employeeId": number}) for number in range(1, 31)])
+    company_api.wait_for_calls(1)
+    system.wait_for_audit(accepted=30)
+    for queue in ("redrive-recovery", "redrive-maintenance"):
+        url = system.client.get_queue_url(QueueName=system.prefix + queue)["QueueUrl"]
+        system.client.purge_queue(QueueUrl=url)
+    company_api.gate.set()
+    assert system.wait_for_audit(recovered=30)["balanced"]
+
+
+def test_any_celery_application_submits_by_name_and_a_dead_submission_is_swept(system: Stack, company_api: CompanyApi):
+    producer = Celery("shop", broker=f"sqs://local:only-here@{system.client.meta.endpoint_url.removeprefix('http://')}")
+    producer.conf.broker_transport_options = {"region": "us-east-1", "queue_name_prefix": system.prefix}
+    message = {"route": "employees", "parameters": {"employeeId": 7}, "origin": {"topic": "employees"}}
+    producer.send_task("redrive.submit", kwargs=message, queue="redrive-submit")
+    producer.send_task("redrive.submit", kwargs={"route": "nowhere", "parameters": {}}, queue="redrive-submit")
+    producer.send_task("redrive.submit", ("employees", {"employeeId": 8}), queue="redrive-submit-dead")
+    producer.send_task("redrive.recover", (1,), queue="redrive-recovery-dead")
+    producer.close()
+    audit = system.wait_for_audit(accepted=3, recovered=2, rejected=1)
+    assert set(audit["sources"]) == {"celery"}
+    assert sorted(company_api.paths()) == ["/employees/7", "/employees/8"]
+    until(lambda: system.left("redrive-recovery-dead") + system.left("redrive-submit-dead") == 0)
+
+
+def test_two_workers_and_two_beats_never_call_twice_at_once(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi):
+    with stack(tmp_path, sqs, company_api) as system:
+        system.start_worker("one")
+        system.start_worker("two")
+        system.start_beat("first-beat")
+        system.start_beat("second-beat")
+        system.send(*[json.dumps({"employeeId": number}) for number in range(1, 61)])
+        assert system.wait_for_audit(recovered=60)["balanced"]
+    assert company_api.most_in_flight == 1
+
+
+def test_sigterm_ends_worker_and_beat_cleanly(system: Stack):
+    for name in ("worker", "beat"):
+        process = system.processes[name]
+        process.terminate()
+        assert process.wait(20) == 0, system.log(name)[-2000:]
+        assert "Traceback" not in system.log(name)

@@ -1,0 +1,32 @@
+"""Fixtures of all tests: the embedded parts, and a company API that does as it is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from company_api import CompanyApi, company_api_server
+
+from tasks.devstack.redis import EmbeddedRedis
+from tasks.devstack.sqs import EmbeddedSqs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def sqs() -> Iterator[EmbeddedSqs]:
+    with EmbeddedSqs() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest.fixture
+def company_api() -> Iterator[CompanyApi]:
+    with company_api_server() as api:
+        yield api

@@ -1,0 +1,109 @@
+"""A tap on the wire: an HTTP proxy before the embedded SQS that remembers every call of the SQS API, as it was sent."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class SqsCall:
+    """One call: `action` is SendMessage, ReceiveMessage, …; `parameters` its JSON."""
+
+    action: str
+    parameters: dict[str, Any]
+
+    @property
+    def queue(self) -> str:
+        return self.parameters.get("QueueUrl", "").rsplit("/", 1)[-1]
+
+    @property
+    def celery_headers(self) -> dict[str, Any]:
+        """The headers of the Celery message that this call sends."""
+        body = self.parameters["MessageBody"]
+        envelope = json.loads(body if body.startswith("{") else base64.b64decode(body))
+        return envelope["headers"]
+
+
+class WireTap:
+    """What went over the wire so far."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._calls: list[SqsCall] = []
+        self._changed = threading.Condition(threading.RLock())
+
+    def add(self, call: SqsCall) -> None:
+        with self._changed:
+            self._calls.append(call)
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        with self._changed:
+            self._calls.clear()
+
+    def sent(self, queue: str) -> list[SqsCall]:
+        with self._changed:
+            return [call for call in self._calls if call.action == "SendMessage" and call.queue == queue]
+
+    def wait_for(self, queue: str, count: int, timeout: float = 20.0) -> list[SqsCall]:
+        """Wait until `count` messages were sent to `queue`; return all of them."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.sent(queue)) >= count, timeout), f"not {count} sent"
+            return self.sent(queue)
+
+
+@contextmanager
+def tap(upstream_port: int) -> Iterator[WireTap]:
+    """Stand before the SQS at `upstream_port` on another loopback port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            action = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
+            if action:
+                wire.add(SqsCall(action, json.loads(body)))
+            upstream = http.client.HTTPConnection("127.0.0.1", upstream_port, timeout=60)
+            try:
+                upstream.request("POST", self.path, body, dict(self.headers))
+                answer = upstream.getresponse()
+                self.pass_on(answer, answer.read())
+            except (ConnectionError, http.client.HTTPException):
+                self.close_connection = True  # one side is gone: so is the other
+            finally:
+                upstream.close()
+
+        def pass_on(self, answer: http.client.HTTPResponse, content: bytes) -> None:
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in {"transfer-encoding", "content-length", "connection", "date", "server"}:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    wire = WireTap(server.server_port)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield wire
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
