@@ -6,7 +6,6 @@ import queue
 import signal
 import subprocess
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -15,6 +14,7 @@ import redis
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from kombu.exceptions import OperationalError
+from patience import until
 
 from tasks.devstack import child
 from tasks.monitoring import attach
@@ -25,19 +25,8 @@ if TYPE_CHECKING:
     from tasks.devstack.redis import EmbeddedRedis
     from tasks.devstack.sqs import EmbeddedSqs
 
-PATIENCE = 30.0
-
 #: Stand in the worker's configuration and its task; none may be told to anyone.
 SECRETS = {"AKIASECRETKEY", "sekret", "s3cret"}
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """Return the first true answer of `look`."""
-    patience = time.monotonic() + PATIENCE
-    while not (seen := look()):
-        assert time.monotonic() < patience, f"not in {PATIENCE} s"
-        time.sleep(0.02)
-    return seen
 
 
 class Redis:
@@ -97,7 +86,7 @@ class Worker:
     def works(self, number: int) -> None:
         """Let one task run."""
         self.touch.delay(number)
-        assert self.done.get(timeout=PATIENCE) == number
+        assert self.done.get(timeout=30) == number
 
 
 @contextmanager
@@ -134,7 +123,7 @@ def watching(url: str, see: Callable[[dict[str, Any]], None] | None = None) -> I
         until(client.pubsub_numpat)
     yield state
     ended.set()
-    thread.join(PATIENCE)
+    thread.join(30)
 
 
 def ask(url: str, command: str, **arguments: Any) -> list[dict[str, Any]]:

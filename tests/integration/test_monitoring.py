@@ -6,22 +6,18 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from side_channel import Redis, answer, running, until, watching
+from patience import until
+from side_channel import Redis, answer, running, watching
 
 from tasks.devstack import child
 from tasks.devstack.redis import EmbeddedRedis
-from tasks.devstack.sqs import EmbeddedSqs
 from tasks.monitoring import remote_control
 from tasks.monitoring.events import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-@pytest.fixture(scope="module")
-def sqs() -> Iterator[EmbeddedSqs]:
-    with EmbeddedSqs() as server:
-        yield server
+    from tasks.devstack.sqs import EmbeddedSqs
 
 
 @pytest.fixture

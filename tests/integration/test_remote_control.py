@@ -12,21 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from celery.worker.state import revoked
-from side_channel import SECRETS, Redis, Worker, answer, running, until
+from patience import until
+from side_channel import SECRETS, Redis, Worker, answer, running
 
 from tasks.devstack.redis import EmbeddedRedis
-from tasks.devstack.sqs import EmbeddedSqs
 from tasks.monitoring import remote_control
 from tasks.monitoring.channel import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-
-@pytest.fixture(scope="module")
-def sqs() -> Iterator[EmbeddedSqs]:
-    with EmbeddedSqs() as server:
-        yield server
+    from tasks.devstack.sqs import EmbeddedSqs
 
 
 @pytest.fixture(scope="module")
