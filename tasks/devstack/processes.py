@@ -1,7 +1,7 @@
 """Several commands side by side, each line of theirs with the name of who said it; all end together.
 
-Stands where honcho's manager might: that one starts a shell for each command, counts the time to SIGKILL only from the first
-process that ends, and leaves everything running when it is killed itself.
+Stands where honcho's manager might: that one starts a shell for each command, gives SIGTERM to whole groups (a Celery worker's
+pool dies of it in the middle of a task), and leaves everything running when it is killed itself.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from rich.text import Text
 
 from tasks.devstack import child
+from tasks.devstack.lines import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -30,11 +31,12 @@ COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One process of the set. `env` is its whole environment."""
+    """One process of the set. `env` is its whole environment. The others go on without one that is not `essential`."""
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str]
+    essential: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +46,32 @@ class Ended:
     name: str
     code: int
 
+    def __str__(self) -> str:
+        """Say it in words."""
+        if self.code >= 0:
+            return f"{self.name} ended with exit code {self.code}"
+        return f"{self.name} was ended by {signal.Signals(-self.code).name}"
+
 
 class Processes:
     """A context manager: entered, all run; left, none does.
 
     `grace` are the seconds between SIGTERM and SIGKILL; an interrupt during them (a second Ctrl-C) kills at once.
+    `heard` is called with each line and the name of who said it.
     """
 
-    def __init__(self, commands: Sequence[Command], *, console: Console, grace: float = 10.0) -> None:
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        *,
+        console: Console,
+        grace: float = 10.0,
+        heard: Callable[[str, str], None] = lambda _name, _line: None,
+    ) -> None:
         self._commands = commands
         self._console = console
         self._grace = grace
+        self._heard = heard
         self._width = max(len(command.name) for command in commands)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._readers: list[threading.Thread] = []
@@ -84,15 +101,15 @@ class Processes:
         return self._running[name].pid
 
     def ended(self) -> Ended | None:
-        """Return the first process, in their order, that has ended."""
-        for name, process in self._running.items():
-            code = process.poll()
-            if code is not None:
-                return Ended(name=name, code=code)
+        """Return the first essential process, in their order, that has ended."""
+        for command in self._commands:
+            code = self._running[command.name].poll()
+            if code is not None and command.essential:
+                return Ended(name=command.name, code=code)
         return None
 
     def wait(self) -> Ended:
-        """Return when one of them has ended."""
+        """Return when an essential one has ended."""
         while (ended := self.ended()) is None:
             time.sleep(0.2)
         return ended
@@ -100,10 +117,16 @@ class Processes:
     def _print_lines(self, process: subprocess.Popen[bytes], name: str, colour: str) -> None:
         assert process.stdout is not None  # noqa: S101 - it was opened with a pipe
         with process.stdout as lines:
-            for line in lines:
-                now = datetime.now().astimezone().strftime("%H:%M:%S")
-                text = Text.assemble((f"{now} {name:{self._width}} | ", colour), line.decode(errors="replace").rstrip())
-                self._console.print(text, soft_wrap=True, highlight=False)
+            for raw in lines:
+                line = raw.decode(errors="replace").rstrip()
+                self._heard(name, line)
+                if (text := readable(line)) is not None:
+                    self._print(name, colour, text)
+        self._print(name, colour, Text(str(Ended(name=name, code=process.wait())), style="dim"))
+
+    def _print(self, name: str, colour: str, text: Text) -> None:
+        now = datetime.now().astimezone().strftime("%H:%M:%S")
+        self._console.print(Text.assemble((f"{now} {name:{self._width}} | ", colour), text), soft_wrap=True, highlight=False)
 
 
 @contextlib.contextmanager

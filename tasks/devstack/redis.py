@@ -24,7 +24,7 @@ class EmbeddedRedis(EmbeddedServer):
         return f"redis://127.0.0.1:{self.port}/0"
 
     def _command(self) -> Sequence[str]:
-        options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": str(self.directory)}
+        options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": str(self.scratch)}
         return [str(get_binary_path()), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
     def _environment(self) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -24,7 +25,7 @@ PATIENCE = 30.0
 class EmbeddedServer(ABC):
     """A server for one machine and one user. It keeps nothing: leaving kills it.
 
-    It writes to `<directory>/<name>.log` and nowhere else; without a directory it makes a temporary one and removes it.
+    What it has to say is in `<directory>/<name>.log`; without a directory it makes a temporary one and removes it.
     """
 
     name: ClassVar[str]
@@ -39,6 +40,11 @@ class EmbeddedServer(ABC):
     def log(self) -> Path:
         """Where the server writes what it has to say."""
         return self.directory / f"{self.name}.log"
+
+    @property
+    def scratch(self) -> Path:
+        """The server's working directory, empty at its start."""
+        return self.directory / self.name
 
     @abstractmethod
     def _command(self) -> Sequence[str]:
@@ -57,12 +63,14 @@ class EmbeddedServer(ABC):
         with ExitStack() as stack:
             self.directory = self._given or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"redrive-{self.name}-")))
             self.directory = self.directory.resolve()
-            self.directory.mkdir(parents=True, exist_ok=True)
-            log = stack.enter_context(self.log.open("ab"))
+            shutil.rmtree(self.scratch, ignore_errors=True)  # of one that was killed
+            self.scratch.mkdir(parents=True)
+            stack.callback(shutil.rmtree, self.scratch, ignore_errors=True)
+            log = stack.enter_context(self.log.open("wb"))
             self.port = child.free_port()
             # Nothing of the person's own environment: neither their cloud account nor settings of a server of theirs.
-            env = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(self.directory), **self._environment()}
-            self.process = child.spawn(self._command(), env=env, output=log, cwd=self.directory)
+            env = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(self.scratch), **self._environment()}
+            self.process = child.spawn(self._command(), env=env, output=log, cwd=self.scratch)
             stack.callback(child.stop, [self.process], grace=0)
             self._wait()
             self._stack = stack.pop_all()

@@ -34,7 +34,7 @@ class EmbeddedSqs(EmbeddedServer):
             "SERVICES": "sqs",
             "IOT_MTLS_ENABLED": "0",  # else it listens on 0.0.0.0:8883 as well
             "SFTP_ENABLED": "0",
-            "DOCKER_HOST": f"unix://{self.directory}/none",  # else it looks after the containers of a Docker daemon
+            "DOCKER_HOST": f"unix://{self.scratch}/none",  # else it looks after the containers of a Docker daemon
         }
 
     def _answers(self) -> bool:

@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("--faults", choices=["none", "bounded", "endless"], default="endless")
     parser.add_argument("--employees", type=int, default=0, help="employ this many people, from number 1")
     options = parser.parse_args()
+    options.directory.mkdir(parents=True, exist_ok=True)
     budget = {"none": {}, "bounded": BOUNDED, "endless": None}[options.faults]
     uvicorn.run(
         application(

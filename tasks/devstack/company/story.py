@@ -41,7 +41,7 @@ class Story:
     @property
     def employees(self) -> range:
         """Everyone's number."""
-        return range(1, 41 + self.messages // 50)
+        return range(1, 41 + self.messages // 100)
 
     @property
     def managers(self) -> range:

@@ -1,0 +1,121 @@
+"""`redrive up`: the whole service on this machine, until Ctrl-C. What production brings (SQS, Redis) is embedded if missing."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from alembic.util import CommandError
+from rich.console import Console
+
+from tasks.devstack import child
+from tasks.devstack import sample as sample_config
+from tasks.devstack.announcement import Announcement
+from tasks.devstack.environment import inherited
+from tasks.devstack.processes import Command, Ended, Processes, interruptible
+from tasks.devstack.readiness import Readiness
+from tasks.devstack.redis import EmbeddedRedis
+from tasks.devstack.service import READY, company_api, service
+from tasks.devstack.sqs import EmbeddedSqs
+from tasks.devstack.state import held
+from tasks.dlq import migrations
+from tasks.dlq.errors import LedgerOutdated
+from tasks.dlq.ledger import Ledger
+from tasks.monitoring import flower_command
+from tasks.settings import DEFAULT_FILE, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tasks.settings import Settings
+
+#: Seconds between Ctrl-C and SIGKILL: a call that is open may end, and be written down.
+GRACE = 8.0
+#: What a shell reports for a process that ended by SIGINT.
+INTERRUPTED = 130
+
+
+def run(*, sample: bool) -> int:
+    """Run until Ctrl-C, and return 0; until a process ends by itself, and return 1; until a second Ctrl-C, and return 130.
+
+    With `sample`, the sample company's API runs as well, and a configuration for it is written unless there is one.
+
+    Raises:
+        RedriveError: something cannot start; whatever had started has been stopped.
+    """
+    messages = Console(stderr=True, highlight=False)
+    try:
+        with interruptible(), ExitStack() as stack:
+            try:
+                return _run(stack, messages, with_company=sample)
+            except KeyboardInterrupt:
+                messages.print("redrive: stopping; Ctrl-C again kills")
+                stack.close()
+                return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(stack: ExitStack, messages: Console, *, with_company: bool) -> int:
+    env = inherited()
+    state = load(environ=env).state_path.absolute()
+    env["REDRIVE_STATE_DIR"] = str(state)
+    stack.enter_context(held(state))
+    company = child.free_port() if with_company else None
+    if company and not env.get("REDRIVE_CONFIG") and not DEFAULT_FILE.exists():
+        env["REDRIVE_CONFIG"] = str(sample_config.write(state, api_port=company))
+    sqs = _embed(stack, state, env)
+    settings = load(environ=env)
+    _migrate(settings)
+
+    flower = child.free_port()
+    ports = {"flower": (flower, "/healthcheck")}
+    commands = service(env)
+    commands += [Command(name="flower", argv=[*flower_command(flower), "--logging=error"], env=env, essential=False)]
+    if company:
+        ports["company"] = (company, "/health")
+        commands.insert(0, company_api(state / "company", company, "--employees", str(sample_config.EMPLOYEES), env=env))
+    readiness = Readiness(READY, ports)
+    processes = stack.enter_context(Processes(commands, console=messages, grace=GRACE, heard=readiness.heard))
+    readiness.wait(processes)
+
+    announcement = Announcement(state=state, settings=settings, env=env, flower=flower, sqs=sqs, company=company)
+    stack.callback(announcement.file.unlink, missing_ok=True)
+    announcement.write()
+    Console(highlight=False, markup=False, soft_wrap=True).print(announcement.text())
+    ended = _wait(processes, sqs)
+    messages.print(f"redrive: {ended}; stopping the others")
+    return 1
+
+
+def _embed(stack: ExitStack, state: Path, env: dict[str, str]) -> EmbeddedSqs | None:
+    """Start what is not configured, and put it into `env`. Return SQS if it is ours."""
+    settings = load(environ=env)
+    if not settings.monitor.url:
+        env["REDRIVE_MONITOR__URL"] = stack.enter_context(EmbeddedRedis(state)).url
+    if settings.describe()["settings"]["broker.url"]["from"] != "default" or settings.broker.predefined_queues:
+        return None
+    sqs = stack.enter_context(EmbeddedSqs(state))
+    env["REDRIVE_BROKER__URL"] = f"sqs://embedded:embedded@127.0.0.1:{sqs.port}"
+    env["REDRIVE_BROKER__TLS"] = "false"
+    return sqs
+
+
+def _migrate(settings: Settings) -> None:
+    ledger = Ledger(settings.ledger.url)
+    try:
+        migrations.upgrade(ledger)
+    except CommandError as error:
+        message = f"the ledger has a schema that this version does not know: {error}"
+        raise LedgerOutdated(message, hint="a newer Redrive wrote it: install that version") from error
+    finally:
+        ledger.close()
+
+
+def _wait(processes: Processes, sqs: EmbeddedSqs | None) -> Ended:
+    while (ended := processes.ended()) is None:
+        if sqs and (code := sqs.process.poll()) is not None:
+            return Ended(name="sqs", code=code)
+        time.sleep(0.2)
+    return ended
