@@ -46,6 +46,11 @@ def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
+def may_send(route: Route, *, held: float) -> bool:
+    """Tell whether a lease held for so many seconds lasts for a call with its whole deadline, and the margin."""
+    return route.lease - held >= route.deadline + LEASE_MARGIN
+
+
 @dataclass(kw_only=True)
 class Slice:
     """What one slice did. `retry_at` is when the named job's own wake-up is due (monotonic), for Celery's autoretry to send."""
@@ -127,9 +132,8 @@ class Recovery:
         return bells.receive(tx, route, job_id), claim(tx, route, worker=self._worker, job_id=job_id)
 
     def _call(self, route: Route, current: Claim, since: float) -> SyncResult:
-        """Call, unless the lease might end before the call has: then nothing is sent (rule 5)."""
-        left = since + route.lease - self._monotonic()
-        if left < route.deadline + LEASE_MARGIN:
+        """Call, unless the lease might end before the call has: then nothing is sent."""
+        if not may_send(route, held=self._monotonic() - since):
             return SyncResult(answer=Answer.NOT_SENT, detail="the lease was nearly over before the call could begin")
         request = SyncRequest(
             route=route,

@@ -95,10 +95,10 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(ledger: Ledger):
 def test_ids_are_never_given_out_twice(ledger: Ledger):
     """A late settle must not meet another's row."""
     migrations.upgrade(ledger)
-    insert = "INSERT INTO jobs (route, key, state, due_at, last_seq, created_at, changed_at) VALUES ('r', '{}', 'scheduled', 0, 1, 0, 0)"
+    row = "(route, key, state, due_at, last_seq, created_at, changed_at) VALUES ('r', '{}', 'scheduled', 0, 1, 0, 0)"
     ids = []
     for _ in range(2):
         with ledger.begin() as tx:
-            ids.append(tx.connection.exec_driver_sql(insert + " RETURNING id").scalar())
+            ids.append(tx.connection.exec_driver_sql(f"INSERT INTO jobs {row} RETURNING id").scalar())
             tx.connection.exec_driver_sql("DELETE FROM jobs")
     assert ids[0] < ids[1]

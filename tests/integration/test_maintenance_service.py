@@ -1,0 +1,119 @@
+"""The sweeps: each brings every job on, is bounded, and does no harm when two run at once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ledger_bench import COMPANIES, EMPLOYEES, URLS, A, B, Bell, Bench, a_letter, open_bench
+
+from tasks.dlq.job import State
+from tasks.dlq.ledger import gates
+from tasks.dlq.maintenance import Maintenance, Pruned
+from tasks.dlq.retry import Outcome
+
+A_DAY = 86400.0
+ROUTES = {"employees": EMPLOYEES, "companies": COMPANIES}
+
+
+@pytest.fixture(params=URLS)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    yield from open_bench(request.param, tmp_path)
+
+
+@pytest.fixture
+def bell() -> Bell:
+    return Bell()
+
+
+@pytest.fixture
+def sweeps(bench: Bench, bell: Bell) -> Maintenance:
+    return Maintenance(bench.ledger, ROUTES, bell)
+
+
+def test_promote_rings_for_each_route_that_nobody_comes_for(bench: Bench, sweeps: Maintenance, bell: Bell):
+    bench.put(a_letter(A), a_letter(A, route="companies"), delay=0.0)
+
+    assert sweeps.promote() == 2
+    assert sorted(bell.rung) == sorted((bench.job(A, name)["id"], 0.0) for name in ROUTES)
+    assert sweeps.promote() == 0
+
+
+def test_two_beats_ring_once(bench: Bench, sweeps: Maintenance, bell: Bell):
+    bench.put(a_letter(A), delay=0.0)
+    other = Maintenance(bench.ledger, ROUTES, bell)
+
+    assert sweeps.promote() + other.promote() == 1
+
+
+def test_a_broker_that_is_gone_is_no_error_and_rung_again_later(bench: Bench, sweeps: Maintenance, bell: Bell):
+    bench.put(a_letter(A), delay=0.0)
+    bell.broken = True
+    assert sweeps.promote() == 0
+    bell.broken = False
+    bench.clock.advance(15)
+    assert sweeps.promote() == 1
+
+
+def test_a_worker_that_starts_is_rung_for_at_once(bench: Bench, sweeps: Maintenance):
+    bench.put(a_letter(A), delay=0.0)
+    for wait in (15, 30, 15):
+        sweeps.promote()
+        bench.clock.advance(wait)
+    assert sweeps.promote() == 0
+    sweeps.wake_up()
+    assert sweeps.promote() == 1
+
+
+def test_rescue_takes_back_the_leases_of_every_route_once(bench: Bench, sweeps: Maintenance):
+    bench.put(a_letter(A), a_letter(A, route="companies"), delay=0.0)
+    bench.claimed()
+    bench.claimed(route=COMPANIES)
+    assert sweeps.rescue() == 0
+    bench.clock.advance(EMPLOYEES.lease)
+
+    assert sweeps.rescue() == 2
+    assert sweeps.rescue() == 0
+    assert bench.state() is State.RETRYABLE
+
+
+def test_a_rescued_job_is_rung_for_once_it_has_rested(bench: Bench, sweeps: Maintenance, bell: Bell):
+    bench.put_due(A)
+    bench.claimed()
+    bench.clock.advance(EMPLOYEES.lease)
+    sweeps.rescue()
+    assert sweeps.promote() == 0
+    bench.clock.advance(EMPLOYEES.drain)
+    assert sweeps.promote() == 1
+    assert bell.rung
+
+
+def test_prune_removes_what_is_over_for_as_long_as_asked_and_reports_it(bench: Bench, sweeps: Maintenance):
+    for _ in range(5):
+        bench.put_due(A)
+        bench.call()
+    bench.put_due(B)
+    bench.call(Outcome.HOPELESS)
+    bench.clock.advance(15 * A_DAY)
+    assert sweeps.prune(keep=15 * A_DAY) == Pruned()
+    bench.clock.advance(1)
+
+    assert sweeps.prune(keep=15 * A_DAY, batch=2) == Pruned(letters=5, jobs=1)
+    assert sweeps.prune(keep=15 * A_DAY) == Pruned()
+    assert bench.sums() == {"accepted": 6, "recovered": 5, "parked": 1}
+
+
+def test_prune_is_bounded(bench: Bench, sweeps: Maintenance):
+    bench.put(*[a_letter(A) for _ in range(7)], delay=0.0)
+    bench.call()
+    bench.clock.advance(A_DAY)
+
+    assert sweeps.prune(keep=60.0, batch=2, batches=2).letters == 4
+
+
+def test_a_paused_route_rings_nothing_and_is_rescued_all_the_same(bench: Bench, sweeps: Maintenance):
+    bench.put(a_letter(A), a_letter(B), delay=0.0)
+    bench.claimed()
+    bench.do(gates.pause_route, "employees", by="ops", reason="")
+    bench.clock.advance(A_DAY)
+
+    assert (sweeps.rescue(), sweeps.promote()) == (1, 0)
