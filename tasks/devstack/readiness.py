@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tasks.dlq.errors import OutOfReach
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from tasks.devstack.processes import Processes
 
@@ -19,11 +19,24 @@ PATIENCE = 90.0
 
 
 class Readiness:
-    """What is still awaited. `heard` is for `Processes`; `ports` are those of HTTP servers, with a path that answers 200."""
+    """What is still awaited.
 
-    def __init__(self, lines: Mapping[str, str], ports: Mapping[str, tuple[int, str]]) -> None:
+    `lines` has a piece of the line that each process says when it is there; `ports` are those of HTTP servers, with a path that
+    answers 200; `also` returns what else is missing. `heard` is for `Processes`.
+    """
+
+    def __init__(
+        self,
+        lines: Mapping[str, str],
+        ports: Mapping[str, tuple[int, str]],
+        *,
+        also: Callable[[], Iterable[str]] = lambda: (),
+        where: str = "above",
+    ) -> None:
         self._lines = dict(lines)
         self._ports = dict(ports)
+        self._also = also
+        self._where = where
 
     def heard(self, name: str, line: str) -> None:
         """Take note of a line that a process wrote."""
@@ -39,15 +52,15 @@ class Readiness:
         patience = time.monotonic() + PATIENCE
         while missing := self._missing():
             if ended := processes.ended():
-                raise OutOfReach(f"{ended} at its start", hint="what it said is above")
+                raise OutOfReach(f"{ended} at its start", hint=f"what it said is {self._where}")
             if time.monotonic() > patience:
-                raise OutOfReach(f"not ready in {PATIENCE:.0f} s: {', '.join(missing)}", hint="what they said is above")
+                raise OutOfReach(f"not ready in {PATIENCE:.0f} s: {', '.join(missing)}", hint=f"what they said is {self._where}")
             time.sleep(0.1)
 
     def _missing(self) -> list[str]:
         for name in [name for name, (port, path) in self._ports.items() if _answers(port, path)]:
             del self._ports[name]
-        return sorted([*self._lines, *self._ports])
+        return sorted([*self._lines, *self._ports, *self._also()])
 
 
 def _answers(port: int, path: str) -> bool:

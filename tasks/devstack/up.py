@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from alembic.util import CommandError
 from rich.console import Console
 
+from tasks.adapters import logs
 from tasks.devstack import child
 from tasks.devstack import sample as sample_config
 from tasks.devstack.announcement import Announcement
@@ -44,6 +45,7 @@ def run(*, sample: bool) -> int:
     Raises:
         RedriveError: something cannot start; whatever had started has been stopped.
     """
+    logs.configure("WARNING")
     messages = Console(stderr=True, highlight=False)
     try:
         with interruptible(), ExitStack() as stack:

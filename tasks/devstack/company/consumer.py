@@ -31,6 +31,8 @@ log = logging.getLogger("consumer")
 #: The message header that names a meeting; absent in most messages.
 MEETING = "meeting"
 SQS_BATCH = 10
+#: How a line begins that tells which partitions this instance has from now on, as a JSON array.
+ASSIGNED = "partitions"
 #: The partition has been given to another member, or is about to be: what was handled comes again there.
 MOVED = {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID}
 
@@ -96,7 +98,7 @@ def consume(consumer: Consumer, topic: str, handle: Callable[[Message], None], *
     """Handle messages one at a time, each committed after it was dealt with."""
 
     def assigned(_: Consumer, partitions: list[TopicPartition]) -> None:
-        log.info("partitions %s", [partition.partition for partition in partitions])
+        log.info("%s %s", ASSIGNED, json.dumps([partition.partition for partition in partitions]))
 
     consumer.subscribe([topic], on_assign=assigned)
     while not stopping():

@@ -1,0 +1,35 @@
+"""The demo's redrive.toml: as in production, in more of a hurry."""
+
+from __future__ import annotations
+
+QUEUE = "employees-failed"
+
+TOML = """\
+state_dir = "{state}"
+
+[broker]
+url = "sqs://demo:demo@127.0.0.1:{sqs}"
+wait_time = 2
+
+[routes.employees]
+url = "http://127.0.0.1:{api}/employees/{{employeeId}}"
+params.employeeId = "positive-int"
+delay = "2s"
+deadline = "2s"
+drain = "500ms"
+retry = {{ max_attempts = 12, base = "500ms", cap = "4s" }}
+
+[sources.employees_failed]
+kind = "sqs"
+queue = "{queue}"
+route = "employees"
+map.employeeId = "employeeId"
+
+[worker]
+slice = "2s"
+
+[sweeps]
+promote = "1s"
+rescue = "2s"
+sources = "1h"  # `redrive intake` drains them all the time
+"""

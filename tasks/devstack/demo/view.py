@@ -1,0 +1,93 @@
+"""A demo while it runs: a live table on a terminal, a line now and then elsewhere. On stderr, for stdout has the data."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from rich.console import Console
+
+    from tasks.devstack.company.story import Story
+    from tasks.devstack.demo.snapshot import Snapshot
+
+#: Seconds between two lines where there is no terminal.
+PACE = 2.0
+_STATES = {"scheduled": "", "executing": "cyan", "retryable": "yellow", "completed": "green", "parked": "red"}
+_ANSWERS = {"200": "green", "409": "yellow", "412": "yellow", "503": "yellow", "499": "yellow"}
+
+
+@contextmanager
+def watching(story: Story, console: Console, *, began: float) -> Iterator[Callable[[Snapshot], None]]:
+    """Give what shows a snapshot."""
+    console.print(
+        f"redrive demo: {story.messages} messages about {len(story.employees)} employees, three consumers, seed {story.seed}"
+    )
+    if not console.is_terminal:
+        yield _Lines(console, began=began).show
+        return
+    with Live(Text("starting …", style="dim"), console=console, refresh_per_second=8) as live:
+        yield lambda snapshot: live.update(_table(snapshot, seconds=time.monotonic() - began))
+
+
+class _Lines:
+    def __init__(self, console: Console, *, began: float) -> None:
+        self._console = console
+        self._began = began
+        self._due = 0.0
+
+    def show(self, snapshot: Snapshot) -> None:
+        now = time.monotonic()
+        if now < self._due and not snapshot.done:
+            return
+        self._due = now + PACE
+        progress = snapshot.progress
+        over = sum(snapshot.jobs.values()) - snapshot.unsettled
+        self._console.print(
+            f"{now - self._began:4.0f} s  {progress.handled}/{snapshot.messages} messages, {progress.conflicts} conflicts,"
+            f" {progress.dead_letters} dead letters, {over}/{sum(snapshot.jobs.values())} jobs, {snapshot.calls.total} calls,"
+            f" {snapshot.stale} stale",
+            soft_wrap=True,
+        )
+
+
+def _table(snapshot: Snapshot, *, seconds: float) -> Table:
+    """Return the table; it fits into 80 columns."""
+    progress = snapshot.progress
+    jobs = sum(snapshot.jobs.values())
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(style="bold", width=10)
+    table.add_column(width=24)
+    table.add_column()
+    table.add_row("Kafka", _bar(progress.handled, snapshot.messages), f"{progress.handled} of {snapshot.messages} messages")
+    table.add_row("conflicts", "", Text(f"{progress.conflicts} -> {progress.dead_letters} dead letters on SQS"))
+    table.add_row("intake", _bar(snapshot.accepted, progress.dead_letters), f"{snapshot.accepted} dead letters -> {jobs} jobs")
+    table.add_row("recovery", _bar(jobs - snapshot.unsettled, jobs), _counted(snapshot.jobs, _STATES))
+    table.add_row(
+        "calls", f"{snapshot.calls.total}, at most {snapshot.calls.most} at once", _counted(snapshot.calls.statuses, _ANSWERS)
+    )
+    stale = Text(str(snapshot.stale), style="green" if not snapshot.stale else "yellow")
+    table.add_row("stale", stale, Text(f"{seconds:.0f} s", style="dim"))
+    return table
+
+
+def _bar(done: int, total: int) -> ProgressBar:
+    return ProgressBar(total=max(total, 1), completed=done, width=22)
+
+
+def _counted(counts: Mapping[str, int], styles: Mapping[str, str]) -> Text:
+    """Return the counts that are not zero, in the order of `styles`, others last."""
+    text = Text()
+    order = [*styles, *sorted(set(counts) - set(styles))]
+    for name in [name for name in order if counts.get(name)]:
+        text.append(f"{'no answer' if name == '499' else name} ", style=styles.get(name, "red"))
+        text.append(f"{counts[name]}  ")
+    return text
