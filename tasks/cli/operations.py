@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasks.cli.jobs import MAX_ID
-from tasks.cli.output import Json, Output
+from tasks.cli.output import PARTLY, Json, Output
 from tasks.cli.routes import Reason
 from tasks.cli.text import counted, pairs
-from tasks.dlq.errors import Refused
+from tasks.dlq.errors import NotFound, Refused
 from tasks.dlq.job import CLOSED, WAITING, State
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 JobIds = Annotated[list[int], typer.Argument(metavar="ID...", min=1, max=MAX_ID, help="Jobs, as redrive jobs lists them.")]
 View = Mapping[str, Any]
 
-_PARTLY = 3
-_NOT_FOUND = 4
 #: Jobs that a question names one by one.
 _NAMED = 20
 
@@ -144,4 +142,4 @@ def _changed(ledger: "Ledger", act: Act, view: View, reason: str) -> bool:
 def _end(results: Mapping[int, str], act: Act) -> None:
     outcomes = set(results.values())
     if outcomes != {act.done}:
-        raise typer.Exit(_NOT_FOUND if outcomes == {"not_found"} else _PARTLY)
+        raise typer.Exit(NotFound.exit_code if outcomes == {"not_found"} else PARTLY)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: The option that every command has.
 Json = Annotated[bool, typer.Option("--json", help="One compact JSON object a line, errors too.")]
 
+#: The exit code when some of it was done and some was not. The errors in tasks.dlq.errors have the others.
+PARTLY = 3
 #: Characters of a cell where no terminal sets the width.
 _WIDEST_CELL = 200
 _STYLES = {

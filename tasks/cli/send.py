@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasks.cli.jobs import when
-from tasks.cli.output import Json, Output
+from tasks.cli.output import PARTLY, Json, Output
 from tasks.cli.routes import RouteName
 from tasks.cli.text import counted, pairs
 from tasks.dlq.errors import InvalidParameter, Refused, UnreadableBody
@@ -23,8 +23,6 @@ SOURCE = "cli"
 #: Lines that are written in one transaction.
 _BATCH = 200
 _LONGEST_LINE = 1 << 20
-_PARTLY = 3
-_USAGE = 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def send(
         sent, refused = _record_lines(out, session, target, _read(stream, target))
     out.note(f"{counted(sent, 'line')} recorded, {refused:,} refused")
     if refused:
-        raise typer.Exit(_PARTLY if sent else _USAGE)
+        raise typer.Exit(PARTLY if sent else Refused.exit_code)
 
 
 def _parsed(arguments: Sequence[str]) -> dict[str, str]:
