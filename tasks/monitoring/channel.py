@@ -32,8 +32,10 @@ def verified(url: str) -> str:
 
 
 def connect(url: str) -> Connection:
-    """Return a connection, not yet opened, to the Redis at `url`."""
-    return Connection(verified(url), connect_timeout=SOCKET_TIMEOUT, transport_options=dict(TRANSPORT_OPTIONS))
+    """Open a connection to the Redis at `url`, at once or not at all: when to try again is `Outage`'s to say."""
+    connection = Connection(verified(url), connect_timeout=SOCKET_TIMEOUT, transport_options=dict(TRANSPORT_OPTIONS))
+    connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+    return connection
 
 
 class Outage:

@@ -83,9 +83,13 @@ class Service:
 
     def worker(self) -> tuple[str, dict[str, Any]]:
         """Return the name of the one worker that Flower knows, and what it knows of it."""
-        workers = until(lambda: self.flower("/api/workers?refresh=1")[1], what="a worker in Flower")
-        [(name, facts)] = workers.items()
-        return name, facts
+
+        def known() -> list[tuple[str, dict[str, Any]]]:
+            workers = self.flower("/api/workers?refresh=1")[1] or {}
+            return [(name, facts) for name, facts in workers.items() if {"active_queues", "registered", "stats"} <= set(facts)]
+
+        [worker] = until(known, what="a worker in Flower")
+        return worker
 
     def alive(self) -> bool:
         return any((self.flower("/api/workers?status=1")[1] or {}).values())

@@ -52,6 +52,11 @@ class Redis:
 
         until(answers)
 
+    def has_subscribers(self, count: int) -> None:
+        """Wait for so many subscriptions: a worker's listener has one, and who watches has one."""
+        with redis.Redis.from_url(self.url) as client:
+            until(lambda: client.pubsub_numpat() >= count, what=f"{count} subscribers")
+
     def freeze(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
 

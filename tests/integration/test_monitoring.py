@@ -54,6 +54,7 @@ def test_tasks_go_on_while_redis_is_dead_and_all_comes_back_by_itself(sqs: Embed
         for number in range(20):
             worker.works(number)
         side.revive()
+        side.has_subscribers(2)
         assert answer(side.url, "ping") == {"ok": "pong"}
         worker.works(100)
         until(lambda: task_states(state).get("(100,)") == "SUCCESS")
@@ -68,6 +69,7 @@ def test_tasks_go_on_while_redis_takes_bytes_and_never_answers(sqs: EmbeddedSqs,
         for number in range(20):
             worker.works(number)
         side.thaw()
+        side.has_subscribers(2)
         assert answer(side.url, "ping") == {"ok": "pong"}
         worker.works(100)
         until(lambda: task_states(state).get("(100,)") == "SUCCESS")
