@@ -1,0 +1,111 @@
+"""`redrive demo` as a person runs it: in a process of its own, on embedded parts."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from patience import until
+
+from tasks.devstack.environment import hermetic
+
+
+@contextmanager
+def demo(tmp_path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a demo whose temporary files are in `tmp_path`/tmp."""
+    (tmp_path / "tmp").mkdir()
+    command = [sys.executable, "-m", "tasks.cli", "demo", *options]
+    env = hermetic(TMPDIR=str(tmp_path / "tmp"), REDRIVE_LEDGER__URL="sqlite:////nobody/asks/for/this.db")
+    with subprocess.Popen(
+        command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def wait_for_messages(process: subprocess.Popen[str]) -> None:
+    """Wait until everything has started."""
+    for line in process.stderr:
+        if "/60 messages" in line:
+            return
+    raise AssertionError("it ended before it began")
+
+
+def test_a_small_demo_heals_everyone_and_every_number_fits(tmp_path: Path):
+    with demo(tmp_path, "--messages", "60", "--seed", "3", "--json") as process:
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert len(out.splitlines()) == 1
+    result = json.loads(out)
+
+    assert result["ok"] is True
+    assert result["problems"] == []
+    assert result["messages"] == result["handled"] == 60
+    assert result["conflicts"] >= 20  # two of three in each of ten meetings
+    assert result["dead_letters"] == 2 * result["conflicts"]  # each message was about two employees
+    assert result["accepted"] == result["recovered"] == result["dead_letters"]
+    assert result["pending"] == result["parked"] == result["rejected"] == result["discarded"] == result["lost"] == 0
+    assert 1 <= result["jobs"] <= result["employees"]
+    assert result["jobs"] < result["dead_letters"]  # needs with one key share a job
+    assert result["calls"] == sum(result["answers"].values())
+    assert result["answers"]["200"] >= result["jobs"]
+    assert result["calls"] > result["answers"]["200"]  # the API misbehaved
+    assert result["max_calls_in_flight"] == result["max_calls_in_flight_per_key"] == 1
+    assert 0 < result["stale_before"] <= result["jobs"]
+    assert result["stale_after"] == 0
+    assert result["seconds"] > 0
+    assert "60/60 messages" in err
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path):
+    with demo(tmp_path, "--messages", "60") as process:
+        wait_for_messages(process)
+        children = family(process)
+        assert len(children) >= 8
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130
+    assert out == ""
+    assert "stopped before the end" in err
+    assert "Traceback" not in err
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_consumer_that_dies_fails_the_demo_and_is_named(tmp_path: Path):
+    with demo(tmp_path, "--messages", "60", "--json") as process:
+        wait_for_messages(process)
+        children = family(process)
+        (consumer,) = [child for child in children if "consumer-2" in child.cmdline()]
+        consumer.kill()
+        out, err = process.communicate()
+    assert process.returncode == 1
+    result = json.loads(out)
+    assert result["ok"] is False
+    assert "consumer-2 was ended by SIGKILL in the middle" in result["problems"]
+    (log,) = (tmp_path / "tmp").glob("redrive-demo-*/demo.log")
+    assert f"what the processes said is in {log}" in err
+    assert "consumer-2 was ended by SIGKILL" in log.read_text()
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_no_child_outlives_a_demo_that_is_killed(tmp_path: Path):
+    with demo(tmp_path, "--messages", "60") as process:
+        wait_for_messages(process)
+        children = family(process)
+        process.kill()
+    until(
+        lambda: not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE],
+        what="the end of all children",
+    )
