@@ -181,7 +181,7 @@ def parse_status_set(specs: Iterable[str | int]) -> frozenset[int]:
     for spec in [specs] if isinstance(specs, str) else specs:
         found = re.fullmatch(r"(?:([1-5])xx|([0-9]{3})(?:-([0-9]{3}))?)", str(spec).strip().lower(), re.ASCII)
         first = last = 0
-        if found and not isinstance(spec, bool):
+        if found:
             family, low, high = found.groups()
             first, last = (int(family) * 100, int(family) * 100 + 99) if family else (int(low), int(high or low))
         if not (first in STATUSES and last in STATUSES and first <= last):

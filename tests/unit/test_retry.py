@@ -181,7 +181,7 @@ def test_the_whole_route_waits_when_the_api_asked_for_it():
     assert after(Outcome.CONFLICT, retry_after=30).route_delay is None  # only this key has to wait
 
 
-@pytest.mark.parametrize("retry_after", [None, 0.0])
+@pytest.mark.parametrize("retry_after", [None, 0.0, -5.0])
 def test_throttled_without_a_time_the_route_backs_off_as_the_job_does(retry_after: float | None):
     decision = after(Outcome.THROTTLED, retry_after=retry_after)
     assert decision.route_delay == decision.delay > 0
