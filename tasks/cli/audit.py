@@ -1,11 +1,12 @@
 """`redrive audit` and `redrive stats`: the proof that nothing was lost, and where everything stands."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import typer
 
 from tasks.cli.output import Column, Json, Output
-from tasks.cli.text import counted
+from tasks.cli.text import counted, relative
 
 _UNBALANCED = 1
 
@@ -46,19 +47,25 @@ def stats(*, json: Json = False) -> None:
 
     out = Output(json=json)
     with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
-        by_route, states = counts(tx), route_states(tx)
+        by_route, states, now = counts(tx), route_states(tx), tx.now()
     views = [{**each, "jobs": {state: by_route.get(each["route"], {}).get(state, 0) for state in State}} for each in states]
     if json:
         for view in views:
             out.record(view)
         return
-    columns = [Column("Route"), *(Column(state.capitalize(), right=True) for state in State), Column("Held up by", cut=True)]
-    out.table(columns, [(view["route"], *(f"{count:,}" for count in view["jobs"].values()), _held_up(view)) for view in views])
+    columns = [Column("Route"), *(Column(state.capitalize(), right=True) for state in State)]
+    out.table(columns, [(view["route"], *(f"{count:,}" for count in view["jobs"].values())) for view in views])
+    for view in views:
+        for reason in _held_up_by(view, now):
+            out.line(f"{view['route']} is held up: {reason}")
     if not views:
-        out.note("no worker, intake or send has met a route yet")
+        out.note("no route has had a job yet")
 
 
-def _held_up(view: dict[str, Any]) -> str:
+def _held_up_by(view: dict[str, Any], now: int) -> Iterator[str]:
     if view["paused"]:
-        return f"pause by {view['paused_by']}: {view['pause_reason']}".rstrip(": ")
-    return "open breaker" if view["breaker"] == "open" else ""
+        yield f"paused by {view['paused_by']} {relative(view['paused_at'], now)}: {view['pause_reason'] or 'no reason given'}"
+    if view["breaker"] == "open":
+        yield "the breaker is open; one call at a time probes the API"
+    if (wait := relative(view["not_before"], now)).startswith("in "):
+        yield f"the API asked for no call before {view['not_before']} ({wait})"

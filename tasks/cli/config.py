@@ -13,7 +13,7 @@ def config(*, json: Json = False) -> None:
         out.record(described)
         return
     out.note(f"read from {described['file']}" if described["file"] else "there is no redrive.toml here: all defaults")
-    columns = [Column("Setting", fold=True), Column("Value", fold=True), Column("From")]
+    columns = [Column("Setting"), Column("Value", fold=True), Column("From", fold=True)]
     out.table(columns, [(name, _plain(each["value"]), each["from"]) for name, each in described["settings"].items()])
 
 

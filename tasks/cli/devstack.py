@@ -16,9 +16,9 @@ def demo(
 ) -> None:
     """Play the whole story on embedded parts: consumers that conflict, dead letters, recovery, and the proof."""
     try:
-        from tasks.devstack import demo as play  # noqa: PLC0415 - only there with the extra `devstack`
+        from tasks.devstack.demo import run  # noqa: PLC0415 - only whole with the extra `devstack`
 
-        code = play.run(messages=messages, seed=seed, json_output=json)
+        code = run(messages=messages, seed=seed, json_output=json)
     except ModuleNotFoundError as error:
         raise _incomplete(error) from error
     raise typer.Exit(code)
@@ -29,9 +29,9 @@ def up(
 ) -> None:
     """Run the whole service on this machine until Ctrl-C; SQS is embedded unless broker.url is set."""
     try:
-        from tasks.devstack import up as service  # noqa: PLC0415 - only there with the extra `devstack`
+        from tasks.devstack.up import run  # noqa: PLC0415 - only whole with the extra `devstack`
 
-        code = service.run(sample=sample)
+        code = run(sample=sample)
     except ModuleNotFoundError as error:
         raise _incomplete(error) from error
     raise typer.Exit(code)

@@ -6,7 +6,7 @@ import typer
 
 from tasks.cli.completion import route_names
 from tasks.cli.output import Column, Json, Output
-from tasks.cli.text import counted, pairs, relative
+from tasks.cli.text import pairs, relative
 from tasks.dlq.job import WAITING, State
 
 #: Ids are 64 bits wide, in both databases.
@@ -76,7 +76,13 @@ COLUMNS = (
     Column("Last answer", cut=True),
 )
 _ATTEMPT_COLUMNS = (Column("Attempt", right=True), Column("Began"), Column("Outcome"), Column("Answer", fold=True))
-_LETTER_COLUMNS = (Column("Letter", right=True), Column("Received"), Column("Source"), Column("Needs"), Column("Body", cut=True))
+_LETTER_COLUMNS = (
+    Column("Letter", right=True),
+    Column("Received"),
+    Column("Source"),
+    Column("Recovered"),
+    Column("Body", cut=True),
+)
 
 
 def row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
@@ -106,7 +112,7 @@ def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
         "state": view["state"],
         "route": view["route"],
         "parameters": pairs(view["parameters"]),
-        "needs": f"{counted(view['needs'], 'need')}, {view['covered']:,} covered by a success",
+        "needs": f"{view['needs']:,}, of which {view['covered']:,} covered by a success",
         "due": f"{view['due_at']} ({when(view, now)})" if view["state"] in WAITING else "",
         "attempts": f"{view['attempts']} of this budget, {view['calls']} in all",
         "crashes": view["crashes"] or "",
@@ -125,5 +131,5 @@ def _attempt_row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
 
 
 def _letter_row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
-    recovered = "recovered" if view["recovered"] else "waits"
+    recovered = "yes" if view["recovered"] else "not yet"
     return view["id"], relative(view["received_at"], now), view["source"], recovered, view["body"]

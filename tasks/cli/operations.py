@@ -17,7 +17,7 @@ from tasks.dlq.job import CLOSED, WAITING, State
 if TYPE_CHECKING:
     from tasks.dlq.ledger import Ledger, Transaction
 
-JobIds = Annotated[list[int], typer.Argument(metavar="ID...", min=1, max=MAX_ID, help="Jobs, as redrive jobs lists them.")]
+JobIds = Annotated[list[int], typer.Argument(metavar="ID", min=1, max=MAX_ID, help="Jobs, as redrive jobs lists them.")]
 View = Mapping[str, Any]
 
 #: Jobs that a question names one by one.

@@ -26,15 +26,15 @@ Json = Annotated[bool, typer.Option("--json", help="One compact JSON object a li
 PARTLY = 3
 #: Characters of a cell where no terminal sets the width.
 _WIDEST_CELL = 200
+#: Characters that are left of a cell in the narrowest terminal, and those between two cells.
+_LEAST_CELL = 12
+_GAP = 2
 _STYLES = {
     "completed": "green",
     "executing": "cyan",
     "retryable": "yellow",
     "parked": "red",
     "discarded": "dim",
-    "paused": "yellow",
-    "open": "red",
-    "rejected": "red",
 }
 
 
@@ -44,12 +44,17 @@ class ReaderGone(Exception):  # noqa: N818 - not an error: the reader (head, les
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table. One that may be cut gives way first when the terminal is narrow."""
+    """One column of a table. Where the terminal is narrow, first what may be cut gives way, then what may fold."""
 
     title: str
     right: bool = False
     cut: bool = False
     fold: bool = False
+
+    @property
+    def least(self) -> int:
+        """The narrowest that it may become, in characters."""
+        return max(len(self.title), _LEAST_CELL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,26 +73,27 @@ class Output:
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
         """Print a table for people: as wide as the terminal; elsewhere each row on one line, for grep."""
-        from rich.table import Table  # noqa: PLC0415 - --json needs no Rich
+        from rich.table import Table  # noqa: PLC0415 - slow to import, and --json needs no Rich
         from rich.text import Text  # noqa: PLC0415
 
         console = _console()
-        wide = not console.is_terminal
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        for each in columns:
+        cells = [[escaped(cell) for cell in row] for row in rows]
+        if not console.is_terminal:
+            cells = [[_shortened(cell) for cell in row] for row in cells]
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+        for each, width in zip(columns, _widths(columns, cells, console.width), strict=True):
             table.add_column(
                 each.title,
                 justify="right" if each.right else "left",
-                no_wrap=wide or not each.fold,
+                width=width,
+                no_wrap=not each.fold,
                 overflow="ellipsis" if each.cut else "fold",
-                min_width=len(each.title) if each.cut else None,
             )
-        for row in rows:
-            cells = [escaped(cell) for cell in row]
-            table.add_row(*(Text(_shortened(cell) if wide else cell, style=_STYLES.get(cell, "")) for cell in cells))
+        for row in cells:
+            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
         with console.capture() as printed:
             console.print(table)
-        _write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()) if wide else printed.get())
+        _write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
 
     def note(self, text: str) -> None:
         """Tell people something beside the data; machines are not told."""
@@ -116,6 +122,21 @@ def _console() -> Console:
     if not console.is_terminal:
         console.width = 10_000
     return console
+
+
+def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return how many characters of the terminal's each column gets."""
+    from rich.cells import cell_len  # noqa: PLC0415
+
+    widths = [max(map(cell_len, (each.title, *column))) for each, *column in zip(columns, *cells, strict=True)]
+    excess = sum(widths) + _GAP * (len(widths) - 1) - room
+    for may_give in ([each.cut for each in columns], [each.fold for each in columns]):
+        for number, each in enumerate(columns):
+            if may_give[number] and excess > 0:
+                given = min(excess, max(widths[number] - each.least, 0))
+                widths[number] -= given
+                excess -= given
+    return widths
 
 
 def _write(text: str) -> None:

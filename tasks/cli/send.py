@@ -36,7 +36,7 @@ class Line:
 
 def send(
     route: RouteName,
-    parameters: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE...", help="The route's parameters.")] = None,
+    parameters: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="The route's parameters.")] = None,
     *,
     file: Annotated[
         str | None, typer.Option("--file", metavar="F.jsonl", help="One JSON object of parameters a line; - is standard input.")

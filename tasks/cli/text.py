@@ -33,12 +33,9 @@ def relative(moment: str | None, now: int) -> str:
 
 
 def span(seconds: int) -> str:
-    """Return whole seconds in the largest unit that they fill, and what is left in the next: "45s", "2m 5s", "3d 4h"."""
-    for (unit, size), (next_unit, next_size) in zip(_UNITS, (*_UNITS[1:], ("", 1)), strict=True):
-        if seconds >= size:
-            rest = seconds % size // next_size
-            return f"{seconds // size}{unit} {rest}{next_unit}" if rest else f"{seconds // size}{unit}"
-    return "0s"
+    """Return whole seconds in the largest unit that they fill: "45s", "2m", "3d"."""
+    unit, size = next(((unit, size) for unit, size in _UNITS if seconds >= size), _UNITS[-1])
+    return f"{seconds // size}{unit}"
 
 
 def counted(count: int, noun: str) -> str:
