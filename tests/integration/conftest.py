@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from company_api import CompanyApi, company_api_server
+from kombu.asynchronous import set_event_loop
 from wiretap import WireTap, tap
 
 from tasks.delivery import runtime_of
@@ -91,6 +92,7 @@ def celery_parameters() -> dict[str, Any]:
 def celery_session_app(celery_session_app: Celery, redis_server: EmbeddedRedis) -> Celery:
     """The session's application with its side channel, as tasks/celery.py has it."""
     attach(celery_session_app, redis_server.url)
+    set_event_loop(None)  # kombu keeps one for the process: another test's worker may have left something open in it
     return celery_session_app
 
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 import redis
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from kombu.asynchronous import set_event_loop
 from kombu.exceptions import OperationalError
 from patience import until
 
@@ -82,7 +83,7 @@ class Worker:
         )
         attach(self.app, url)
 
-        @self.app.task(name="redrive.recover", secret="s3cret", shared=False)
+        @self.app.task(name="side.touch", secret="s3cret", shared=False)
         def touch(number: int) -> None:
             self.done.put(number)
 
@@ -97,11 +98,13 @@ class Worker:
 @contextmanager
 def running(sqs: EmbeddedSqs, url: str) -> Iterator[Worker]:
     worker = Worker(sqs, url)
+    set_event_loop(None)  # kombu keeps one for the process: what an earlier worker left open in it must not be ours
     options = {"without_heartbeat": False, "heartbeat_interval": 0.2, "loglevel": "WARNING"}
     with start_worker(worker.app, perform_ping_check=False, **options) as controller:
         worker.controller = controller
         worker.hostname = controller.hostname
         yield worker
+    set_event_loop(None)
 
 
 @contextmanager

@@ -41,8 +41,8 @@ def shared(sqs: EmbeddedSqs) -> Iterator[tuple[Redis, Worker]]:
         ("pool_grow", {"n": 5}),
         ("pool_shrink", {"n": 1}),
         ("autoscale", {"max": 9, "min": 1}),
-        ("rate_limit", {"task_name": "redrive.recover", "rate_limit": "1/h"}),
-        ("time_limit", {"task_name": "redrive.recover", "hard": 0.1}),
+        ("rate_limit", {"task_name": "side.touch", "rate_limit": "1/h"}),
+        ("time_limit", {"task_name": "side.touch", "hard": 0.1}),
         ("add_consumer", {"queue": "employees-dlq"}),
         ("cancel_consumer", {"queue": "celery"}),
         ("disable_events", {}),
@@ -85,7 +85,7 @@ def test_what_a_worker_tells_of_itself_holds_no_secret(shared: tuple[Redis, Work
         for command in ("ping", "stats", "conf", "active", "reserved", "scheduled", "revoked", "active_queues", "registered")
     }
     told["registered"] = answer(side.url, "registered", taskinfoitems=["secret", "app"])
-    assert "redrive.recover" in told["registered"]
+    assert "side.touch" in told["registered"]
     assert told["stats"]["broker"]["transport"] == "sqs"
     assert told["conf"]["worker_send_task_events"] is True
     assert [each["name"] for each in told["active_queues"]] == [worker.app.conf.task_default_queue]
