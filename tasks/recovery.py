@@ -5,8 +5,8 @@ from __future__ import annotations
 from celery import shared_task
 
 from tasks.delivery import RECOVER, RedriveTask, send_if_possible
+from tasks.dlq.clock import boottime
 from tasks.dlq.errors import OutOfReach, Retryable
-from tasks.dlq.recovery import boottime
 
 
 @shared_task(name=RECOVER, bind=True, autoretry_for=(Retryable, OutOfReach), max_retries=None)

@@ -76,11 +76,16 @@ class Runtime:
         return Recovery(
             self.ledger,
             self.settings.routes,
-            RequestsSyncApi(self.settings.tokens()),
+            self.api,
             self._doorbell,
             slice_seconds=self.settings.worker.slice,
             worker=f"{socket.gethostname()}:{os.getpid()}",
         )
+
+    @cached_property
+    def api(self) -> RequestsSyncApi:
+        """The routes' APIs over HTTP. Raises ConfigError when a route's token is missing."""
+        return RequestsSyncApi(self.settings.tokens(), ca_bundle=self.settings.worker.ca_bundle)
 
     @cached_property
     def maintenance(self) -> Maintenance:
@@ -190,7 +195,7 @@ class Runtime:
 
     def close(self) -> None:
         """Let go of what is open. The runtime can be used again afterwards: what it needs is made anew."""
-        for name in ("teller", "ledger"):
+        for name in ("teller", "api", "ledger"):
             if part := vars(self).pop(name, None):
                 part.close()
         for name in [name for name in vars(self) if name not in {"settings", "_doorbell"}]:

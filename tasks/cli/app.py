@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tasks.cli import audit, config, db, devstack, intake, jobs, operations, rejects, routes, send
-from tasks.cli.output import Output, ReaderGone
+from tasks.cli.output import Output, ReaderGone, Unwritable, flush, silence
 from tasks.dlq.errors import RedriveError
 
 #: What a shell reports for a process that ended by SIGPIPE.
@@ -67,14 +67,17 @@ app.add_typer(db.app, name="db", rich_help_panel="Set up")
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code (tasks.dlq.errors has them; 130 after Ctrl-C)."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - closed by whoever started us
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # where a character cannot be printed, its escape is; as on stderr
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     out = Output(json="--json" in options)
     try:
         code = app(args=list(arguments), prog_name="redrive", standalone_mode=False)
-        sys.stdout.flush()
+        flush()
     except RedriveError as error:
+        if isinstance(error, Unwritable):
+            silence()
         out.fail(error.message, hint=error.hint, exit_code=error.exit_code)
         return error.exit_code
     except typer.TyperException as error:
@@ -82,8 +85,8 @@ def run(arguments: Sequence[str]) -> int:
         hint = f"see: {context.command_path} --help" if context else "see: redrive --help"
         out.fail(error.format_message(), hint=hint, exit_code=error.exit_code)
         return error.exit_code
-    except (ReaderGone, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+    except ReaderGone:
+        silence()
         return _READER_GONE
     except typer.Abort:
         out.fail("stopped; nothing was done", hint="", exit_code=1)

@@ -5,17 +5,21 @@ Whatever comes from outside (bodies, details, parameters) is escaped: it can nei
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tasks.cli.text import escaped
+from tasks.dlq.errors import RedriveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -29,6 +33,8 @@ _WIDEST_CELL = 200
 #: Characters that are left of a cell in the narrowest terminal, and those between two cells.
 _LEAST_CELL = 12
 _GAP = 2
+#: Characters of a line where there is no terminal: a row is never broken.
+_NO_TERMINAL = 10_000
 _STYLES = {
     "completed": "green",
     "executing": "cyan",
@@ -40,6 +46,10 @@ _STYLES = {
 
 class ReaderGone(Exception):  # noqa: N818 - not an error: the reader (head, less) has had enough
     """Nobody reads what the command prints any more."""
+
+
+class Unwritable(RedriveError):  # noqa: N818 - as its siblings
+    """Standard output takes no more: a full disk."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class Output:
         from rich.table import Table  # noqa: PLC0415 - slow to import, and --json needs no Rich
         from rich.text import Text  # noqa: PLC0415
 
-        console = _console()
+        console, printed = _console()
         cells = [[escaped(cell) for cell in row] for row in rows]
         if not console.is_terminal:
             cells = [[_shortened(cell) for cell in row] for row in cells]
@@ -91,9 +101,8 @@ class Output:
             )
         for row in cells:
             table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-        with console.capture() as printed:
-            console.print(table)
-        _write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
+        console.print(table)
+        _write("".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines()))
 
     def note(self, text: str) -> None:
         """Tell people something beside the data; machines are not told."""
@@ -105,7 +114,7 @@ class Output:
         if self.json:
             _complain({"warning": text, "hint": hint, **facts})
         else:
-            _say(text, hint)
+            _say(f"{text}; {hint}" if hint else text)
 
     def fail(self, text: str, *, hint: str, exit_code: int) -> None:
         """Tell what went wrong and what to do next, before the command ends with `exit_code`."""
@@ -115,13 +124,24 @@ class Output:
             _say(text, hint)
 
 
-def _console() -> Console:
+def flush() -> None:
+    """Hand over what is printed. Raises ReaderGone, Unwritable."""
+    with _writing():
+        sys.stdout.flush()
+
+
+def silence() -> None:
+    """Print nothing any more: Python flushes once more when it ends, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _console() -> tuple[Console, io.StringIO]:
+    """Return a console that draws for standard output into a buffer: it is written in one place only."""
     from rich.console import Console  # noqa: PLC0415
 
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 10_000
-    return console
+    out, drawn = Console(file=sys.stdout), io.StringIO()
+    width = out.width if out.is_terminal else _NO_TERMINAL
+    return Console(file=drawn, force_terminal=out.is_terminal, width=width, highlight=False, markup=False, emoji=False), drawn
 
 
 def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int) -> list[int]:
@@ -140,10 +160,18 @@ def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int
 
 
 def _write(text: str) -> None:
-    try:
+    with _writing():
         sys.stdout.write(text)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         raise ReaderGone from None
+    except OSError as error:
+        raise Unwritable(f"standard output cannot be written: {error.strerror}", hint="see where it goes to") from error
 
 
 def _complain(value: Mapping[str, Any]) -> None:

@@ -61,7 +61,7 @@ def send(
         raise Refused("--file and NAME=VALUE cannot be given together", hint="leave one of them out")
     with _opened(file) as stream, ringing(out, create=True) as session:
         sent, refused = _record_lines(out, session, target, _read(stream, target))
-    out.note(f"{counted(sent, 'line')} recorded, {refused:,} refused")
+    out.note(f"{counted(sent, 'line')} recorded" + (f", {refused:,} refused" if refused else ""))
     if refused:
         raise typer.Exit(PARTLY if sent else Refused.exit_code)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import select
 
+from tasks.dlq.clock import boottime
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.intake import ring_all
 from tasks.dlq.job import WAITING, Ending, Settled, State, Wakeup
@@ -23,7 +24,6 @@ from tasks.dlq.ledger.claims import claim
 from tasks.dlq.ledger.settling import settle
 from tasks.dlq.ports import Answer, SyncRequest, SyncResult
 from tasks.dlq.retry import Outcome, classify, decide, group_key, parse_retry_after
-from tasks.dlq.route import LEASE_MARGIN
 from tasks.dlq.schema import jobs
 
 if TYPE_CHECKING:
@@ -39,16 +39,6 @@ log = structlog.get_logger("redrive.recovery")
 
 #: Seconds between two tries to write down how a call ended, while the ledger does not answer.
 _SETTLE_AGAIN = 0.5
-
-
-def boottime() -> float:
-    """Return seconds on a clock that goes on while the machine is suspended: a lease does, too."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
-def may_send(route: Route, *, held: float) -> bool:
-    """Tell whether a lease held for so many seconds lasts for a call with its whole deadline, and the margin."""
-    return route.lease - held >= route.deadline + LEASE_MARGIN
 
 
 @dataclass(kw_only=True)

@@ -18,8 +18,8 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
 from tasks.adapters.http.session import GRACE, NOT_YET, CutError, Line, Session, active
+from tasks.dlq.clock import boottime
 from tasks.dlq.ports import Answer, SyncResult
-from tasks.dlq.recovery import boottime
 from tasks.dlq.url import expand
 
 if TYPE_CHECKING:
