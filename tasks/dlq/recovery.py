@@ -24,6 +24,7 @@ from tasks.dlq.ledger.claims import claim
 from tasks.dlq.ledger.settling import settle
 from tasks.dlq.ports import Answer, SyncRequest, SyncResult
 from tasks.dlq.retry import Outcome, classify, decide, group_key, parse_retry_after
+from tasks.dlq.route import LEASE_MARGIN
 from tasks.dlq.schema import jobs
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ log = structlog.get_logger("redrive.recovery")
 
 #: Seconds between two tries to write down how a call ended, while the ledger does not answer.
 _SETTLE_AGAIN = 0.5
+
+
+def may_send(route: Route, *, held: float) -> bool:
+    """Tell whether a lease held for so many seconds lasts for a call with its whole deadline, and the margin."""
+    return route.lease - held >= route.deadline + LEASE_MARGIN
 
 
 @dataclass(kw_only=True)

@@ -124,9 +124,11 @@ class Worker(Section):
 
     slice: Annotated[float, Seconds("100ms", "1m")] = 5.0
     concurrency: Annotated[int, Count(1, 64)] = 1
-    ca_bundle: Annotated[str | None, Line("the path of a PEM file or directory of certificates", 500)] = Field(
-        None, description="default: the authorities of certifi"
-    )
+    ca_bundle: Annotated[
+        str | None,
+        Line("the path of a PEM file or directory of certificates", 500),
+        Field(description="default: the authorities of certifi"),
+    ] = None
 
 
 class Sweeps(Section):

@@ -162,6 +162,7 @@ def test_what_the_example_comments_out_are_the_defaults():
         "broker.predefined_queues.redrive-recovery",
         "routes.employees.headers.Content-type",
         "sources.employees_dlq.endpoint",
+        "worker.ca_bundle",
     }
 
 
