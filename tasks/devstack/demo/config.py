@@ -16,7 +16,6 @@ url = "http://127.0.0.1:{api}/employees/{{employeeId}}"
 params.employeeId = "positive-int"
 delay = "2s"
 deadline = "2s"
-max_in_flight = 3
 drain = "500ms"
 retry = {{ max_attempts = 12, base = "500ms", cap = "4s" }}
 
@@ -28,7 +27,6 @@ map.employeeId = "employeeId"
 
 [worker]
 slice = "2s"
-concurrency = 3
 
 [sweeps]
 promote = "1s"
