@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import re
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("--employees", type=int, default=0, help="employ this many people, from number 1")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("uvicorn.access").addFilter(lambda record: '"GET /' not in record.getMessage())  # whoever only looks
     budget = {"none": {}, "bounded": BOUNDED, "endless": None}[options.faults]
     uvicorn.run(
         application(
