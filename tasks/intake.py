@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from tasks.delivery import RedriveTask
 
 
-@shared_task(name="redrive.submit", bind=True, typing=False, autoretry_for=(OutOfReach,), max_retries=None)
+@shared_task(
+    name="redrive.submit",
+    bind=True,
+    typing=False,
+    autoretry_for=(OutOfReach,),
+    max_retries=None,
+    # Whatever else goes wrong: the message stays in SQS, comes again, and ends in the dead-letter queue, which is swept.
+    acks_on_failure_or_timeout=False,
+)
 def submit(self: RedriveTask, *args: Any, **kwargs: Any) -> None:
     """Record a failure: `send_task("redrive.submit", kwargs={"route": …, "parameters": {…}, "origin": {…}})`.
 

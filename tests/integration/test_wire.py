@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 from celery import Celery
+from celery.signals import task_failure
 from patience import until
 
 from tasks.dlq.ledger import queries
@@ -116,3 +117,28 @@ def test_a_503_gives_a_task_retried_event_and_one_delayed_message_without_eta(
     assert retried.celery_headers["eta"] is None
     assert retried.celery_headers["retries"] == 1
     assert session_api.paths() == ["/now/1"]
+
+
+@pytest.mark.usefixtures("celery_session_worker")
+def test_a_submission_that_fails_for_whatever_reason_stays_in_sqs(
+    celery_session_app: Celery, runtime: Runtime, wire: WireTap, monkeypatch: pytest.MonkeyPatch
+):
+    failed = threading.Event()
+
+    def on_failure(**_: object) -> None:
+        failed.set()
+
+    def break_down(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    task_failure.connect(on_failure)
+    monkeypatch.setattr(runtime.intake, "take", break_down)
+    celery_session_app.send_task("redrive.submit", kwargs={"route": "now", "parameters": {"employeeId": 5}})
+    assert failed.wait(20)
+    task_failure.disconnect(on_failure)
+    monkeypatch.undo()
+    celery_session_app.send_task("redrive.submit", kwargs={"route": "now", "parameters": {"employeeId": 6}})
+    wire.wait_for_call("DeleteMessage", "redrive-submit")  # of the second: acknowledgements come in order
+    queue = runtime.sqs.get_queue_url(QueueName="redrive-submit")["QueueUrl"]
+    counts = runtime.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["ApproximateNumberOfMessagesNotVisible"])
+    assert counts["Attributes"]["ApproximateNumberOfMessagesNotVisible"] == "1"

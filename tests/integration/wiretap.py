@@ -52,8 +52,15 @@ class WireTap:
             self._calls.clear()
 
     def sent(self, queue: str) -> list[SqsCall]:
+        return self.calls("SendMessage", queue)
+
+    def calls(self, action: str, queue: str) -> list[SqsCall]:
         with self._changed:
-            return [call for call in self._calls if call.action == "SendMessage" and call.queue == queue]
+            return [call for call in self._calls if call.action == action and call.queue == queue]
+
+    def wait_for_call(self, action: str, queue: str, timeout: float = 20.0) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.calls(action, queue), timeout), f"no {action} on {queue}"
 
     def wait_for(self, queue: str, count: int, timeout: float = 20.0) -> list[SqsCall]:
         """Wait until `count` messages were sent to `queue`; return all of them."""
