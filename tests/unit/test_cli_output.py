@@ -1,0 +1,111 @@
+import io
+import json
+import sys
+from types import SimpleNamespace
+from typing import Never
+
+import pytest
+
+from tasks.cli.output import Column, Output, ReaderGone, Unwritable, flush
+
+COLUMNS = (Column("ID", right=True), Column("Parameters", fold=True), Column("Last answer", cut=True))
+ROWS = [(1, "employeeId=1234", "HTTP 503 " + "busy " * 30), (12345, "employeeId=1", "")]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Standard output is a terminal of 60 columns."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "CI", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "60")
+    stream = Terminal()
+    monkeypatch.setattr("tasks.cli.output.sys", SimpleNamespace(stdout=stream, stderr=sys.stderr))  # pytest captures sys.stdout
+    return stream
+
+
+def test_machines_get_one_line_of_ascii(capsys: pytest.CaptureFixture[str]):
+    Output(json=True).record({"a": "\x1b[31m\n\u2028\ud800é", "b": None})
+    line = capsys.readouterr().out
+    assert line == '{"a":"\\u001b[31m\\n\\u2028\\ud800\\u00e9","b":null}\n'
+    assert json.loads(line)["a"].endswith("é")
+
+
+def test_a_terminal_gets_a_table_that_fits(terminal: Terminal):
+    Output().table(COLUMNS, ROWS)
+    lines = terminal.getvalue().splitlines()
+    assert len(lines) == 3, "the long answer is cut, not folded"
+    assert "employeeId=1234  HTTP 503 busy" in lines[1]
+    assert lines[1].endswith("…")
+    assert len(lines[1]) == 60
+
+
+def test_what_may_fold_gives_way_last(terminal: Terminal):
+    Output().table(COLUMNS, [(1, "x" * 100, "y" * 100)])
+    lines = terminal.getvalue().splitlines()
+    assert "".join(line[4:].split()[0] for line in lines[1:]) == "x" * 100, "nothing of it is lost"
+    assert lines[1].count("y") == 11
+
+
+def test_states_have_colours_on_a_terminal_unless_the_person_wants_none(terminal: Terminal, monkeypatch: pytest.MonkeyPatch):
+    Output().table([Column("State")], [("parked",)])
+    assert "\x1b[31mparked" in terminal.getvalue()
+    terminal.truncate(0)
+    monkeypatch.setenv("NO_COLOR", "1")
+    Output().table([Column("State")], [("parked",)])
+    assert "\x1b[31m" not in terminal.getvalue()
+
+
+def test_without_a_terminal_each_row_is_one_plain_line(capsys: pytest.CaptureFixture[str]):
+    Output().table(COLUMNS, ROWS)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "   ID  Parameters       Last answer"
+    assert lines[1].startswith("    1  employeeId=1234  HTTP 503 busy busy")
+    assert len(lines[1]) > 150
+    assert lines[2] == "12345  employeeId=1"
+
+
+def test_data_steers_neither_the_terminal_nor_the_table(terminal: Terminal):
+    Output().table([Column("Detail")], [("\x1b[2J[red]x[/red]\n12  forged",)])
+    assert terminal.getvalue().splitlines()[1:] == ["\\x1b[2J[red]x[/red]\\n12  forged"]
+
+
+def test_messages_go_to_stderr_with_a_line_for_each_problem(capsys: pytest.CaptureFixture[str]):
+    Output().fail("redrive.toml: a is 1\nredrive.toml: b is \x1b2", hint="mend them", exit_code=2)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "redrive: redrive.toml: a is 1\nredrive.toml: b is \\x1b2\nmend them\n"
+
+
+def test_machines_get_errors_and_warnings_as_objects_and_no_chatter(capsys: pytest.CaptureFixture[str]):
+    out = Output(json=True)
+    out.note("there may be more")
+    out.warn("line 3: no", hint="why", line=3)
+    out.fail("no job 9", hint="list them", exit_code=4)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert [json.loads(line) for line in captured.err.splitlines()] == [
+        {"warning": "line 3: no", "hint": "why", "line": 3},
+        {"error": "no job 9", "hint": "list them", "exit_code": 4},
+    ]
+
+
+@pytest.mark.parametrize(("raised", "told"), [(BrokenPipeError(32, "x"), ReaderGone), (OSError(28, "No space left"), Unwritable)])
+def test_output_that_nobody_takes_is_told_apart(monkeypatch: pytest.MonkeyPatch, raised: OSError, told: type[Exception]):
+    class Broken(io.StringIO):
+        def write(self, _text: str) -> Never:
+            raise raised
+
+        def flush(self) -> Never:
+            raise raised
+
+    monkeypatch.setattr(sys, "stdout", Broken())
+    with pytest.raises(told):
+        Output().line("x")
+    with pytest.raises(told):
+        flush()
