@@ -15,8 +15,8 @@ from sqlalchemy.engine import make_url
 from tasks.adapters import logs
 from tasks.dlq import migrations
 from tasks.dlq.errors import BrokerUnavailable, LedgerOutdated
-from tasks.dlq.intake import ring_all
 from tasks.dlq.ledger import Ledger, bells
+from tasks.dlq.waking import ring_all
 from tasks.settings import settings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Session:
 
     def ring(self, reserve: Callable[[Transaction], list[Wakeup]]) -> None:
         """Ring for what `reserve` puts into the window."""
-        ring_all(self._bell, self.runtime.ledger.transact(reserve))
+        ring_all(self.runtime.ledger, self._bell, self.runtime.ledger.transact(reserve))
 
     @property
     def unsent(self) -> BrokerUnavailable | None:

@@ -6,22 +6,17 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
-
-from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.ledger import bells
 from tasks.dlq.ledger.letters import Recorded, record
+from tasks.dlq.waking import ring_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tasks.dlq.job import Wakeup
     from tasks.dlq.ledger import Ledger
     from tasks.dlq.ports import Doorbell, Record, Source
     from tasks.dlq.reading import Reader
     from tasks.dlq.route import Route
-
-log = structlog.get_logger("redrive.intake")
 
 
 class Intake:
@@ -75,15 +70,4 @@ class Intake:
             by_route.setdefault(name, []).append(job_id)
         for name, job_ids in sorted(by_route.items()):
             reserve = partial(bells.reserve, route=self._routes[name], job_ids=job_ids)
-            ring_all(self._doorbell, self._ledger.transact(reserve))
-
-
-def ring_all(doorbell: Doorbell, wakeups: Sequence[Wakeup]) -> int:
-    """Ring; return how many went out. A broker that is gone costs a sweep, never a job: it is said once and left."""
-    for sent, wakeup in enumerate(wakeups):
-        try:
-            doorbell.ring(wakeup.job_id, delay=wakeup.delay)
-        except BrokerUnavailable as error:
-            log.warning("wake-ups wait for a sweep", unsent=len(wakeups) - sent, error=error.message)
-            return sent
-    return len(wakeups)
+            ring_all(self._ledger, self._doorbell, self._ledger.transact(reserve))

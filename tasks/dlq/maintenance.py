@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.dlq.intake import ring_all
 from tasks.dlq.ledger import bells, leases, pruning
+from tasks.dlq.waking import ring_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Maintenance:
 
     def promote(self) -> int:
         """Ring for due jobs that nobody comes for; return how many wake-ups went out."""
-        return sum(ring_all(self._doorbell, self._ringing(route)) for route in self._routes.values())
+        return sum(ring_all(self._ledger, self._doorbell, self._ringing(route)) for route in self._routes.values())
 
     def rescue(self) -> int:
         """Take back the leases that have run out; return how many."""

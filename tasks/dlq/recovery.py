@@ -17,7 +17,6 @@ from sqlalchemy import select
 
 from tasks.dlq.clock import boottime
 from tasks.dlq.errors import LedgerUnavailable
-from tasks.dlq.intake import ring_all
 from tasks.dlq.job import WAITING, Ending, Settled, State, Wakeup
 from tasks.dlq.ledger import bells
 from tasks.dlq.ledger.claims import claim
@@ -26,6 +25,7 @@ from tasks.dlq.ports import Answer, SyncRequest, SyncResult
 from tasks.dlq.retry import Outcome, classify, decide, group_key, parse_retry_after
 from tasks.dlq.route import LEASE_MARGIN
 from tasks.dlq.schema import jobs
+from tasks.dlq.waking import ring_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -201,4 +201,4 @@ class Recovery:
 
     def _ring(self, done: Slice) -> None:
         now = self._monotonic()
-        ring_all(self._doorbell, [Wakeup(job_id=job_id, delay=max(at - now, 0.0)) for at, job_id in done.bells])
+        ring_all(self._ledger, self._doorbell, [Wakeup(job_id=job_id, delay=max(at - now, 0.0)) for at, job_id in done.bells])

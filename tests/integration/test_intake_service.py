@@ -170,6 +170,7 @@ def test_a_broker_that_is_gone_costs_no_letter(bench: Bench, intake: Intake, bel
 
     assert intake.drain(queue, READER, seconds=60).accepted == 1
     assert queue.acknowledged == ["m-0"]
+    assert bench.job(A)["rung_until"] is None  # what was not rung takes no place in the window
 
 
 def test_a_submission_names_its_own_route(bench: Bench, intake: Intake):

@@ -45,13 +45,12 @@ def test_two_beats_ring_once(bench: Bench, sweeps: Maintenance, bell: Bell):
     assert sweeps.promote() + other.promote() == 1
 
 
-def test_a_broker_that_is_gone_is_no_error_and_rung_again_later(bench: Bench, sweeps: Maintenance, bell: Bell):
+def test_a_broker_that_is_gone_is_no_error_and_the_next_sweep_rings(bench: Bench, sweeps: Maintenance, bell: Bell):
     bench.put(a_letter(A), delay=0.0)
     bell.broken = True
     assert sweeps.promote() == 0
     bell.broken = False
-    bench.clock.advance(15)
-    assert sweeps.promote() == 1
+    assert sweeps.promote() == 1  # without patience: nobody has heard the bell that was not rung
 
 
 def test_a_worker_that_starts_is_rung_for_at_once(bench: Bench, sweeps: Maintenance):

@@ -64,6 +64,13 @@ def receive(tx: Transaction, route: Route, job_id: int) -> list[Wakeup]:
     return _reserve(tx, route, now, jobs.c.id == job_id, jobs.c.due_at > now)
 
 
+def take_back(tx: Transaction, job_ids: Sequence[int]) -> None:
+    """Note that these wake-ups never went out: they leave the window, and the next sweep rings without patience."""
+    silent = select(jobs.c.route).where(jobs.c.id.in_(job_ids))
+    tx.connection.execute(update(routes).where(routes.c.name.in_(silent)).values(rung_at=None))
+    tx.connection.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(rung_until=None))
+
+
 def follow_up(tx: Transaction, route: Route) -> list[Wakeup]:
     """Ring once more at the end of a slice when jobs are due, nobody runs, and no bell that is due is out."""
     row = lock_route(tx, route.name)
