@@ -1,0 +1,200 @@
+"""The commands that only look: data on stdout, messages on stderr, and honest exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from command_line import CommandLine, command_line
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOSTILE = "HTTP 404: \x1b[2J[red]no\n9 such"
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> CommandLine:
+    return command_line(tmp_path)
+
+
+@pytest.fixture
+def filled(cli: CommandLine) -> CommandLine:
+    """Two parked jobs, one that waits with two needs, and a rejected letter."""
+    cli.arrange("a", employee=1, state="parked", outcome="hopeless", status=404, detail=HOSTILE, group_key="g404")
+    cli.arrange("b", employee=2, state="parked", outcome="hopeless", status=404, detail=HOSTILE, group_key="g404")
+    cli.arrange("c", employee=3)
+    cli.arrange("d", employee=3)
+    cli.reject("e", b"\xff\x1b[31m", "not-json", "the body is not UTF-8")
+    return cli
+
+
+@pytest.mark.parametrize(
+    "command", [["jobs"], ["show", "1"], ["audit"], ["stats"], ["rejects"], ["pause", "employees"], ["replay", "1"]]
+)
+def test_a_command_that_looks_makes_no_ledger(cli: CommandLine, command: list[str]):
+    error = cli.error(*command, code=5)
+    assert "there is no ledger at sqlite:///.redrive/ledger.db" in error["error"]
+    assert "redrive db upgrade" in error["hint"]
+    assert not (cli.folder / ".redrive").exists()
+
+
+def test_an_empty_file_is_an_empty_ledger(cli: CommandLine):
+    (cli.folder / ".redrive").mkdir()
+    (cli.folder / ".redrive" / "ledger.db").touch()
+    assert "is empty" in cli.error("jobs", code=5)["error"]
+
+
+def test_a_ledger_of_another_version_is_told_and_not_touched(cli: CommandLine):
+    with cli.ledger() as ledger, ledger.begin() as tx:
+        tx.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert cli.error("jobs", code=5)["hint"] == "run: redrive db upgrade"
+    error = cli.error("db", "upgrade", code=5)
+    assert "9999" in error["error"]
+    assert error["hint"] == "a newer Redrive wrote it: install that version"
+
+
+def test_db_upgrade_makes_a_ledger_once(cli: CommandLine):
+    (first,) = cli.json("db", "upgrade")
+    (second,) = cli.json("db", "upgrade")
+    assert first["before"] is None
+    assert first["after"] == second["before"] == second["after"]
+    assert cli.run("db", "upgrade").stdout == f"the ledger at sqlite:///.redrive/ledger.db is up to date: {first['after']}\n"
+    assert cli.run("jobs").stderr == "redrive: there are no jobs yet\n"
+
+
+def test_jobs_are_listed_newest_first_and_page_by_page(filled: CommandLine):
+    assert [job["id"] for job in filled.json("jobs")] == [3, 2, 1]
+    done = filled.run("jobs", "--limit", "2")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ID", "3", "2"]
+    assert done.stderr == "redrive: there may be more: --after 2\n"
+    assert [job["id"] for job in filled.json("jobs", "--after", "2")] == [1]
+
+
+def test_jobs_are_found_by_state_route_and_group(filled: CommandLine):
+    assert [job["id"] for job in filled.json("jobs", "--state", "parked", "--state", "scheduled")] == [3, 2, 1]
+    assert [job["id"] for job in filled.json("jobs", "--state", "parked", "--group", "g404", "--route", "employees")] == [2, 1]
+    assert filled.json("jobs", "--state", "discarded") == []
+    assert filled.json("jobs", "--route", "teams") == []
+    assert filled.error("jobs", "--route", "emploees", code=2)["hint"] == "did you mean employees?"
+
+
+def test_a_job_is_shown_with_all_that_belongs_to_it(filled: CommandLine):
+    (job,) = filled.json("show", "3")
+    assert (job["state"], job["needs"], job["covered"]) == ("scheduled", 2, 0)
+    assert [letter["identity"] for letter in job["dead_letters"]] == ["d", "c"]
+    out = filled.run("show", "1").stdout
+    assert "parameters   employeeId=1\n" in out
+    assert "last answer  HTTP 404: \\x1b[2J[red]no\\n9 such\n" in out, "data is escaped, on one line"
+    error = filled.error("show", "99", code=4)
+    assert (error["error"], error["hint"]) == ("no job 99", "list them with: redrive jobs")
+
+
+def test_no_data_reaches_a_terminal_unescaped(filled: CommandLine):
+    for command in (["jobs"], ["show", "1"], ["rejects"]):
+        with filled.terminal(*command) as terminal:
+            assert terminal.end() == 0
+        assert "\x1b[2J" not in terminal.seen
+        assert "\x1b[31m\\" not in terminal.seen
+        assert max(len(line) for line in terminal.lines) <= 80, command
+
+
+def test_the_audit_is_a_proof_with_an_exit_code(filled: CommandLine):
+    (audit,) = filled.json("audit")
+    sums = {name: audit[name] for name in ("accepted", "recovered", "pending", "parked", "discarded", "rejected", "lost")}
+    assert sums == {"accepted": 5, "recovered": 0, "pending": 2, "parked": 2, "discarded": 0, "rejected": 1, "lost": 0}
+    assert audit["balanced"] is True
+    assert audit["sources"]["employees_dlq"]["accepted"] == 5
+    done = filled.run("audit")
+    assert done.stdout.splitlines()[-1] == "balanced: 5 dead letters accepted, every one accounted for"
+
+    with filled.ledger() as ledger, ledger.begin() as tx:
+        tx.connection.execute(text("DELETE FROM dead_letters WHERE identity = 'e'"))
+    done = filled.run("audit")
+    assert done.returncode == 1
+    assert (
+        done.stdout.splitlines()[-1]
+        == "NOT BALANCED: accepted and not accounted for (below zero: counted twice): employees_dlq +1"
+    )
+    (audit,) = filled.json("audit", code=1)
+    assert (audit["balanced"], audit["lost"]) == (False, 1)
+
+
+def test_stats_count_by_route_and_state_and_tell_what_holds_a_route_up(filled: CommandLine):
+    filled.run("pause", "employees", "--reason", "deploy")
+    with filled.ledger() as ledger, ledger.begin() as tx:
+        tx.connection.execute(text("UPDATE routes SET breaker_open = 1, not_before = 99999999999999"))
+    (employees,) = filled.json("stats")
+    assert (employees["route"], employees["paused"], employees["breaker"]) == ("employees", True, "open")
+    assert employees["jobs"] == {
+        "scheduled": 1, "executing": 0, "retryable": 0, "completed": 0, "parked": 2, "discarded": 0,
+    }  # fmt: skip
+    lines = filled.run("stats").stdout.splitlines()
+    assert lines[1].split() == ["employees", "1", "0", "0", "0", "2", "0"]
+    assert "paused by" in lines[2]
+    assert lines[2].endswith(": deploy")
+    assert "the breaker is open" in lines[3]
+    assert "asked for no call before" in lines[4]
+
+
+def test_rejects_are_listed_with_their_reason(filled: CommandLine):
+    (letter,) = filled.json("rejects")
+    assert (letter["identity"], letter["reject_reason"], letter["bytes"]) == ("e", "not-json", 6)
+    assert "the body is not UTF-8" in filled.run("rejects", "--reason", "not-json").stdout
+    done = filled.run("rejects", "--reason", "too-deep")
+    assert done.stdout == ""
+    assert done.stderr == "redrive: nothing was rejected for that; there is: not-json\n"
+
+
+def test_config_shows_what_is_in_force_and_masks_secrets(cli: CommandLine):
+    (described,) = cli.json("config", REDRIVE_WORKER__SLICE="7s")
+    assert described["settings"]["worker.slice"] == {"value": "7s", "from": "REDRIVE_WORKER__SLICE"}
+    done = cli.run("config")
+    assert done.returncode == 0
+    assert "only-here" not in done.stdout
+    assert done.stderr == "redrive: read from redrive.toml\n"
+
+
+def test_a_wrong_config_is_refused_by_every_command_with_file_and_key(cli: CommandLine):
+    (cli.folder / "redrive.toml").write_text('[routes.employees]\nurl = "https://x/{id}"\nparams.id = "number"\ndelay = "soon"\n')
+    for command in (["jobs"], ["send", "employees", "id=1"], ["intake", "--once"], ["config"]):
+        error = cli.error(*command, code=2)["error"]
+        assert 'redrive.toml: routes.employees.params.id is "number"' in error
+        assert 'redrive.toml: routes.employees.delay is "soon"' in error
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://redrive:hidden@127.0.0.1:1/redrive", "Connection refused"),
+        ("sqlite:///redrive.toml", "not a database"),
+        ("sqlite:////proc/none/ledger.db", "there is no ledger"),
+    ],
+)
+def test_a_ledger_that_cannot_be_reached_is_told_without_its_password(cli: CommandLine, url: str, told: str):
+    error = cli.error("jobs", code=5, REDRIVE_LEDGER__URL=url)
+    assert told in error["error"]
+    assert "hidden" not in json.dumps(error)
+
+
+def test_a_reader_that_has_had_enough_is_no_error(cli: CommandLine):
+    with cli.ledger() as ledger, ledger.begin() as tx:
+        tx.connection.execute(
+            text(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) INSERT INTO jobs"
+                " (route, key, state, due_at, last_seq, created_at, changed_at)"
+                """ SELECT 'employees', '{"employeeId":"' || i || '"}', 'completed', 0, 1, 0, 0 FROM n"""
+            )
+        )
+    command = f"{sys.executable} -m tasks.cli jobs --limit 3000 --json | head -1 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], env=cli.env, cwd=cli.folder, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+    command = f"{sys.executable} -m tasks.cli jobs > /dev/full; echo $?"
+    done = subprocess.run(["bash", "-c", command], env=cli.env, cwd=cli.folder, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
