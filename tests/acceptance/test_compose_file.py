@@ -6,10 +6,12 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 import tornado.options
 from compose_file import (
@@ -26,6 +28,7 @@ from compose_file import (
 )
 from flower.options import default_options  # noqa: F401 - defines Flower's options, which its variables are named after
 
+from tasks.cli.following import LONG_POLL
 from tasks.devstack.sqs import EmbeddedSqs
 from tasks.dlq.ledger.engine import BUSY_TIMEOUT
 from tasks.runtime import CELERY_QUEUES, Runtime
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 BIN = Path(sys.executable).parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+PRODUCTION = (ROOT / "docs" / "production.md").read_text()
 TOML = ROOT / "deploy" / "redrive.toml"
 SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|_KEY|AUTH|DSN|NOTIFY")
 FILLED = {"EMPLOYEES_API_TOKEN": "t0ken", "FLOWER_BASIC_AUTH": "operator:only-here"}
@@ -47,6 +51,7 @@ AWS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 OTHERS = {"sqs": {"JAVA_TOOL_OPTIONS"}, "postgres": {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}}
 
 ALL = list(services().values())
+QUEUES = set(elasticmq_queues())
 each = pytest.mark.parametrize("service", ALL, ids=lambda service: service.name)
 each_of_ours = pytest.mark.parametrize("service", [one for one in ALL if one.ours], ids=lambda service: service.name)
 each_long_running = pytest.mark.parametrize("service", [one for one in ALL if one.long_running], ids=lambda service: service.name)
@@ -204,3 +209,31 @@ def test_the_example_of_the_env_file_has_every_variable_and_no_other():
 def test_elasticmq_has_the_queues_that_redrive_would_make(sqs_of_redrive: dict[str, Queue]):
     # MessageRetentionPeriod is left out: ElasticMQ does not have it and keeps messages for ever.
     assert elasticmq_queues() == sqs_of_redrive
+
+
+def documented_policies() -> list[dict[str, Any]]:
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", PRODUCTION, flags=re.DOTALL)]
+
+
+def test_the_documented_policies_grant_what_sqs_knows_on_the_queues_that_there_are():
+    known = set(boto3.client("sqs", region_name="us-east-1").meta.service_model.operation_names)
+    policies = documented_policies()
+    assert len(policies) == 6
+    for statement in [statement for policy in policies for statement in policy["Statement"]]:
+        actions, resources = ([one] if isinstance(one, str) else one for one in (statement["Action"], statement["Resource"]))
+        assert {action.removeprefix("sqs:") for action in actions} <= known
+        assert actions == ["sqs:ListQueues"] if resources == ["*"] else {arn.rpartition(":")[2] for arn in resources} <= QUEUES
+
+
+def idle_requests(settings: Settings) -> float:
+    """Return the SQS requests of 30 idle days, in millions: one source, three queues of workers, and intake."""
+    sweeps, looked_into = settings.sweeps, 2 * 1 + 3
+    sent = sum(1 / every for every in (sweeps.promote, sweeps.rescue, sweeps.sources, sweeps.watch, sweeps.prune))
+    per_second = 3 * sent + looked_into / sweeps.sources + 3 / settings.broker.wait_time + looked_into / LONG_POLL
+    return per_second * 30 * 86400 / 1e6
+
+
+def test_the_documented_costs_follow_from_the_intervals():
+    [slower] = re.findall(r"```toml\n(.*?)```", PRODUCTION, flags=re.DOTALL)
+    assert f"is {idle_requests(assemble({}, {})):.1f} million requests in 30 days" in PRODUCTION
+    assert f"make it {idle_requests(assemble(tomllib.loads(slower), {})):.1f} million" in PRODUCTION
