@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from command_line import CommandLine, command_line, depth
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from tasks.dlq.schema import audit_log
+from tasks.dlq.schema import audit_log, routes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,6 +124,8 @@ def test_a_route_is_paused_once_and_resumed_with_a_bell(on_sqs: CommandLine, sqs
     (stats,) = cli.json("stats")
     assert (stats["paused"], stats["pause_reason"]) == (True, "deploy"), "the first reason stands"
 
+    with cli.ledger() as ledger, ledger.begin() as tx:  # beat rang just before the pause, and would be patient now
+        tx.connection.execute(update(routes).values(rung_at=tx.now(), rung_ttl=300_000))
     assert cli.run("resume", "employees").stdout == "route employees is resumed\n"
     assert depth(cli, sqs, "redrive-recovery") == 1, "what is due is called at once"
     assert cli.run("resume", "employees").stdout == "route employees was not paused\n"

@@ -85,6 +85,7 @@ class FakeRuntime:
         self.settings = SimpleNamespace(worker=SimpleNamespace(slice=0.1))
         self.sources = [(queue, None)]
         self.prepared: list[str] = []
+        self.all_prepared = threading.Event()  # set when something is prepared and no refusal is left
         self._refusals = list(refusals)
 
     def ensure_ledger(self) -> None:
@@ -97,6 +98,8 @@ class FakeRuntime:
         self.prepared.append(what)
         if self._refusals and self._refusals[0][0] == what:
             raise self._refusals.pop(0)[1]
+        if not self._refusals:
+            self.all_prepared.set()
 
 
 def batch(*names: str) -> list[Record]:
@@ -212,8 +215,7 @@ def test_missing_queues_are_made_when_sqs_is_back_and_hold_up_no_source(signals:
 
     def terminate() -> None:
         queue.polled_out.wait(10)
-        while len(runtime.prepared) < 5:
-            queue.release.wait(0.001)
+        runtime.all_prepared.wait(10)
         signals[signal.SIGTERM](signal.SIGTERM, None)
 
     threading.Thread(target=terminate, daemon=True).start()
@@ -239,7 +241,7 @@ def test_an_end_before_the_ledger_is_there_is_a_clean_end(signals: dict[int, Cal
 @pytest.mark.usefixtures("signals")
 def test_an_older_ledger_is_a_persons_decision():
     with pytest.raises(LedgerOutdated):
-        follow_all(FakeRuntime(Queue(), refusals=[("ledger", LedgerOutdated("old"))]))
+        follow_all(FakeRuntime(Queue(ZeroDivisionError("nothing may be begun")), refusals=[("ledger", LedgerOutdated("old"))]))
 
 
 @pytest.mark.usefixtures("signals")
