@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tasks.dlq.errors import OutOfReach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tasks.devstack.processes import Processes
 
@@ -22,7 +22,8 @@ class Readiness:
     """What is still awaited.
 
     `lines` has a piece of the line that each process says when it is there; `ports` are those of HTTP servers, with a path that
-    answers 200; `also` returns what else is missing. `heard` is for `Processes`.
+    answers 200; `also` returns what else is missing; `told` is called with all that is missing while it waits. `heard` is for
+    `Processes`.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class Readiness:
         ports: Mapping[str, tuple[int, str]],
         *,
         also: Callable[[], Iterable[str]] = lambda: (),
+        told: Callable[[Sequence[str]], None] = lambda _missing: None,
         where: str = "above",
     ) -> None:
         self._lines = dict(lines)
         self._ports = dict(ports)
         self._also = also
+        self._told = told
         self._where = where
 
     def heard(self, name: str, line: str) -> None:
@@ -55,6 +58,7 @@ class Readiness:
                 raise OutOfReach(f"{ended} at its start", hint=f"what it said is {self._where}")
             if time.monotonic() > patience:
                 raise OutOfReach(f"not ready in {PATIENCE:.0f} s: {', '.join(missing)}", hint=f"what they said is {self._where}")
+            self._told(missing)
             time.sleep(0.1)
 
     def _missing(self) -> list[str]:

@@ -53,7 +53,7 @@ def test_three_consumers_conflict_for_real_and_hand_over_everyone_concerned(tmp_
         stack.callback(company.close)
         sqs = stack.enter_context(EmbeddedSqs(tmp_path))
         kafka = stack.enter_context(EmbeddedKafka())
-        rendezvous = stack.enter_context(Rendezvous(3, patience=20))
+        rendezvous = stack.enter_context(Rendezvous(3))
         client = boto3.client("sqs", endpoint_url=sqs.endpoint, region_name=sqs.region)
         stack.callback(client.close)
         url = client.create_queue(QueueName=QUEUE)["QueueUrl"]
@@ -93,7 +93,7 @@ def test_three_consumers_conflict_for_real_and_hand_over_everyone_concerned(tmp_
 
 
 def test_a_meeting_goes_on_together_or_after_a_while_alone():
-    with Rendezvous(2, patience=0.2) as rendezvous:
+    with Rendezvous(2) as rendezvous:
         answers: list[bool] = []
         threads = [threading.Thread(target=lambda: answers.append(meet(rendezvous.port, "first"))) for _ in range(2)]
         for thread in threads:
@@ -101,7 +101,7 @@ def test_a_meeting_goes_on_together_or_after_a_while_alone():
         for thread in threads:
             thread.join()
         assert answers == [True, True]
-        assert meet(rendezvous.port, "second") is False
+        assert meet(rendezvous.port, "second", patience=0.1) is False
         assert meet(rendezvous.port, "second") is False  # too late: the other has gone on
 
 

@@ -31,6 +31,8 @@ log = logging.getLogger("consumer")
 #: The message header that names a meeting; absent in most messages.
 MEETING = "meeting"
 SQS_BATCH = 10
+#: Seconds that an instance waits for the others to be there.
+OPENING = 60.0
 #: How a line begins that tells which partitions this instance has from now on, as a JSON array.
 ASSIGNED = "partitions"
 #: The partition has been given to another member, or is about to be: what was handled comes again there.
@@ -145,10 +147,12 @@ def main() -> None:
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "partition.assignment.strategy": "range",  # the parties of a meeting are in three hands (see story.py)
-            "session.timeout.ms": 6000,
+            "session.timeout.ms": 4000,  # more than the mock cluster's first rebalance (3 s), and less than people's patience
             "heartbeat.interval.ms": 500,
         }
     )
+    # All instances join the group at once: each that came later would cost the group one more rebalance of some seconds.
+    meet(options.rendezvous, "opening", patience=OPENING)
     try:
         consume(consumer, options.topic, handler.handle, stopping=lambda: bool(stop))
     finally:

@@ -1,7 +1,7 @@
 """Lets consumers meet between reading and writing, so that a version conflict is arranged and not a matter of luck.
 
-A party connects, sends the name of the meeting and a newline, and gets "together" when all have come, or "alone" when the
-others did not come in time (a rebalance may have put two messages of a meeting into one pair of hands).
+A party connects, sends the seconds that it has, a blank, the name of the meeting and a newline. It gets "together" when all have
+come, or "alone" when the others did not come in time (a rebalance may have put two messages of a meeting into one pair of hands).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ PATIENCE = 3.0
 class Rendezvous:
     """The meeting place: a context manager that listens on a free loopback port."""
 
-    def __init__(self, parties: int, *, patience: float = PATIENCE) -> None:
-        self._server = _Server(parties, patience)
+    def __init__(self, parties: int) -> None:
+        self._server = _Server(parties)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
@@ -41,10 +41,10 @@ class Rendezvous:
         self._server.server_close()
 
 
-def meet(port: int, meeting: str) -> bool:
-    """Wait for the others and return whether they came."""
+def meet(port: int, meeting: str, *, patience: float = PATIENCE) -> bool:
+    """Wait for the others for so many seconds, and return whether they came."""
     with socket.create_connection(("127.0.0.1", port)) as connection, connection.makefile("rw") as lines:
-        lines.write(f"{meeting}\n")
+        lines.write(f"{patience} {meeting}\n")
         lines.flush()
         return lines.readline() == "together\n"
 
@@ -52,18 +52,17 @@ def meet(port: int, meeting: str) -> bool:
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
-    def __init__(self, parties: int, patience: float) -> None:
+    def __init__(self, parties: int) -> None:
         super().__init__(("127.0.0.1", 0), _Party)
         self._parties = parties
-        self._patience = patience
         self._lock = threading.Lock()
         self._meetings: dict[str, threading.Barrier] = {}
 
-    def wait(self, meeting: str) -> bool:
+    def wait(self, meeting: str, patience: float) -> bool:
         with self._lock:
-            barrier = self._meetings.setdefault(meeting, threading.Barrier(self._parties, timeout=self._patience))
+            barrier = self._meetings.setdefault(meeting, threading.Barrier(self._parties))
         try:
-            barrier.wait()
+            barrier.wait(patience)
         except threading.BrokenBarrierError:
             return False
         return True
@@ -78,5 +77,5 @@ class _Party(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        meeting = self.rfile.readline(200).decode().strip()
-        self.wfile.write(b"together\n" if self.server.wait(meeting) else b"alone\n")
+        patience, meeting = self.rfile.readline(200).decode().split()
+        self.wfile.write(b"together\n" if self.server.wait(meeting, float(patience)) else b"alone\n")

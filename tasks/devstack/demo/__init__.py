@@ -23,9 +23,8 @@ from tasks.devstack.demo.view import watching
 from tasks.devstack.processes import interruptible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tasks.devstack.demo.snapshot import Snapshot
+    from tasks.devstack.demo.view import View
 
 #: Seconds after which a demo of up to 400 messages gives up; each further message allows it a little more.
 PATIENCE = 55.0
@@ -72,8 +71,8 @@ def run(*, messages: int, seed: int, json_output: bool) -> int:
 def _play(story: Story, state: Path, terminal: Console) -> Verdict:
     began = time.monotonic()
     patience = began + PATIENCE + PATIENCE_PER_MESSAGE * max(0, story.messages - PATIENT_WITH)
-    with watching(story, terminal, began=began) as show, Stage(story, state) as stage:
-        last = _watch(stage, show, patience=patience)
+    with watching(story, terminal, began=began) as view, Stage(story, state, awaiting=view.awaiting) as stage:
+        last = _watch(stage, view, patience=patience)
         stage.stop()  # what is counted from here on is the end
         return Verdict(
             story=story,
@@ -85,12 +84,12 @@ def _play(story: Story, state: Path, terminal: Console) -> Verdict:
         )
 
 
-def _watch(stage: Stage, show: Callable[[Snapshot], None], *, patience: float) -> Snapshot:
+def _watch(stage: Stage, view: View, *, patience: float) -> Snapshot:
     """Produce all messages, and look until all is done, a process has ended, or patience has."""
     producing = stage.produce()
     while True:
         snapshot = stage.look()
-        show(snapshot)
+        view.show(snapshot)
         now = time.monotonic()
         if snapshot.done or stage.ended or now > patience:
             return snapshot

@@ -32,7 +32,7 @@ from tasks.dlq.ledger.queries import counts
 from tasks.dlq.schema import tallies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from mypy_boto3_sqs.literals import QueueAttributeFilterType
@@ -52,11 +52,15 @@ _DEPTH: list[QueueAttributeFilterType] = [
 
 
 class Stage:
-    """A context manager: entered, everything runs and waits for messages; stopped, the databases can still be read."""
+    """A context manager: entered, everything runs and waits for messages; stopped, the databases can still be read.
 
-    def __init__(self, story: Story, state: Path) -> None:
+    `awaiting` is called with the names of what has not started yet, while that is waited for.
+    """
+
+    def __init__(self, story: Story, state: Path, *, awaiting: Callable[[Sequence[str]], None]) -> None:
         self._story = story
         self._state = state
+        self._awaiting = awaiting
         self._partitions: dict[str, list[int]] = {}
         self._calls_seen = Calls()
         self.company: Company
@@ -110,7 +114,11 @@ class Stage:
         commands = [company_api(self._state / "company", self._api, *seed, env=env), *service(env)]
         commands += [self._consumer(name, sqs=sqs, meetings=meetings.port, env=env) for name in CONSUMERS]
         readiness = Readiness(
-            READY, {"company": (self._api, "/health")}, also=self._unassigned, where=f"in {self._state}/demo.log"
+            READY,
+            {"company": (self._api, "/health")},
+            also=self._unassigned,
+            told=self._awaiting,
+            where=f"in {self._state}/demo.log",
         )
 
         def heard(name: str, line: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -25,38 +25,64 @@ _STATES = {"scheduled": "", "executing": "cyan", "retryable": "yellow", "complet
 _ANSWERS = {"200": "green", "409": "yellow", "412": "yellow", "503": "yellow", "499": "yellow"}
 
 
+class View(Protocol):
+    """Shows a demo to a person."""
+
+    def awaiting(self, names: Sequence[str]) -> None:
+        """Show what has not started yet."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show what is seen now."""
+
+
 @contextmanager
-def watching(story: Story, console: Console, *, began: float) -> Iterator[Callable[[Snapshot], None]]:
-    """Give what shows a snapshot."""
+def watching(story: Story, console: Console, *, began: float) -> Iterator[View]:
+    """Give the view that suits the console."""
     console.print(
         f"redrive demo: {story.messages} messages about {len(story.employees)} employees, three consumers, seed {story.seed}"
     )
     if not console.is_terminal:
-        yield _Lines(console, began=began).show
+        yield _Lines(console, began=began)
         return
-    with Live(Text("starting …", style="dim"), console=console, refresh_per_second=8) as live:
-        yield lambda snapshot: live.update(_table(snapshot, seconds=time.monotonic() - began))
+    with Live(console=console, refresh_per_second=8) as live:
+        yield _LiveTable(live, began=began)
+
+
+class _LiveTable:
+    def __init__(self, live: Live, *, began: float) -> None:
+        self._live = live
+        self._began = began
+
+    def awaiting(self, names: Sequence[str]) -> None:
+        self._live.update(Text(f"{time.monotonic() - self._began:4.0f} s  starting {', '.join(names)}", style="dim"))
+
+    def show(self, snapshot: Snapshot) -> None:
+        self._live.update(_table(snapshot, seconds=time.monotonic() - self._began))
 
 
 class _Lines:
     def __init__(self, console: Console, *, began: float) -> None:
         self._console = console
         self._began = began
-        self._due = 0.0
+        self._due = began + PACE
+
+    def awaiting(self, names: Sequence[str]) -> None:
+        self._say(f"starting {', '.join(names)}")
 
     def show(self, snapshot: Snapshot) -> None:
-        now = time.monotonic()
-        if now < self._due and not snapshot.done:
-            return
-        self._due = now + PACE
-        progress = snapshot.progress
-        over = sum(snapshot.jobs.values()) - snapshot.unsettled
-        self._console.print(
-            f"{now - self._began:4.0f} s  {progress.handled}/{snapshot.messages} messages, {progress.conflicts} conflicts,"
-            f" {progress.dead_letters} dead letters, {over}/{sum(snapshot.jobs.values())} jobs, {snapshot.calls.total} calls,"
+        progress, jobs = snapshot.progress, sum(snapshot.jobs.values())
+        self._say(
+            f"{progress.handled}/{snapshot.messages} messages, {progress.conflicts} conflicts,"
+            f" {progress.dead_letters} dead letters, {jobs - snapshot.unsettled}/{jobs} jobs, {snapshot.calls.total} calls,"
             f" {snapshot.stale} stale",
-            soft_wrap=True,
+            now=snapshot.done,
         )
+
+    def _say(self, text: str, *, now: bool = False) -> None:
+        time_is = time.monotonic()
+        if now or time_is >= self._due:
+            self._due = time_is + PACE
+            self._console.print(f"{time_is - self._began:4.0f} s  {text}", soft_wrap=True)
 
 
 def _table(snapshot: Snapshot, *, seconds: float) -> Table:
