@@ -6,7 +6,7 @@ import typer
 
 from tasks.cli.completion import route_names
 from tasks.cli.output import Column, Json, Output
-from tasks.cli.text import pairs, relative
+from tasks.cli.text import counted, pairs, relative
 from tasks.dlq.job import WAITING, State
 
 #: Ids are 64 bits wide, in both databases.
@@ -114,7 +114,7 @@ def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
         "parameters": pairs(view["parameters"]),
         "needs": f"{view['needs']:,}, of which {view['covered']:,} covered by a success",
         "due": f"{view['due_at']} ({when(view, now)})" if view["state"] in WAITING else "",
-        "attempts": f"{view['attempts']} of this budget, {view['calls']} in all",
+        "attempts": _attempts(view),
         "crashes": view["crashes"] or "",
         "last answer": view["detail"] or view["outcome"],
         "group": view["group"],
@@ -124,6 +124,15 @@ def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
     for name, value in facts.items():
         if value not in {None, ""}:
             out.line(f"{name:<12} {value}")
+
+
+def _attempts(view: dict[str, Any]) -> str:
+    """Tell how much of the route's budget is spent (a success or a replay gives a fresh one), and of all calls ever."""
+    from tasks.settings import settings  # noqa: PLC0415 - slow to import
+
+    route = settings().routes.get(view["route"])
+    budget = f" of {route.retry.max_attempts}" if route else ""
+    return f"{view['attempts']}{budget}; {counted(view['calls'], 'call')} in all"
 
 
 def _attempt_row(view: dict[str, Any], now: int) -> tuple[Any, ...]:

@@ -1,0 +1,72 @@
+"""docs/cli.md and the commands that exist, compared."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from tasks.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "docs" / "cli.md", ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GLOBAL = {"--help", "--version", "--install-completion", "--show-completion"}
+
+
+def commands() -> dict[str, set[str]]:
+    """Return the options of each command that exists."""
+    found: dict[str, set[str]] = {}
+
+    def walk(name: str, command: object) -> None:
+        below = getattr(command, "commands", {})
+        for each, child in below.items():
+            walk(f"{name} {each}", child)
+        if not below:
+            found[name] = {option for param in command.params for option in param.opts if option.startswith("--")}
+
+    walk("redrive", typer.main.get_command(app))
+    return found
+
+
+COMMANDS = commands()
+
+
+def sections() -> dict[str, str]:
+    parts = re.split(r"^### `(.*)`$", (ROOT / "docs" / "cli.md").read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def examples(text: str) -> list[list[str]]:
+    """Return the `redrive` commands in code blocks, as words: up to a pipe, a comment or what is told beside them."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    shell = "\n".join(block for language, block in fenced if language in {"", "console", "sh"})
+    lines = re.findall(r"^(?:\$ )?(?:\.venv/bin/)?redrive(?: (.*))?$", shell, flags=re.MULTILINE)
+    return [shlex.split(re.split(r" \| |  | > ", line)[0], comments=True) for line in lines]
+
+
+def test_every_command_has_its_section_and_no_other_is_told():
+    assert sorted(sections()) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_section_has_an_example_and_every_option(name: str):
+    section = sections()[name]
+    assert any(" ".join(["redrive", *words]).startswith(name) for words in examples(section)), "no example"
+    told = set(re.findall(r"--[a-z]+", section))
+    assert told <= set().union(*COMMANDS.values()), "an option that nobody has"
+    everywhere = {"--json", "--reason"} | GLOBAL
+    assert COMMANDS[name] - everywhere <= told, "an option is not told"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_example_in_the_documentation_is_a_command_with_options_that_exist(page: Path):
+    for words in examples(page.read_text()):
+        if not words or words[0].startswith("-"):
+            assert set(words) <= GLOBAL
+            continue
+        name = next((each for each in COMMANDS if " ".join(["redrive", *words, ""]).startswith(f"{each} ")), None)
+        assert name, f"redrive {' '.join(words)}"
+        assert {word for word in words if word.startswith("--")} <= COMMANDS[name] | GLOBAL, words
