@@ -131,12 +131,12 @@ class Processes:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does, and both also where SIGINT was ignored (a background job of a shell script)."""
+    """Let SIGTERM and a terminal that is closed interrupt as Ctrl-C does, also where that was ignored (a shell's background)."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

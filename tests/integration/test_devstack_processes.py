@@ -75,7 +75,7 @@ def test_a_command_that_cannot_start_leaves_none_of_the_others_behind():
     assert not psutil.pid_exists(processes.pid("api"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_all_and_a_second_one_kills(number: signal.Signals):
     deaf = """
         import os, signal, time

@@ -47,25 +47,25 @@ def run(*, messages: int, seed: int, json_output: bool) -> int:
     logs.configure("WARNING")
     terminal = Console(stderr=True, highlight=False)
     state = Path(tempfile.mkdtemp(prefix="redrive-demo-"))
-    good = False
+    telling = True  # whether the logs could tell anything that is worth keeping
     try:
         with interruptible():
             verdict = _play(Story(messages=messages, seed=seed), state, terminal)
-        good = not verdict.problems
+        telling = bool(verdict.problems)
         if json_output:
             print(json.dumps(verdict.as_dict(), separators=(",", ":")))  # noqa: T201 - this is the data
         else:
             Console(highlight=False, markup=False, soft_wrap=True).print(verdict.text())
     except KeyboardInterrupt:
+        telling = False
         terminal.print("redrive: stopped before the end")
-        good = True
         return INTERRUPTED
     finally:
-        if good:
-            shutil.rmtree(state, ignore_errors=True)
-        else:
+        if telling:
             terminal.print(f"redrive: what the processes said is in {state}/demo.log", soft_wrap=True)
-    return 0 if good else 1
+        else:
+            shutil.rmtree(state, ignore_errors=True)
+    return 1 if verdict.problems else 0
 
 
 def _play(story: Story, state: Path, terminal: Console) -> Verdict:
