@@ -141,7 +141,7 @@ def a_task_app(error: BaseException, **options: Any) -> Any:
     app = Celery("test", broker="memory://", backend="cache+memory://", set_as_current=False)
     app.conf.task_always_eager = True
 
-    @app.task(name="test.fails", bind=True, **options)
+    @app.task(name="test.fails", bind=True, shared=False, **options)
     def fails(self: Any, secret: str, employee: int = 778899) -> None:
         local = {"token": secret, "employee": employee}  # noqa: F841 - it is what must not leave
         del self
