@@ -108,9 +108,9 @@ class Processes:
                 return Ended(name=command.name, code=code)
         return None
 
-    def wait(self) -> Ended:
-        """Return when an essential one has ended."""
-        while (ended := self.ended()) is None:
+    def wait(self, *, also: Callable[[], Ended | None] = lambda: None) -> Ended:
+        """Return when an essential one has ended, or what `also` looks after."""
+        while (ended := self.ended() or also()) is None:
             time.sleep(0.2)
         return ended
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -86,7 +85,7 @@ def _run(stack: ExitStack, messages: Console, *, with_company: bool) -> int:
     stack.callback(announcement.file.unlink, missing_ok=True)
     announcement.write()
     Console(highlight=False, markup=False, soft_wrap=True).print(announcement.text())
-    ended = _wait(processes, sqs)
+    ended = processes.wait(also=lambda: _end_of(sqs))
     messages.print(f"redrive: {ended}; stopping the others")
     return 1
 
@@ -115,9 +114,6 @@ def _migrate(settings: Settings) -> None:
         ledger.close()
 
 
-def _wait(processes: Processes, sqs: EmbeddedSqs | None) -> Ended:
-    while (ended := processes.ended()) is None:
-        if sqs and (code := sqs.process.poll()) is not None:
-            return Ended(name="sqs", code=code)
-        time.sleep(0.2)
-    return ended
+def _end_of(sqs: EmbeddedSqs | None) -> Ended | None:
+    code = sqs.process.poll() if sqs else None
+    return None if code is None else Ended(name="sqs", code=code)
