@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from tasks.cli import audit, config, db, devstack, intake, jobs, operations, rejects, routes, send
-from tasks.cli.output import Output, ReaderGone, Unwritable, flush, silence
-from tasks.dlq.errors import RedriveError
+from tasks.cli.errors import ReaderGone, Unwritable
+from tasks.cli.output import Output, flush, silence
+from tasks.dlq.errors import RedriveError, Refused
 
 #: What a shell reports for a process that ended by SIGPIPE.
 _READER_GONE = 141
@@ -73,6 +74,7 @@ def run(arguments: Sequence[str]) -> int:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     out = Output(json="--json" in options)
     try:
+        _refuse_bytes(arguments)
         code = app(args=list(arguments), prog_name="redrive", standalone_mode=False)
         flush()
     except RedriveError as error:
@@ -92,3 +94,12 @@ def run(arguments: Sequence[str]) -> int:
         out.fail("stopped; nothing was done", hint="", exit_code=1)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _refuse_bytes(arguments: Sequence[str]) -> None:
+    """Refuse what is no text: neither a database nor JSON could hold it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise Refused(f"{argument!a} is not UTF-8", hint="see how your terminal encodes what you type") from None

@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-import typer
-
+from tasks.cli.errors import NotBalanced
 from tasks.cli.output import Column, Json, Output
 from tasks.cli.text import counted, relative
-
-_UNBALANCED = 1
 
 
 def audit(*, json: Json = False) -> None:
@@ -19,24 +16,20 @@ def audit(*, json: Json = False) -> None:
 
     out = Output(json=json)
     with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
-        counted_all = count_all(tx).as_dict()
+        sums = count_all(tx).as_dict()
     if json:
-        out.record(counted_all)
+        out.record(sums)
     else:
         names = ("accepted", *STANDINGS, "lost")
-        sums = [*counted_all["sources"].items(), ("all", counted_all)]
+        lines = [*sums["sources"].items(), ("all", sums)]
         columns = [Column("Source"), *(Column(name.capitalize(), right=True) for name in names)]
-        out.table(columns, [(source, *(f"{each[name]:,}" for name in names)) for source, each in sums])
-        out.line(_verdict(counted_all))
-    if not counted_all["balanced"]:
-        raise typer.Exit(_UNBALANCED)
-
-
-def _verdict(sums: dict[str, Any]) -> str:
-    if sums["balanced"]:
-        return f"balanced: {counted(sums['accepted'], 'dead letter')} accepted, every one accounted for"
-    wrong = ", ".join(f"{name} {each['lost']:+,}" for name, each in sums["sources"].items() if not each["balanced"])
-    return f"NOT BALANCED: accepted and not accounted for (below zero: counted twice): {wrong}"
+        out.table(columns, [(source, *(f"{each[name]:,}" for name in names)) for source, each in lines])
+    if not sums["balanced"]:
+        wrong = ", ".join(f"{name} {each['lost']:+,}" for name, each in sums["sources"].items() if not each["balanced"])
+        hint = "this must not happen: keep the ledger's file, or a dump, and report it"
+        raise NotBalanced(f"NOT BALANCED: accepted and not accounted for (below zero: counted twice): {wrong}", hint=hint)
+    if not json:
+        out.line(f"balanced: {counted(sums['accepted'], 'dead letter')} accepted, every one accounted for")
 
 
 def stats(*, json: Json = False) -> None:

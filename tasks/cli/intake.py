@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tasks.cli.output import PARTLY, Column, Json, Output
-from tasks.dlq.errors import BrokerUnavailable, OutOfReach
+from tasks.cli.errors import Partly
+from tasks.cli.output import Column, Json, Output
+from tasks.dlq.errors import BrokerUnavailable, OutOfReach, RedriveError
 
 if TYPE_CHECKING:
     from tasks.runtime import Runtime
@@ -28,11 +29,12 @@ def intake(
         text = "there is no source; what is drained are the dead-letter queues of Redrive's own queues"
         out.warn(text, hint=f"add [sources.NAME] to {settings().source_file}")
     try:
-        code = _drain_once(out, runtime) if once else int(not follow_all(runtime))
+        if once:
+            _drain_once(out, runtime)
+        elif not follow_all(runtime):
+            raise RedriveError("intake ended by a fault in Redrive", hint="the log has it; what was not acknowledged comes again")
     finally:
         runtime.close()
-    if code:
-        raise typer.Exit(code)
 
 
 def _runtime() -> "Runtime":
@@ -44,20 +46,20 @@ def _runtime() -> "Runtime":
     return runtime
 
 
-def _drain_once(out: Output, runtime: "Runtime") -> int:
+def _drain_once(out: Output, runtime: "Runtime") -> None:
     from tasks.cli.following import SHORT_POLL  # noqa: PLC0415 - slow to import
     from tasks.dlq.ledger.letters import Recorded  # noqa: PLC0415
 
     runtime.ensure_ledger()
     runtime.ensure_queues()
     totals: dict[str, Recorded] = {}
-    failed = 0
+    left: list[str] = []
     for source, reader in runtime.sources:
         try:
             taken = runtime.intake.drain(source, reader, seconds=float("inf"), wait=SHORT_POLL)
             totals[source.name] = totals.get(source.name, Recorded()) + taken
         except BrokerUnavailable as error:
-            failed += 1
+            left.append(source.name)
             out.warn(f"source {source.name} was not drained: {error.message}", hint=error.hint, source=source.name)
     rows = [(name, each.accepted, each.known, each.rejected) for name, each in totals.items()]
     names = ("source", "accepted", "known", "rejected")
@@ -66,6 +68,5 @@ def _drain_once(out: Output, runtime: "Runtime") -> int:
             out.record(dict(zip(names, row, strict=True)))
     elif rows:
         out.table([Column("Source"), *(Column(name.capitalize(), right=True) for name in names[1:])], rows)
-    if failed:
-        return PARTLY if totals else OutOfReach.exit_code
-    return 0
+    if left:
+        raise (Partly if totals else OutOfReach)(f"not drained: {', '.join(left)}", hint="what is there stays there")

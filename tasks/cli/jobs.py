@@ -11,6 +11,8 @@ from tasks.dlq.job import WAITING, State
 
 #: Ids are 64 bits wide, in both databases.
 MAX_ID = 2**63 - 1
+#: Attempts and dead letters that are shown of a job.
+_LATEST = 50
 JobId = Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="A job's id, as redrive jobs lists it.")]
 
 
@@ -52,7 +54,7 @@ def show(job_id: JobId, *, json: Json = False) -> None:
 
     out = Output(json=json)
     with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
-        view = show_job(tx, job_id)
+        view = show_job(tx, job_id, limit=_LATEST)
         now = tx.now()
     if json:
         out.record(view)
@@ -64,6 +66,8 @@ def show(job_id: JobId, *, json: Json = False) -> None:
     if view["dead_letters"]:
         out.line()
         out.table(_LETTER_COLUMNS, [_letter_row(each, now) for each in view["dead_letters"]])
+    if len(view["dead_letters"]) == _LATEST < view["needs"]:
+        out.note(f"these are the latest {_LATEST} of {view['needs']:,} dead letters")
 
 
 COLUMNS = (

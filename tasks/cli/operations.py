@@ -1,14 +1,16 @@
 """`redrive replay` and `redrive discard`: a person's decisions about jobs, each compared with what the person saw."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tasks.cli.errors import Partly
 from tasks.cli.jobs import MAX_ID
-from tasks.cli.output import PARTLY, Json, Output
+from tasks.cli.output import Json, Output
 from tasks.cli.routes import Reason
 from tasks.cli.text import counted, pairs
 from tasks.dlq.errors import NotFound, Refused
@@ -140,6 +142,9 @@ def _changed(ledger: "Ledger", act: Act, view: View, reason: str) -> bool:
 
 
 def _end(results: Mapping[int, str], act: Act) -> None:
-    outcomes = set(results.values())
-    if outcomes != {act.done}:
-        raise typer.Exit(NotFound.exit_code if outcomes == {"not_found"} else PARTLY)
+    counts = Counter(results.values())
+    if counts.keys() == {"not_found"}:
+        raise NotFound(f"no such job: {', '.join(map(str, results))}", hint="list them with: redrive jobs")
+    if counts.keys() != {act.done}:
+        told = ", ".join(f"{count:,} {result.replace('_', ' ')}" for result, count in counts.items())
+        raise Partly(told, hint="see what became of a job with: redrive show ID")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tasks.cli.errors import ReaderGone, Unwritable
 from tasks.cli.text import escaped
-from tasks.dlq.errors import RedriveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 #: The option that every command has.
 Json = Annotated[bool, typer.Option("--json", help="One compact JSON object a line, errors too.")]
 
-#: The exit code when some of it was done and some was not. The errors in tasks.dlq.errors have the others.
-PARTLY = 3
 #: Characters of a cell where no terminal sets the width.
 _WIDEST_CELL = 200
 #: Characters that are left of a cell in the narrowest terminal, and those between two cells.
@@ -42,14 +40,6 @@ _STYLES = {
     "parked": "red",
     "discarded": "dim",
 }
-
-
-class ReaderGone(Exception):  # noqa: N818 - not an error: the reader (head, less) has had enough
-    """Nobody reads what the command prints any more."""
-
-
-class Unwritable(RedriveError):  # noqa: N818 - as its siblings
-    """Standard output takes no more: a full disk."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tasks.cli.errors import Partly
 from tasks.cli.jobs import when
-from tasks.cli.output import PARTLY, Json, Output
+from tasks.cli.output import Json, Output
 from tasks.cli.routes import RouteName
 from tasks.cli.text import counted, pairs
 from tasks.dlq.errors import InvalidParameter, Refused, UnreadableBody
@@ -61,9 +62,10 @@ def send(
         raise Refused("--file and NAME=VALUE cannot be given together", hint="leave one of them out")
     with _opened(file) as stream, ringing(out, create=True) as session:
         sent, refused = _record_lines(out, session, target, _read(stream, target))
-    out.note(f"{counted(sent, 'line')} recorded" + (f", {refused:,} refused" if refused else ""))
+    told = f"{counted(sent, 'line')} recorded, {refused:,} refused"
     if refused:
-        raise typer.Exit(PARTLY if sent else Refused.exit_code)
+        raise (Partly if sent else Refused)(told, hint="mend the lines that are told above, and send those alone")
+    out.note(told)
 
 
 def _parsed(arguments: Sequence[str]) -> dict[str, str]:

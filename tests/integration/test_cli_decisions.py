@@ -62,7 +62,8 @@ def test_replay_tells_of_each_job_and_does_what_it_can(cli: CommandLine):
         (foreign, "skipped", "its route is not in redrive.toml"),
         (99, "not_found", ""),
     ]
-    assert cli.run("replay", "98", "99").returncode == 4
+    done = cli.run("replay", "98", "99")
+    assert (done.returncode, done.stderr) == (4, "redrive: no such job: 98, 99\nlist them with: redrive jobs\n")
     assert written_down(cli) == [("replay", f"job {parked}", "")]
 
 

@@ -91,7 +91,8 @@ def test_a_files_wrong_lines_are_told_and_the_others_recorded(away: CommandLine)
     assert done.returncode == 3
     jobs = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(job["line"], job["parameters"]["employeeId"]) for job in jobs] == [(1, "1"), (3, "2"), (7, "1"), (12, "4")]
-    warnings = [json.loads(line) for line in done.stderr.splitlines()]
+    *warnings, error = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (error["error"], error["exit_code"]) == ("4 lines recorded, 7 refused", 3)
     assert [each["line"] for each in warnings if "line" in each] == [4, 5, 6, 8, 9, 10, 11]
     assert "did you mean employeeId?" in warnings[2]["hint"]
     (audit,) = away.json("audit")
@@ -103,7 +104,7 @@ def test_a_file_of_nothing_but_wrong_lines_is_wrong_usage(away: CommandLine):
     done = away.run("send", "employees", "--file", "f.jsonl")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0].startswith("redrive: line 1: the body is not JSON")
-    assert done.stderr.splitlines()[-1] == "redrive: 0 lines recorded, 1 refused"
+    assert "redrive: 0 lines recorded, 1 refused\n" in done.stderr
 
 
 def test_a_long_file_goes_in_by_batches(away: CommandLine):
@@ -111,6 +112,6 @@ def test_a_long_file_goes_in_by_batches(away: CommandLine):
     done = away.run("send", "employees", "--file", "f.jsonl")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1000
-    assert "redrive: 1,000 lines recorded\n" in done.stderr
+    assert "redrive: 1,000 lines recorded, 0 refused\n" in done.stderr
     (stats,) = [each for each in away.json("stats") if each["route"] == "employees"]
     assert stats["jobs"]["scheduled"] == 300

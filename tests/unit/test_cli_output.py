@@ -6,7 +6,8 @@ from typing import Never
 
 import pytest
 
-from tasks.cli.output import Column, Output, ReaderGone, Unwritable, flush
+from tasks.cli.errors import ReaderGone, Unwritable
+from tasks.cli.output import Column, Output, flush
 
 COLUMNS = (Column("ID", right=True), Column("Parameters", fold=True), Column("Last answer", cut=True))
 ROWS = [(1, "employeeId=1234", "HTTP 503 " + "busy " * 30), (12345, "employeeId=1", "")]

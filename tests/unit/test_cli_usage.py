@@ -80,6 +80,11 @@ def test_wrong_usage_is_an_object_for_machines(capsys: pytest.CaptureFixture[str
     assert told in error["error"] or "--json" in error["error"]
 
 
+def test_an_argument_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert run(["pause", "employees", "--reason", "caf\udce9"]) == 2
+    assert capsys.readouterr().err.startswith("redrive: 'caf\\udce9' is not UTF-8\n")
+
+
 def test_a_value_after_two_dashes_is_no_option(capsys: pytest.CaptureFixture[str]):
     run(["show", "--", "--json"])
     assert capsys.readouterr().err.startswith("redrive: ")
