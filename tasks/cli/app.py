@@ -75,8 +75,10 @@ def run(arguments: Sequence[str]) -> int:
     out = Output(json="--json" in options)
     try:
         _refuse_bytes(arguments)
-        code = app(args=list(arguments), prog_name="redrive", standalone_mode=False)
-        flush()
+        try:
+            code = app(args=list(arguments), prog_name="redrive", standalone_mode=False)
+        finally:
+            flush()  # data come before what is said about them
     except RedriveError as error:
         if isinstance(error, Unwritable):
             silence()
@@ -91,6 +93,8 @@ def run(arguments: Sequence[str]) -> int:
         silence()
         return _READER_GONE
     except typer.Abort:
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # the question stands on the line
         out.fail("stopped; nothing was done", hint="", exit_code=1)
         return 1
     return code if isinstance(code, int) else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -77,6 +79,13 @@ def test_discard_wants_a_yes(cli: CommandLine):
     (audit,) = cli.json("audit")
     assert (audit["discarded"], audit["balanced"]) == (1, True)
     assert results(cli.json("discard", str(job_id), "--yes", code=3)) == [(job_id, "skipped", "it is discarded")]
+
+
+def test_data_come_before_what_is_said_about_them(cli: CommandLine):
+    job_id = cli.arrange("a", state="completed")
+    command = [sys.executable, "-m", "tasks.cli", "discard", str(job_id), "--yes"]
+    done = subprocess.run(command, env=cli.env, cwd=cli.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    assert done.stdout.decode().splitlines()[:2] == [f"job {job_id}: skipped, it is completed", "redrive: 1 skipped"]
 
 
 def test_on_a_terminal_discard_asks(cli: CommandLine):
