@@ -210,7 +210,7 @@ def command_line(folder: Path, *, port: int = AWAY, more: str = "") -> CommandLi
     """Prepare a folder; without a port, SQS is away."""
     prefix = f"{folder.name[-30:]}-".replace("_", "-").replace("[", "").replace("]", "")
     (folder / "redrive.toml").write_text(CONFIG.format(port=port, prefix=prefix) + more)
-    clean = ("REDRIVE_", "CELERY_", "SENTRY_", "FORCE_COLOR", "COLUMNS")
+    clean = ("PYTHONUNBUFFERED", "REDRIVE_", "CELERY_", "SENTRY_", "FORCE_COLOR", "COLUMNS")
     env = {name: value for name, value in os.environ.items() if not name.startswith(clean)}
     return CommandLine(folder=folder, prefix=prefix, env=env)
 
