@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import current_app
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_process_shutdown
@@ -12,7 +12,11 @@ from celery.signals import beat_init, setup_logging, worker_init, worker_process
 from tasks.adapters import logs
 from tasks.delivery import runtime_of
 from tasks.dlq.errors import RedriveError
+from tasks.runtime import Runtime
 from tasks.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @setup_logging.connect
@@ -22,21 +26,29 @@ def set_up_logging(loglevel: int | None = None, **_: Any) -> None:
     logs.configure(level, secrets=settings().secrets())
 
 
-@worker_init.connect
 @beat_init.connect
 def prepare(**_: Any) -> None:
     """Make what is missing before the first message; refuse to start, with a message for people, when that cannot be."""
+    _start(Runtime.ensure_ledger, Runtime.ensure_queues)
+
+
+@worker_init.connect
+def prepare_to_call(**_: Any) -> None:
+    """Prepare, and look for every secret that a worker needs: one that starts without them would pause every route."""
+    _start(Runtime.ensure_ledger, Runtime.ensure_queues, Runtime.check)
+
+
+def _start(*steps: Callable[[Runtime], None]) -> None:
     set_up_logging()
+    runtime = runtime_of(current_app)
     try:
-        runtime = runtime_of(current_app)
-        runtime.ensure_ledger()
-        runtime.ensure_queues()
-        runtime.check()
+        for step in steps:
+            step(runtime)
     except RedriveError as error:
         sys.stderr.write(f"redrive: {error.message}\n{error.hint}\n")
         raise SystemExit(error.exit_code) from None
     finally:
-        runtime_of(current_app).close()  # nothing that is open may be forked
+        runtime.close()  # nothing that is open may be forked
 
 
 @worker_process_init.connect
