@@ -35,10 +35,10 @@ unit: $(STAMP)  ## tests without I/O
 	$(BIN)/pytest -q tests/unit
 
 integration: $(STAMP)  ## tests against an embedded SQS and real ledgers
-	$(BIN)/pytest -q tests/integration
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/integration
 
 acceptance: $(STAMP)  ## tests with real worker, beat and intake processes
-	$(BIN)/pytest -q tests/acceptance
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/acceptance
 
 format: $(STAMP)  ## let ruff format and mend what it can
 	$(BIN)/ruff format .

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from botocore.exceptions import BotoCoreError, ClientError
 from celery import Task
 from kombu.exceptions import OperationalError
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from celery import Celery
 
 log = structlog.get_logger("redrive.delivery")
+
+#: What a message that could not be sent raises: kombu translates what it takes for passing, and lets SQS' own refusals through.
+UNSENT = (OperationalError, OSError, BotoCoreError, ClientError)
 
 RECOVER = "redrive.recover"
 #: Seconds until a task that found the ledger or the broker out of reach looks again.
@@ -70,7 +74,7 @@ class CeleryDoorbell:
         """Send one wake-up for the job, to arrive after `delay` seconds (at most 900). Raises BrokerUnavailable."""
         try:
             self._app.send_task(RECOVER, (job_id,), delay_seconds=delay_seconds(delay))
-        except (OperationalError, OSError) as error:
+        except UNSENT as error:
             raise BrokerUnavailable(f"the wake-up was not sent: {error}", hint="check broker.url") from error
 
 
@@ -89,5 +93,5 @@ def send_if_possible(app: Celery, task: str) -> None:
     """Send a task that a later sweep would send as well: a broker that is away is no reason to fail."""
     try:
         app.send_task(task)
-    except (OperationalError, OSError) as error:
+    except UNSENT as error:
         log.warning("left to the next sweep", task=task, error=str(error))

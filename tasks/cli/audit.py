@@ -10,9 +10,9 @@ from tasks.cli.text import counted, relative
 
 def audit(*, json: Json = False) -> None:
     """Prove that nothing was lost: every accepted dead letter is in exactly one of five states. Exit code 1 when not."""
-    from tasks.cli.session import existing_ledger  # noqa: PLC0415 - slow to import
-    from tasks.dlq.ledger.audit import STANDINGS  # noqa: PLC0415
-    from tasks.dlq.ledger.audit import audit as count_all  # noqa: PLC0415
+    from tasks.cli.session import existing_ledger
+    from tasks.dlq.ledger.audit import STANDINGS
+    from tasks.dlq.ledger.audit import audit as count_all
 
     out = Output(json=json)
     with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
@@ -34,9 +34,9 @@ def audit(*, json: Json = False) -> None:
 
 def stats(*, json: Json = False) -> None:
     """Count the jobs of each route by state, and tell what holds a route up."""
-    from tasks.cli.session import existing_ledger  # noqa: PLC0415
-    from tasks.dlq.job import State  # noqa: PLC0415
-    from tasks.dlq.ledger.queries import counts, route_states  # noqa: PLC0415
+    from tasks.cli.session import existing_ledger
+    from tasks.dlq.job import State
+    from tasks.dlq.ledger.queries import counts, route_states
 
     out = Output(json=json)
     with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:

@@ -3,8 +3,8 @@
 
 def route_names(incomplete: str) -> list[str]:
     """Return the routes of redrive.toml that begin like this; none when it cannot be read."""
-    from tasks.dlq.errors import ConfigError  # noqa: PLC0415 - only a completing shell needs it
-    from tasks.settings import settings  # noqa: PLC0415
+    from tasks.dlq.errors import ConfigError
+    from tasks.settings import settings
 
     try:
         return [name for name in sorted(settings().routes) if name.startswith(incomplete)]

@@ -5,7 +5,7 @@ from tasks.cli.output import Column, Json, Output
 
 def config(*, json: Json = False) -> None:
     """Show every setting with its value and where it came from. Secrets are masked."""
-    from tasks.settings import settings  # noqa: PLC0415 - slow to import
+    from tasks.settings import settings
 
     out = Output(json=json)
     described = settings().describe()

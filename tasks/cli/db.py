@@ -16,12 +16,12 @@ def _db(context: typer.Context) -> None:
 @app.command()
 def upgrade(*, json: Json = False) -> None:
     """Make the ledger, or bring it to the schema that this version writes. Does nothing when it is there already."""
-    from alembic.util import CommandError  # noqa: PLC0415 - slow to import
+    from alembic.util import CommandError
 
-    from tasks.dlq import migrations  # noqa: PLC0415
-    from tasks.dlq.errors import LedgerOutdated  # noqa: PLC0415
-    from tasks.dlq.ledger import Ledger  # noqa: PLC0415
-    from tasks.settings import settings  # noqa: PLC0415
+    from tasks.dlq import migrations
+    from tasks.dlq.errors import LedgerOutdated
+    from tasks.dlq.ledger import Ledger
+    from tasks.settings import settings
 
     out = Output(json=json)
     ledger = Ledger(settings().ledger.url)

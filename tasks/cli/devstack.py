@@ -20,7 +20,7 @@ def demo(
 ) -> None:
     """Play the whole story on embedded parts: consumers that conflict, dead letters, recovery, and the proof."""
     _need_parts()
-    from tasks.devstack.demo import run  # noqa: PLC0415 - needs the parts
+    from tasks.devstack.demo import run
 
     raise typer.Exit(run(messages=messages, seed=seed, json_output=json))
 
@@ -30,7 +30,7 @@ def up(
 ) -> None:
     """Run the whole service on this machine until Ctrl-C; SQS is embedded unless broker.url is set."""
     _need_parts()
-    from tasks.devstack.up import run  # noqa: PLC0415 - needs the parts
+    from tasks.devstack.up import run
 
     raise typer.Exit(run(sample=sample))
 

@@ -18,9 +18,9 @@ def intake(
     json: Json = False,
 ) -> None:
     """Take in what the sources hold, until Ctrl-C or SIGTERM. What is not yet acknowledged comes again."""
-    from tasks.adapters import logs  # noqa: PLC0415 - slow to import
-    from tasks.cli.following import follow_all  # noqa: PLC0415
-    from tasks.settings import settings  # noqa: PLC0415
+    from tasks.adapters import logs
+    from tasks.cli.following import follow_all
+    from tasks.settings import settings
 
     out = Output(json=json)
     logs.configure(json=json or None, secrets=settings().secrets())
@@ -38,8 +38,8 @@ def intake(
 
 
 def _runtime() -> "Runtime":
-    from tasks.celery import app  # noqa: PLC0415 - reads the settings, which were refused before if they were wrong
-    from tasks.delivery import runtime_of  # noqa: PLC0415
+    from tasks.celery import app
+    from tasks.delivery import runtime_of
 
     runtime = runtime_of(app)
     runtime.start_sentry()
@@ -47,8 +47,8 @@ def _runtime() -> "Runtime":
 
 
 def _drain_once(out: Output, runtime: "Runtime") -> None:
-    from tasks.cli.following import SHORT_POLL  # noqa: PLC0415 - slow to import
-    from tasks.dlq.ledger.letters import Recorded  # noqa: PLC0415
+    from tasks.cli.following import SHORT_POLL
+    from tasks.dlq.ledger.letters import Recorded
 
     runtime.ensure_ledger()
     runtime.ensure_queues()

@@ -26,9 +26,9 @@ def jobs(
     json: Json = False,
 ) -> None:
     """List jobs, newest first."""
-    from tasks.cli.session import existing_ledger  # noqa: PLC0415 - slow to import
-    from tasks.dlq.ledger.queries import list_jobs  # noqa: PLC0415
-    from tasks.settings import settings  # noqa: PLC0415
+    from tasks.cli.session import existing_ledger
+    from tasks.dlq.ledger.queries import list_jobs
+    from tasks.settings import settings
 
     out = Output(json=json)
     with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
@@ -49,8 +49,8 @@ def jobs(
 
 def show(job_id: JobId, *, json: Json = False) -> None:
     """Show one job with its latest attempts and dead letters."""
-    from tasks.cli.session import existing_ledger  # noqa: PLC0415
-    from tasks.dlq.ledger.queries import show_job  # noqa: PLC0415
+    from tasks.cli.session import existing_ledger
+    from tasks.dlq.ledger.queries import show_job
 
     out = Output(json=json)
     with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
@@ -132,7 +132,7 @@ def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
 
 def _attempts(view: dict[str, Any]) -> str:
     """Tell how much of the route's budget is spent (a success or a replay gives a fresh one), and of all calls ever."""
-    from tasks.settings import settings  # noqa: PLC0415 - slow to import
+    from tasks.settings import settings
 
     route = settings().routes.get(view["route"])
     budget = f" of {route.retry.max_attempts}" if route else ""

@@ -38,8 +38,8 @@ class Act:
 
 def replay(job_ids: JobIds, *, reason: Reason = "", json: Json = False) -> None:
     """Call closed jobs (completed, parked or discarded) again: now, and with a fresh budget."""
-    from tasks.cli.session import ringing  # noqa: PLC0415 - slow to import
-    from tasks.dlq.ledger import operations  # noqa: PLC0415
+    from tasks.cli.session import ringing
+    from tasks.dlq.ledger import operations
 
     act = Act(name="replay", done="replayed", states=CLOSED, change=operations.replay)
     out = Output(json=json)
@@ -64,8 +64,8 @@ def discard(
     json: Json = False,
 ) -> None:
     """Put waiting or parked jobs aside for good. A later failure of the same entity opens its job again."""
-    from tasks.cli.session import existing_ledger  # noqa: PLC0415 - slow to import
-    from tasks.dlq.ledger import operations  # noqa: PLC0415
+    from tasks.cli.session import existing_ledger
+    from tasks.dlq.ledger import operations
 
     act = Act(name="discard", done="discarded", states=(*WAITING, State.PARKED), change=operations.discard)
     out = Output(json=json)
@@ -78,7 +78,7 @@ def discard(
 
 
 def _look(ledger: "Ledger", job_ids: Sequence[int]) -> Mapping[int, View]:
-    from tasks.dlq.ledger.queries import jobs_of_ids  # noqa: PLC0415
+    from tasks.dlq.ledger.queries import jobs_of_ids
 
     with ledger.begin(read_only=True) as tx:
         return jobs_of_ids(tx, set(job_ids))
@@ -129,8 +129,8 @@ def _act(
 
 
 def _changed(ledger: "Ledger", act: Act, view: View, reason: str) -> bool:
-    from tasks.cli.session import actor  # noqa: PLC0415
-    from tasks.dlq.ledger import operations  # noqa: PLC0415
+    from tasks.cli.session import actor
+    from tasks.dlq.ledger import operations
 
     def work(tx: "Transaction") -> bool:
         changed = act.change(tx, view["id"], state=State(view["state"]), last_seq=view["needs"])

@@ -73,8 +73,8 @@ class Output:
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
         """Print a table for people: as wide as the terminal; elsewhere each row on one line, for grep."""
-        from rich.table import Table  # noqa: PLC0415 - slow to import, and --json needs no Rich
-        from rich.text import Text  # noqa: PLC0415
+        from rich.table import Table
+        from rich.text import Text
 
         console, printed = _console()
         cells = [[escaped(cell) for cell in row] for row in rows]
@@ -127,7 +127,7 @@ def silence() -> None:
 
 def _console() -> tuple[Console, io.StringIO]:
     """Return a console that draws for standard output into a buffer: it is written in one place only."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     out, drawn = Console(file=sys.stdout), io.StringIO()
     width = out.width if out.is_terminal else _NO_TERMINAL
@@ -136,7 +136,7 @@ def _console() -> tuple[Console, io.StringIO]:
 
 def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int) -> list[int]:
     """Return how many characters of the terminal's each column gets."""
-    from rich.cells import cell_len  # noqa: PLC0415
+    from rich.cells import cell_len
 
     widths = [max(map(cell_len, (each.title, *column))) for each, *column in zip(columns, *cells, strict=True)]
     excess = sum(widths) + _GAP * (len(widths) - 1) - room

@@ -17,8 +17,8 @@ def rejects(
     json: Json = False,
 ) -> None:
     """List rejected dead letters, newest first, and count them by reason."""
-    from tasks.cli.session import existing_ledger  # noqa: PLC0415 - slow to import
-    from tasks.dlq.ledger.queries import list_rejected, reject_counts  # noqa: PLC0415
+    from tasks.cli.session import existing_ledger
+    from tasks.dlq.ledger.queries import list_rejected, reject_counts
 
     out = Output(json=json)
     with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:

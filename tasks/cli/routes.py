@@ -13,9 +13,9 @@ Reason = Annotated[str, typer.Option(help="Why, for the audit log and for whoeve
 
 def pause(route: RouteName, *, reason: Reason = "", json: Json = False) -> None:
     """Let no further call of a route begin; those that run may end. Intake goes on, and jobs wait."""
-    from tasks.cli.session import actor, existing_ledger  # noqa: PLC0415 - slow to import
-    from tasks.dlq.ledger import Transaction, gates, operations  # noqa: PLC0415
-    from tasks.settings import settings  # noqa: PLC0415
+    from tasks.cli.session import actor, existing_ledger
+    from tasks.dlq.ledger import Transaction, gates, operations
+    from tasks.settings import settings
 
     name, who = settings().route(route).name, actor()
 
@@ -32,10 +32,10 @@ def pause(route: RouteName, *, reason: Reason = "", json: Json = False) -> None:
 
 def resume(route: RouteName, *, reason: Reason = "", json: Json = False) -> None:
     """Let the calls of a paused route go on, with a closed breaker."""
-    from tasks.cli.session import actor, ringing  # noqa: PLC0415
-    from tasks.dlq.job import Wakeup  # noqa: PLC0415
-    from tasks.dlq.ledger import Transaction, bells, gates, operations  # noqa: PLC0415
-    from tasks.settings import settings  # noqa: PLC0415
+    from tasks.cli.session import actor, ringing
+    from tasks.dlq.job import Wakeup
+    from tasks.dlq.ledger import Transaction, bells, gates, operations
+    from tasks.settings import settings
 
     out = Output(json=json)
     target, who = settings().route(route), actor()

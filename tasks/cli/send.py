@@ -48,8 +48,8 @@ def send(
 
     Everything is checked first. A file's wrong lines are told on stderr and the others recorded: exit code 3 then.
     """
-    from tasks.cli.session import ringing  # noqa: PLC0415 - slow to import
-    from tasks.settings import settings  # noqa: PLC0415
+    from tasks.cli.session import ringing
+    from tasks.settings import settings
 
     out = Output(json=json)
     target = settings().route(route)
@@ -81,8 +81,8 @@ def _parsed(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _checked(route: "Route", values: Mapping[str, Any]) -> dict[str, str]:
-    from tasks.dlq.parameters import parse_parameters  # noqa: PLC0415
-    from tasks.settings.keys import suggestion  # noqa: PLC0415
+    from tasks.dlq.parameters import parse_parameters
+    from tasks.settings.keys import suggestion
 
     try:
         return parse_parameters(route.params, values)
@@ -101,7 +101,7 @@ def _opened(file: str) -> IO[bytes]:
 
 def _read(stream: IO[bytes], route: "Route") -> Iterator[Line]:
     """Yield each line that is not blank, checked."""
-    from tasks.dlq.body import read_json  # noqa: PLC0415
+    from tasks.dlq.body import read_json
 
     for number, text in _lines(stream):
         if not text.strip():
@@ -143,11 +143,11 @@ def _record_lines(out: Output, session: "Session", route: "Route", lines: Iterab
 
 def _record(out: Output, session: "Session", route: "Route", lines: Sequence[Line]) -> None:
     """Write the lines into the ledger in one transaction, and print the job of each."""
-    from tasks.cli.session import actor  # noqa: PLC0415
-    from tasks.dlq.ledger.queries import jobs_of_keys  # noqa: PLC0415
-    from tasks.dlq.parameters import canonical_key  # noqa: PLC0415
-    from tasks.dlq.ports import Record  # noqa: PLC0415
-    from tasks.dlq.reading import submission  # noqa: PLC0415
+    from tasks.cli.session import actor
+    from tasks.dlq.ledger.queries import jobs_of_keys
+    from tasks.dlq.parameters import canonical_key
+    from tasks.dlq.ports import Record
+    from tasks.dlq.reading import submission
 
     origin = {"sent_by": actor()}
     runtime = session.runtime

@@ -56,7 +56,7 @@ class Session:
     """A runtime, and wake-ups that are sent if possible: what is in the ledger waits for a sweep when SQS is away."""
 
     def __init__(self) -> None:
-        from tasks.runtime import Runtime  # noqa: PLC0415 - slow to import
+        from tasks.runtime import Runtime
 
         self._bell = _Bell()
         self.runtime: Runtime = Runtime(settings(), self._bell)
@@ -105,8 +105,8 @@ class _Bell:
 
     def ring(self, job_id: int, *, delay: float) -> None:
         """Send one wake-up; after the first that fails, no other is tried. Raises BrokerUnavailable."""
-        from tasks.celery import app  # noqa: PLC0415 - slow to import
-        from tasks.delivery import CeleryDoorbell  # noqa: PLC0415
+        from tasks.celery import app
+        from tasks.delivery import CeleryDoorbell
 
         try:
             if self.unsent:

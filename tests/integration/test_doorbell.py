@@ -1,0 +1,68 @@
+"""The doorbell when SQS refuses or is gone: one kind of error, whatever the libraries raise."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+from celery import Celery
+
+from tasks.delivery import CeleryDoorbell, send_if_possible
+from tasks.devstack import child
+from tasks.dlq.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """The port of an SQS that knows us and lets us do nothing."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = b'{"__type":"com.amazonaws.sqs#AccessDeniedException","message":"no"}'
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(403)
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def app_at(port: int) -> Celery:
+    app = Celery("test", broker=f"sqs://local:only-here@127.0.0.1:{port}", set_as_current=False)
+    app.conf.task_publish_retry = False
+    app.conf.broker_transport_options = {
+        "region": "us-east-1",
+        "is_secure": False,
+        "client-config": {"connect_timeout": 1, "read_timeout": 1, "retries": {"total_max_attempts": 1}},
+    }
+    return app
+
+
+def test_a_broker_that_refuses_is_unavailable(refusing: int):
+    with pytest.raises(BrokerUnavailable):
+        CeleryDoorbell(app_at(refusing)).ring(1, delay=0.0)
+
+
+def test_a_broker_that_is_gone_is_unavailable():
+    with pytest.raises(BrokerUnavailable):
+        CeleryDoorbell(app_at(child.free_port())).ring(1, delay=0.0)
+
+
+def test_what_a_sweep_sends_anyway_is_no_reason_to_fail(refusing: int):
+    send_if_possible(app_at(refusing), "redrive.watch")
