@@ -129,25 +129,6 @@ class Count(Rule):
 
 
 @dataclass(frozen=True)
-class Share(Rule):
-    """A number from 0 to 1."""
-
-    meaning: str = "a number from 0 to 1"
-
-    def parse(self, value: Any) -> float:
-        """Return the number."""
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise self.refusal()
-        try:
-            share = float(value)
-        except ValueError:
-            raise self.refusal() from None
-        if not 0 <= share <= 1:
-            raise self.refusal()
-        return share
-
-
-@dataclass(frozen=True)
 class Flag(Rule):
     """True or false."""
 

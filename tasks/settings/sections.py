@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.settings.keys import rule_in, rule_of_values
-from tasks.settings.rules import Count, Flag, Line, Matching, Seconds, Share, Variable
+from tasks.settings.rules import Count, Flag, Line, Matching, Seconds, Variable
 from tasks.settings.urls import BrokerUrl, HttpUrl, LedgerUrl, RedisUrl
 
 if TYPE_CHECKING:
@@ -109,7 +109,6 @@ class Alerts(Section):
     notify_env: Annotated[str, Variable()] = "REDRIVE_NOTIFY"
     sentry_dsn_env: Annotated[str, Variable()] = "SENTRY_DSN"
     sentry_environment: Annotated[str, Line("one line of at most 64 characters", 64)] = "production"
-    sentry_traces_sample_rate: Annotated[float, Share()] = 0.0
     burst: Burst = Burst()
 
 

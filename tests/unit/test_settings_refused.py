@@ -292,7 +292,6 @@ def test_a_value_where_a_table_belongs(text: str):
         ("worker.slice", ["0s", "2m"]),
         ("sweeps.promote", ["0s", "2h"]),
         ("prune.keep", ["14d", "1000"]),
-        ("alerts.sentry_traces_sample_rate", ["1.1", "-0.1", "nan", "all"]),
     ],
 )
 def test_the_other_sections_refuse(section: str, values: list[str]):
