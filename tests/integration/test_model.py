@@ -1,0 +1,17 @@
+"""Guarantees 1 to 3 hold under any order of intake, claims, crashes, expiry, late settles, replays, discards and prunes."""
+
+from collections.abc import Iterator
+
+import pytest
+from ledger_model import in_memory, run
+
+from tasks.dlq.ledger import Ledger
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    yield from in_memory()
+
+
+def test_nothing_is_lost_called_twice_at_once_or_covered_by_an_earlier_call(ledger: Ledger):
+    run(ledger, examples=150)

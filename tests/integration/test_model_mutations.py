@@ -1,0 +1,192 @@
+"""Each of the ledger's eleven rules is switched off once, and the model or an interleaving shows what then breaks.
+
+A rule whose loss nobody notices is not tested. The order of the rules is that of the design: coverage by sequence (1), one
+guarded settle (2), the route's limit (3), late ends (4), lease and drain (5), misses (6), compare-and-set (7), identity (8),
+independent sums (9), hostile rows (10), one clock and one order of locks (11).
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+from ledger_model import Actor, Violated, in_memory, wander
+from sqlalchemy import select, update
+
+from tasks.dlq import maintenance, reading, recovery
+from tasks.dlq.job import Settled, State
+from tasks.dlq.ledger import Ledger, Transaction, audit, claims, leases, letters, operations, settling
+from tasks.dlq.reading import BodyReader, SubmissionReader
+from tasks.dlq.recovery import Recovery
+from tasks.dlq.retry import Outcome
+from tasks.dlq.schema import jobs, needs
+
+WALKS = 300
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    yield from in_memory()
+
+
+def breaks(ledger: Ledger, promise: str, *acts: str) -> None:
+    """Run the model, with those of its acts that the rule is about, until the promise is broken."""
+    with pytest.raises(Violated, match=promise):
+        wander(ledger, *acts, walks=WALKS)
+
+
+def test_rule_1_needs_numbered_before_the_upsert(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    """Ids are given out when a record is read and commit in another order: `id <= n` covers one that came later."""
+    numbers, ids = count(1), {}
+
+    def numbering(read: Any) -> Any:
+        def numbered(self: Any, source: str, record: Any) -> Any:
+            letter = read(self, source, record)
+            ids[letter.source, letter.identity] = next(numbers)
+            return letter
+
+        return numbered
+
+    def attach(tx: Transaction, fresh: Any, delays: Any, now: int) -> list[Any]:
+        for letter_id, letter in fresh:
+            number = ids[letter.source, letter.identity]
+            for key in letter.keys:
+                before = tx.connection.scalar(select(jobs.c.last_seq).where(jobs.c.key == key)) or 0
+                values = letters.attach_values(letter.route, key, 1, now + round(delays[letter.route] * 1000), now)
+                job = tx.connection.execute(letters.attach_statement(tx), values).one()
+                tx.connection.execute(update(jobs).where(jobs.c.id == job.id).values(last_seq=max(before, number)))
+                tx.connection.execute(needs.insert(), {"dead_letter_id": letter_id, "job_id": job.id, "seq": number})
+        return []
+
+    for reader in (BodyReader, SubmissionReader):
+        monkeypatch.setattr(reader, "read", numbering(reader.read))
+    monkeypatch.setattr(letters, "_attach_needs", attach)
+    breaks(ledger, "covered means covered: no success", "read", "write", "work")
+
+
+def test_rule_2_read_that_nothing_is_new_then_complete(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    judge, settle, completed = Recovery._judge, recovery.settle, settling._completed
+    news: dict[str, bool] = {}
+    acting: list[str] = []
+
+    def read(self: Recovery, route: Any, current: Any, result: Any) -> Any:
+        with self._ledger.begin(read_only=True) as tx:
+            row = tx.connection.execute(
+                select(jobs.c.last_seq, jobs.c.claimed_seq).where(jobs.c.id == current.job_id)
+            ).one_or_none()
+        news[current.token] = row is not None and row.last_seq > row.claimed_seq
+        return judge(self, route, current, result)
+
+    def settle_as_read(tx: Transaction, route: Any, claim: Any, *rest: Any, **named: Any) -> Settled:
+        acting[:] = [claim.token]
+        return settle(tx, route, claim, *rest, **named)
+
+    def complete(route: Any, now: int) -> dict[str, Any]:
+        state = State.SCHEDULED if news[acting[0]] else State.COMPLETED
+        return completed(route, now) | {"state": state}
+
+    monkeypatch.setattr(Recovery, "_judge", read)
+    monkeypatch.setattr(recovery, "settle", settle_as_read)
+    monkeypatch.setattr(settling, "_completed", complete)
+    breaks(ledger, "nothing lost: .* is completed without", "read", "work", "work")
+
+
+def test_rule_3_no_count_of_the_slots_in_use(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(claims, "occupied", lambda *_: 0)
+    breaks(ledger, "single flight: . calls are open", "read", "work")
+
+
+def test_rule_4_a_late_end_is_taken_for_one_in_time(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    def release(tx: Transaction, claim: Any, values: dict[str, Any]) -> Any:
+        statement = update(jobs).where(jobs.c.id == claim.job_id).values(token=None, lease_until=None, **values)
+        return tx.connection.execute(statement.returning(jobs.c.state, jobs.c.due_at)).one_or_none()
+
+    monkeypatch.setattr(settling, "_release", release)
+    breaks(ledger, "single flight|covered means covered|nothing lost", "read", "work", "work", "lease_ends")
+
+
+def test_rule_4_a_late_success_is_ignored(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    late = lambda _tx, claim, _ending: Settled(job_id=claim.job_id, state=None, due_at=0, late=True)  # noqa: E731
+    monkeypatch.setattr(settling, "_settle_late", late)
+    breaks(ledger, "covered means covered: .* was written down", "read", "work", "work", "lease_ends")
+
+
+def test_rule_4_a_late_success_covers_what_came_after_it_began(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    def late(tx: Transaction, claim: Any, ending: Any) -> Settled:
+        if ending.outcome is Outcome.SUCCESS:
+            tx.connection.execute(update(jobs).where(jobs.c.id == claim.job_id).values(covered_seq=jobs.c.last_seq))
+        return Settled(job_id=claim.job_id, state=None, due_at=0, late=True)
+
+    monkeypatch.setattr(settling, "_settle_late", late)
+    breaks(ledger, "covered means covered: no success", "read", "work", "work", "lease_ends")
+
+
+def test_rule_5_a_call_is_sent_however_old_its_lease_is(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recovery, "may_send", lambda _route, **_: True)
+    breaks(ledger, "single flight: ", "read", "work", "work", "lease_ends")
+
+
+def test_rule_5_no_rest_after_an_unknown_outcome(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    settle = recovery.settle
+    monkeypatch.setattr(recovery, "settle", lambda *args, **named: settle(*args, **named | {"unknown": False}))
+    breaks(ledger, "single flight: ", "read", "work")
+
+
+def test_rule_5_no_rest_after_a_killed_worker(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    take_back = leases._take_back
+    monkeypatch.setattr(leases, "_take_back", lambda *args, now, **_: take_back(*args, now=now, rest_until=now))
+    breaks(ledger, "single flight: ", "read", "work", "work", "lease_ends", "worker_dies")
+
+
+def test_rule_6_a_try_that_never_reached_the_api_spends_an_attempt(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    decide = recovery.decide
+    monkeypatch.setattr(recovery, "decide", lambda *args, **named: replace(decide(*args, **named), spend=True))
+    breaks(ledger, "bounded: . attempts are spent on", "read", "work")
+
+
+def test_rule_7_a_discard_that_does_not_compare(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    def discard(tx: Transaction, job_id: int, *, state: State, last_seq: int) -> bool:  # noqa: ARG001 - the point
+        statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state != State.EXECUTING)
+        return tx.connection.execute(statement.values(state=State.DISCARDED)).rowcount == 1
+
+    monkeypatch.setattr(operations, "discard", discard)
+    breaks(ledger, "nothing lost: a need came since the look", "read", "person")
+
+
+def test_rule_8_identity_by_an_id_that_a_producer_chose(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reading, "_identified", lambda record: record)
+    breaks(ledger, "nothing lost: . records are new", "read")
+
+
+def test_rule_8_identities_are_forgotten_while_the_source_still_delivers_them(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    before = maintenance._before
+    monkeypatch.setattr(maintenance, "_before", lambda tx, keep: before(tx, keep / 1000))
+    breaks(ledger, "nothing lost: . records are new", "read", "work", "prune")
+
+
+def test_rule_9_accepted_is_counted_from_the_rows_that_it_is_compared_with(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    count_all = audit.audit
+
+    def from_the_rows(tx: Transaction) -> audit.Audit:
+        found = count_all(tx)
+        for sums in (found, *found.sources.values()):
+            sums.accepted = sum(getattr(sums, name) for name in audit.STANDINGS)
+        return found
+
+    monkeypatch.setattr(audit, "audit", from_the_rows)
+    breaks(ledger, "nothing lost: a letter was taken away", "read")
+
+
+def test_rule_10_one_hostile_row_costs_the_batch(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    def give_up(*_: object) -> None:
+        raise ValueError("a row cannot be stored")
+
+    monkeypatch.setattr(letters, "_one_by_one", give_up)
+    breaks(ledger, "nothing lost: one row cost the whole batch", "read")
+
+
+def test_rule_11_each_process_reads_its_own_clock(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    now = Transaction.now
+    monkeypatch.setattr(Transaction, "now", lambda self: now(self) + round(Actor.skew * 1000))
+    breaks(ledger, "single flight: ", "read", "work", "work", "wait")
