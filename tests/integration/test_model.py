@@ -14,4 +14,4 @@ def ledger() -> Iterator[Ledger]:
 
 
 def test_nothing_is_lost_called_twice_at_once_or_covered_by_an_earlier_call(ledger: Ledger):
-    run(ledger, examples=150)
+    run(ledger, examples=100)
