@@ -8,7 +8,9 @@ from kombu import Queue as _Queue  # type: ignore[attr-defined]
 
 from beat_schedule import schedule as _schedule
 from tasks.settings import settings_or_exit as _settings_or_exit
+from tasks.transport import install as _install_transport
 
+_install_transport()
 _settings = _settings_or_exit()
 _broker = _settings.broker
 
@@ -71,4 +73,5 @@ event_serializer = "json"
 timezone = "UTC"
 enable_utc = True
 beat_schedule = _schedule(_settings.sweeps)
+_settings.make_state_dir()  # beat opens its file before any signal
 beat_schedule_filename = str(_settings.state_path / "beat-schedule")

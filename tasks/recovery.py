@@ -11,7 +11,7 @@ from tasks.dlq.errors import OutOfReach, Retryable
 
 @shared_task(name=RECOVER, bind=True, autoretry_for=(Retryable, OutOfReach), max_retries=None)
 def recover(self: RedriveTask, job_id: int) -> None:
-    """Call the job if it is due, then the route's other due jobs, for one slice.
+    """Call the due jobs of the job's route, longest due first, for one slice.
 
     Celery's autoretry carries the job's next wake-up; whether and when is the ledger's decision alone (tasks/delivery).
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,11 @@ from tasks.devstack.sqs import EmbeddedSqs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# In the background of a shell SIGINT is ignored, and what a test starts would inherit that: no Ctrl-C would reach it.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

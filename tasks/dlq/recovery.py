@@ -88,7 +88,7 @@ class Recovery:
         self._sleep = sleep
 
     def run(self, job_id: int) -> Slice:
-        """Answer a wake-up for `job_id`: call it if it is due, then the route's other due jobs, for one slice.
+        """Answer a wake-up for `job_id`: call its route's due jobs, longest due first, for one slice.
 
         Raises:
             LedgerUnavailable: the ledger does not answer; a call that was made is written down later as lost.
@@ -125,7 +125,7 @@ class Recovery:
         return self._routes[name]
 
     def _receive(self, tx: Transaction, route: Route, job_id: int) -> tuple[list[Wakeup], Claim | None]:
-        return bells.receive(tx, route, job_id), claim(tx, route, worker=self._worker, job_id=job_id)
+        return bells.receive(tx, route, job_id), claim(tx, route, worker=self._worker)
 
     def _call(self, route: Route, current: Claim, since: float) -> SyncResult:
         """Call, unless the lease might end before the call has: then nothing is sent."""

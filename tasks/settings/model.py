@@ -1,6 +1,7 @@
 """The whole of redrive.toml as one frozen model. `tasks.settings.load` makes it."""
 
 import re
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +92,14 @@ class Settings(Section):
     def state_path(self) -> Path:
         """The state directory."""
         return Path(self.state_dir)
+
+    def make_state_dir(self) -> None:
+        """Make the state directory where it is missing; end the process with a message when that cannot be."""
+        try:
+            self.state_path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            sys.stderr.write(f"redrive: the state directory cannot be made: {error}\nset REDRIVE_STATE_DIR to one that can\n")
+            raise SystemExit(1) from None
 
     @property
     def visibility_timeout(self) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from celery import Celery
+from cuttable import Cuttable
 from patience import until
 from stack import Stack, stack
 
@@ -127,3 +128,47 @@ def test_sigterm_ends_worker_and_beat_cleanly(system: Stack):
         process.terminate()
         assert process.wait(20) == 0, system.log(name)[-2000:]
         assert "Traceback" not in system.log(name)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_worker_outlives_an_sqs_that_is_away_for_a_moment(
+    tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, *, busy: bool
+):
+    proxy = Cuttable(sqs.port)
+    with stack(tmp_path, sqs, company_api) as system:
+        config = tmp_path / "redrive.toml"
+        config.write_text(config.read_text().replace(f"127.0.0.1:{sqs.port}", f"127.0.0.1:{proxy.port}"))
+        worker = system.start_worker()
+        system.start_beat()
+        if busy:
+            company_api.gate.clear()
+            system.send('{"employeeId": 1}')
+            company_api.wait_for_calls(1)
+        proxy.cut()
+        until(lambda: "did not answer a poll" in system.log("worker"), what="a failed poll")
+        proxy.mend()
+        company_api.gate.set()
+        system.send('{"employeeId": 2}')
+        assert system.wait_for_audit(recovered=1 + busy, seconds=90)["balanced"]
+        assert worker.poll() is None
+    proxy.close()
+
+
+def test_a_message_that_is_nothing_celery_knows_stops_no_worker(system: Stack, company_api: CompanyApi):
+    envelope = {"body": "!", "headers": [], "properties": "none", "content-type": None}
+    for poison in (json.dumps(envelope), json.dumps({**envelope, "properties": None}), "[1]", "no json"):
+        for queue in ("redrive-recovery", "redrive-submit", "redrive-maintenance"):
+            system.send(poison, queue=queue)
+    until(lambda: system.log("worker").count("stays in SQS") >= 6, what="the refusals")
+    system.send('{"employeeId": 1}')
+    assert system.wait_for_audit(recovered=1)["balanced"]
+    assert company_api.paths() == ["/employees/1"]
+    assert system.processes["worker"].poll() is None
+
+
+def test_beat_makes_the_state_directory(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi):
+    with stack(tmp_path, sqs, company_api) as system:
+        system.start("beat", "celery", "-A", "tasks", "beat", "--loglevel=INFO")
+        until(lambda: "beat: Starting" in system.log("beat"), what=system.log("beat")[-1000:])
+        assert (tmp_path / "state").is_dir()
+        assert "Traceback" not in system.log("beat")

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -199,7 +200,7 @@ class Terminal:
     def end(self) -> int:
         """Read to the end and return the exit code."""
         try:
-            while more := os.read(self.handle, 4096):
+            while select.select([self.handle], [], [], 60)[0] and (more := os.read(self.handle, 4096)):
                 self.seen += more.decode()
         except OSError:  # Linux' way to say that the other side is closed
             pass

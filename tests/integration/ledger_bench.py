@@ -86,11 +86,11 @@ class Bench:
         self.put(a_letter(*keys), delay=0.0)
         return self.job(keys[0])["id"]
 
-    def claim(self, worker: str = "w", job_id: int | None = None, route: Route | None = None) -> Claim | None:
-        return self.ledger.transact(lambda tx: claim(tx, route or self.route, worker=worker, job_id=job_id))
+    def claim(self, worker: str = "w", route: Route | None = None) -> Claim | None:
+        return self.ledger.transact(lambda tx: claim(tx, route or self.route, worker=worker))
 
-    def claimed(self, worker: str = "w", job_id: int | None = None, route: Route | None = None) -> Claim:
-        found = self.claim(worker, job_id, route)
+    def claimed(self, worker: str = "w", route: Route | None = None) -> Claim:
+        found = self.claim(worker, route)
         assert found is not None
         return found
 

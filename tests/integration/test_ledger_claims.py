@@ -49,24 +49,10 @@ def test_a_job_is_claimed_no_millisecond_before_it_is_due(bench: Bench):
     assert bench.claim() is not None
 
 
-def test_the_named_job_comes_first_when_it_is_due(bench: Bench):
-    bench.put_due(A)
-    named = bench.put_due(B)
-
-    assert bench.claimed(job_id=named).key == B
-
-
-def test_a_named_job_that_is_not_due_lets_the_others_go_on(bench: Bench):
-    bench.put(a_letter(B), delay=30.0)
-    bench.put_due(A)
-
-    assert bench.claimed(job_id=bench.job(B)["id"]).key == A
-
-
-def test_a_named_job_of_another_route_is_never_called_on_this_one(bench: Bench):
+def test_a_job_of_another_route_is_never_called_on_this_one(bench: Bench):
     bench.put(a_letter(A, route="companies"), delay=0.0)
 
-    assert bench.claim(job_id=bench.job(A, "companies")["id"]) is None
+    assert bench.claim() is None
 
 
 def test_a_claim_tells_all_that_its_call_needs(bench: Bench):

@@ -230,7 +230,6 @@ def busy(sqlite_bench: Bench) -> Bench:
 
 HOT = {
     "claim": lambda tx, bench: claim(tx, bench.route, worker="w"),
-    "claim of a named job": lambda tx, bench: claim(tx, bench.route, worker="w", job_id=299),
     "rescue": lambda tx, bench: leases.rescue(tx, bench.route),
     "promote": lambda tx, bench: bells.promote(tx, bench.route),
     "follow up": lambda tx, bench: bells.follow_up(tx, bench.route),

@@ -165,7 +165,7 @@ def test_a_doubled_wake_up_calls_once(world: World, bench: Bench):
 
 def test_a_wake_up_that_finds_no_free_slot_is_dropped(world: World, bench: Bench):
     first, second = put_due(bench, A, B)
-    bench.claimed(job_id=first)
+    bench.claimed()
 
     assert world.recovery.run(second).calls == 0
     assert world.bell.rung == []
@@ -315,11 +315,11 @@ def test_a_slice_ends_after_its_seconds_and_rings_once_more(world: World, bench:
     assert bench.state(f'{{"employeeId":"{rung[0]}"}}') is State.SCHEDULED
 
 
-def test_a_slice_calls_the_named_job_first(world: World, bench: Bench):
+def test_a_slice_calls_what_has_been_due_for_longest_first(world: World, bench: Bench):
     *_, last = put_due(bench, A, B, C)
     world.recovery.run(last)
 
-    assert world.api.called == ["3", "1", "2"]
+    assert world.api.called == ["1", "2", "3"]
 
 
 def test_a_failing_job_is_called_once_in_a_slice(world: World, bench: Bench):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, or_, select, update
 
-from tasks.dlq.job import WAITING, Wakeup
+from tasks.dlq.job import WAITING, State, Wakeup
 from tasks.dlq.ledger.claims import due
 from tasks.dlq.ledger.gates import is_shut, lock_route, occupied
 from tasks.dlq.schema import jobs, routes
@@ -75,9 +75,21 @@ def follow_up(tx: Transaction, route: Route) -> list[Wakeup]:
     """Ring once more at the end of a slice when jobs are due, nobody runs, and no bell that is due is out."""
     row = lock_route(tx, route.name)
     now = tx.now()
-    if is_shut(row, now) or row.breaker_open or occupied(tx, route.name, now) >= route.max_in_flight:
+    if is_shut(row, now) or row.breaker_open:
         return []
+    if occupied(tx, route.name, now) >= route.max_in_flight:
+        return _ring_after_rest(tx, route, now)
     return [] if _is_ringing(tx, route.name, since=now - BELL_LIFE, now=now) else _ring_due(tx, route, now, count=1)
+
+
+def _ring_after_rest(tx: Transaction, route: Route, now: int) -> list[Wakeup]:
+    """Ring the job due for longest when a slot that rests after an unknown outcome is free again; whoever runs goes on anyway."""
+    resting = select(func.min(jobs.c.rest_until)).where(jobs.c.route == route.name, jobs.c.rest_until > now)
+    until = tx.connection.scalar(resting.where(jobs.c.state != State.EXECUTING))
+    if until is None:
+        return []
+    first = tx.connection.scalar(select(jobs.c.id).where(due(route.name, now)).order_by(jobs.c.due_at, jobs.c.id).limit(1))
+    return [_take(tx, first, until, now)] if first is not None and until <= now + MAX_DELAY * 1000 else []
 
 
 def promote(tx: Transaction, route: Route) -> list[Wakeup]:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tasks.dlq.route import Route
 
 
-def claim(tx: Transaction, route: Route, *, worker: str, job_id: int | None = None) -> Claim | None:
-    """Lease one due job of the route: `job_id` when it is due, else the one that has been due for longest.
+def claim(tx: Transaction, route: Route, *, worker: str) -> Claim | None:
+    """Lease the route's job that has been due for longest: a wake-up's own job has no right of way, or it could starve others.
 
     Returns:
         The claim, or None: nothing is due, no slot is free, the route is paused or has to wait, or its breaker is open and no
@@ -35,11 +35,7 @@ def claim(tx: Transaction, route: Route, *, worker: str, job_id: int | None = No
         return None
     if row.breaker_open:
         return _probe(tx, route, row, worker=worker, now=now)
-    found = None
-    if job_id is not None:
-        found = _first(tx, select(jobs.c.id).where(jobs.c.id == job_id, due(route.name, now)))
-    if found is None:
-        found = _first(tx, select(jobs.c.id).where(due(route.name, now)).order_by(jobs.c.due_at, jobs.c.id))
+    found = _first(tx, select(jobs.c.id).where(due(route.name, now)).order_by(jobs.c.due_at, jobs.c.id))
     return _lease(tx, route, row, found, worker=worker, now=now) if found is not None else None
 
 
