@@ -1,4 +1,4 @@
-"""What may happen around a ledger: the acts of sources, workers, sweeps and people, one transaction a step.
+"""What may happen around a ledger: the acts of sources, sweeps and people, one transaction a step.
 
 Each act runs the services' own code and tells the model what it should know of it. Time stands still in between.
 """
@@ -27,8 +27,8 @@ from ledger_world import (
 )
 from sqlalchemy import delete, select, text
 
-from tasks.dlq.dead_letter import DeadLetter  # noqa: TC001 - read like any other
-from tasks.dlq.job import State
+from tasks.dlq.dead_letter import DeadLetter  # noqa: TC001 - names of types, read like any other
+from tasks.dlq.job import State  # noqa: TC001
 from tasks.dlq.ledger import Ledger, ManualClock, gates, letters, operations
 from tasks.dlq.maintenance import Maintenance
 from tasks.dlq.ports import Record
@@ -38,7 +38,7 @@ from tasks.dlq.schema import jobs, metadata
 
 
 class World:
-    """The state of the world, its time, and everybody's acts."""
+    """The state of the world, its time, and the acts of all but the workers."""
 
     ledger: ClassVar[Ledger]
 

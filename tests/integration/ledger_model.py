@@ -7,7 +7,8 @@ transaction a step, with time standing still in between. After each step it comp
 2. single flight: never two calls open for one key, nor more than the route allows, as the API sees it;
 3. covered means covered: a need is recovered exactly when a success that began after it was recorded was written down.
 
-`run` and `wander` run it and raise the first `Violated`. See test_model.py, and test_model_mutations.py for what it is worth.
+`run` and `wander` run it and raise the first `Violated`. The acts are in ledger_acts and ledger_workers, the checks in
+ledger_promises, what the model knows in ledger_world; test_model_mutations shows what it is worth.
 """
 
 import random
@@ -18,12 +19,13 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from ledger_acts import NEXT, World
+from ledger_acts import World
 from ledger_promises import check
 from ledger_workers import Workers
 from ledger_world import (
     ANSWERS,
     KEEP,
+    NEXT,
     NUMBERS,
     RETENTION,
     Violated,
@@ -31,9 +33,9 @@ from ledger_world import (
 )
 from sqlalchemy import delete, select
 
-from tasks.dlq.job import State
 from tasks.dlq.ledger import Ledger, ManualClock, audit
-from tasks.dlq.schema import dead_letters, jobs, metadata
+from tasks.dlq.ledger.queries import unsettled
+from tasks.dlq.schema import dead_letters, metadata
 
 SETTINGS = settings(
     max_examples=300,
@@ -46,7 +48,6 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-NEXT = 0.0
 _EITHER = [0, 1]
 #: What may happen, how often in comparison, and what it is chosen from: methods of LedgerMachine.
 ACTS: dict[str, tuple[int, dict[str, list[Any]]]] = {
@@ -84,10 +85,6 @@ LIMITS, DRAINS = [1, 2], [2.0, 40.0]
 class LedgerMachine(Workers, World, RuleBasedStateMachine):
     """Any order of acts. Subclassed by `run`, which gives it a ledger."""
 
-    def __init__(self) -> None:
-        RuleBasedStateMachine.__init__(self)
-        World.__init__(self)
-
     @initialize(limit=st.sampled_from(LIMITS), drain=st.sampled_from(DRAINS))
     def begin(self, limit: int, drain: float) -> None:
         self.open(limit, drain)
@@ -98,8 +95,6 @@ class LedgerMachine(Workers, World, RuleBasedStateMachine):
         name = data.draw(st.sampled_from([name for name, (weight, _) in ACTS.items() for _ in range(weight)]), "act")
         getattr(self, name)(**{what: data.draw(st.sampled_from(choices), what) for what, choices in ACTS[name][1].items()})
 
-    # --- what must hold -------------------------------------------------------------------------------------------
-
     @invariant()
     def guarantees_hold(self) -> None:
         with self.ledger.begin(read_only=True) as tx:
@@ -108,8 +103,6 @@ class LedgerMachine(Workers, World, RuleBasedStateMachine):
                 return
             self.checked = changes
             check(tx, self)
-
-    # --- the end --------------------------------------------------------------------------------------------------
 
     def teardown(self) -> None:
         """Drive the system to rest: every need must come to recovered, parked or discarded. Then let the audit find a loss."""
@@ -134,11 +127,9 @@ class LedgerMachine(Workers, World, RuleBasedStateMachine):
 
     def _is_at_rest(self) -> bool:
         with self.ledger.begin(read_only=True) as tx:
-            busy = select(jobs.c.id).where(jobs.c.state.in_((State.SCHEDULED, State.RETRYABLE, State.EXECUTING)))
-            demand(
-                audit.audit(tx).pending == 0 or tx.connection.execute(busy).first() is not None, "healing", "a need is stranded"
-            )
-            return tx.connection.execute(busy).first() is None
+            left = unsettled(tx)
+            demand(left > 0 or audit.audit(tx).pending == 0, "healing", "a need is pending, and no job will ever call for it")
+            return left == 0
 
     def _audit_finds_a_loss(self) -> None:
         """Take one letter away behind the ledger's back: accepted is counted apart from the rows, so the audit must miss it."""

@@ -27,6 +27,9 @@ ROUTE = Route(
 READER = BodyReader(route=ROUTE, mapping=BodyMapping(params={"id": "id"}, each="employees"), max_body=10_000)
 SUBMISSIONS = SubmissionReader(routes={"employees": ROUTE})
 NUMBERS = (1, 2, 3)
+#: Seconds to wait: until something is due, a lease or a rest is over, or the route may call again.
+NEXT = 0.0
+#: How a call may be answered.
 ANSWERS = {
     "success": SyncResult(answer=Answer.ANSWERED, status=200),
     "conflict": SyncResult(answer=Answer.ANSWERED, status=409),
