@@ -164,7 +164,7 @@ def test_a_doubled_wake_up_calls_once(world: World, bench: Bench):
 
 
 def test_a_wake_up_that_finds_no_free_slot_is_dropped(world: World, bench: Bench):
-    first, second = put_due(bench, A, B)
+    *_, second = put_due(bench, A, B)
     bench.claimed()
 
     assert world.recovery.run(second).calls == 0
