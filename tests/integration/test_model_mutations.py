@@ -11,7 +11,8 @@ from itertools import count
 from typing import Any
 
 import pytest
-from ledger_model import Actor, Violated, in_memory, wander
+from ledger_model import in_memory, wander
+from ledger_world import Actor, Violated
 from sqlalchemy import select, update
 
 from tasks.dlq import maintenance, reading, recovery
@@ -162,7 +163,7 @@ def test_rule_8_identity_by_an_id_that_a_producer_chose(ledger: Ledger, monkeypa
 def test_rule_8_identities_are_forgotten_while_the_source_still_delivers_them(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     before = maintenance._before
     monkeypatch.setattr(maintenance, "_before", lambda tx, keep: before(tx, keep / 1000))
-    breaks(ledger, "nothing lost: . records are new", "read", "work", "prune")
+    breaks(ledger, "nothing lost: . records are new", "read", "read", "work", "work", "work", "prune")
 
 
 def test_rule_9_accepted_is_counted_from_the_rows_that_it_is_compared_with(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
@@ -189,4 +190,4 @@ def test_rule_10_one_hostile_row_costs_the_batch(ledger: Ledger, monkeypatch: py
 def test_rule_11_each_process_reads_its_own_clock(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     now = Transaction.now
     monkeypatch.setattr(Transaction, "now", lambda self: now(self) + round(Actor.skew * 1000))
-    breaks(ledger, "single flight: ", "read", "work", "work", "wait")
+    breaks(ledger, "single flight: ", "read", "work", "work", "work", "wait", "wait")
