@@ -259,6 +259,33 @@ def test_a_slice_rings_nothing_when_nothing_is_left_or_another_runs(bench: Bench
     assert bench.follow_up() == []
 
 
+def test_a_slice_that_leaves_due_jobs_behind_a_resting_slot_rings_for_the_end_of_its_rest(bench: Bench):
+    put(bench, A, B)
+    bench.call(Outcome.DEADLINE, RETRY, unknown=True)
+    rest = bench.route.drain
+
+    assert [delay for _, delay in bench.follow_up()] == [rest]
+
+
+def test_however_many_wake_ups_come_during_a_rest_one_is_rung_for_its_end(bench: Bench):
+    put(bench, A, B)
+    bench.call(Outcome.DEADLINE, RETRY, unknown=True)
+    bench.follow_up()
+    bench.clock.advance(1)
+
+    assert bench.follow_up() == []
+
+
+def test_bells_that_never_went_out_leave_the_window_and_the_next_sweep_rings_at_once(bench: Bench):
+    job_ids = put(bench, A, B)
+    assert len(bench.reserve(job_ids)) == 2
+
+    bench.do(bells.take_back, job_ids)
+
+    assert outstanding(bench) == 0
+    assert bench.promote()
+
+
 def test_a_bell_that_comes_too_early_is_rung_again_for_its_time(bench: Bench):
     """An earlier slice called the job while its bell was on the way; now it is due again later."""
     (job_id,) = put(bench, A)

@@ -86,7 +86,7 @@ def _ring_after_rest(tx: Transaction, route: Route, now: int) -> list[Wakeup]:
     """Ring the job due for longest when a slot that rests after an unknown outcome is free again; whoever runs goes on anyway."""
     resting = select(func.min(jobs.c.rest_until)).where(jobs.c.route == route.name, jobs.c.rest_until > now)
     until = tx.connection.scalar(resting.where(jobs.c.state != State.EXECUTING))
-    if until is None:
+    if until is None or _is_ringing(tx, route.name, since=until - 1, now=until + FIRST_PATIENCE):
         return []
     first = tx.connection.scalar(select(jobs.c.id).where(due(route.name, now)).order_by(jobs.c.due_at, jobs.c.id).limit(1))
     return [_take(tx, first, until, now)] if first is not None and until <= now + MAX_DELAY * 1000 else []
