@@ -64,7 +64,7 @@ class Line:
     def hold(self, sock: socket.socket, *, sending: bool = False) -> None:
         """Take hold of the socket that the call goes on with. Raises CutError after the deadline."""
         with self._lock:
-            if self._cut:
+            if self._cut or self.left() <= 0:  # a process that was stopped wakes up here before anybody has cut the call
                 raise CutError
             if self._wire:
                 self._wire.close()
