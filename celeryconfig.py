@@ -73,5 +73,5 @@ event_serializer = "json"
 timezone = "UTC"
 enable_utc = True
 beat_schedule = _schedule(_settings.sweeps)
-_settings.make_state_dir()  # beat opens its file before any signal
+beat_scheduler = "tasks.lifecycle:SweepScheduler"
 beat_schedule_filename = str(_settings.state_path / "beat-schedule")

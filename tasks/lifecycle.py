@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from celery import current_app
+from celery.beat import PersistentScheduler
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_process_shutdown
 
 from tasks.adapters import logs
@@ -17,6 +18,15 @@ from tasks.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class SweepScheduler(PersistentScheduler):
+    """Beat's own scheduler; makes the state directory for its file first, for beat opens it before any signal."""
+
+    def setup_schedule(self) -> None:
+        """Open the schedule's file."""
+        settings().make_state_dir()
+        super().setup_schedule()
 
 
 @setup_logging.connect
