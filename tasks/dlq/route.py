@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Seconds between the end of the last call that a lease allows and the lease's own end: scheduling, a slow commit.
 LEASE_MARGIN = 5.0
-#: Seconds that a worker may take from the claim to the first byte; later than that it sends nothing.
+#: Seconds that a worker surely has from the claim to the first byte, whatever the drain; what the drain leaves comes on top.
 LEASE_START = 5.0
 
 
