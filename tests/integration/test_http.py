@@ -297,6 +297,46 @@ def test_a_redirect_is_an_answer_and_not_followed(api: RequestsSyncApi, code: in
     assert (len(server.requests), elsewhere.accepted) == (1, 0)
 
 
+INTERIM = {
+    "100": b"HTTP/1.1 100 Continue\r\n\r\n",
+    "102": b"HTTP/1.1 102 Processing\r\n\r\n",
+    "103 with headers": b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nRetry-After: 7\r\nConnection: close\r\n\r\n",
+    "one that nobody knows yet": b"HTTP/1.1 199 Later\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("before", [*INTERIM.values(), b"".join(INTERIM.values()) * 25], ids=[*INTERIM, "a hundred of them"])
+def test_interim_answers_are_skipped_and_the_final_one_counts(api: RequestsSyncApi, before: bytes):
+    with HostileServer(answer(before + OK, before + status(503, b"busy"), before + OK)) as server:
+        results = [in_time(api, request(server.url())) for _ in range(3)]
+    assert [(result.answer, result.status, result.retry_after) for result in results] == [
+        (Answer.ANSWERED, 200, None),
+        (Answer.ANSWERED, 503, None),
+        (Answer.ANSWERED, 200, None),
+    ]
+    assert results[1].detail == "HTTP 503 Status: busy"
+    assert server.accepted == 1  # the connection is still in step
+
+
+def test_interim_answers_may_come_in_pieces(api: RequestsSyncApi):
+    """Byte by byte, each in a packet of its own."""
+
+    def act(peer: Peer) -> None:
+        for some in (*INTERIM.values(), OK):
+            for index in range(len(some)):
+                peer.send(some[index : index + 1])
+
+    with HostileServer(after_request(act)) as server:
+        assert in_time(api, request(server.url())).status == 200
+
+
+def test_one_interim_answer_too_many_is_a_failure(api: RequestsSyncApi):
+    with HostileServer(answer(INTERIM["102"] * 101 + OK)) as server:
+        result = in_time(api, request(server.url()))
+    assert (result.answer, result.unknown) == (Answer.NETWORK, True)
+    assert result.detail == "waiting for the answer: HTTPException: more than 100 interim answers, and no final one"
+
+
 def test_retry_after_is_handed_on_as_it_came(api: RequestsSyncApi):
     with HostileServer(answer(status(503, Retry_After="120"), status(503), status(503, Retry_After="9" * 5000))) as server:
         headers = [api.call(request(server.url())).retry_after for _ in range(3)]
@@ -344,7 +384,8 @@ SLOW: dict[str, Callable[[Peer], None]] = {
     "a dripping body until the close": after_request(Peer.drip, HEAD + b"Connection: close\r\n\r\n"),
     "dripping chunks": after_request(lambda peer: peer.drip(b"1\r\nx\r\n"), HEAD + b"Transfer-Encoding: chunked\r\n\r\n"),
     "interim answers for ever": after_request(lambda peer: peer.drip(b"HTTP/1.1 100 Continue\r\n\r\n")),
-    "a flood of interim answers": after_request(lambda peer: peer.flood(b"HTTP/1.1 100 Continue\r\n\r\n")),
+    "hints for ever": after_request(lambda peer: peer.drip(b"HTTP/1.1 103 Early Hints\r\n\r\n")),
+    "dripping headers of a hint": after_request(lambda peer: peer.drip(b"X-Drip: 1\r\n"), b"HTTP/1.1 103 Early Hints\r\n"),
 }
 
 
@@ -482,6 +523,11 @@ BROKEN: dict[str, Callable[[Peer], None]] = {
     "no number for a status": answer(b"HTTP/1.1 two OK\r\n\r\n", then_close=True),
     "a status too low": answer(b"HTTP/1.1 99 Low\r\n\r\n", then_close=True),
     "early hints and no answer": answer(b"HTTP/1.1 103 Early Hints\r\n\r\n", then_close=True),
+    "a flood of 100": after_request(lambda peer: peer.flood(b"HTTP/1.1 100 Continue\r\n\r\n")),
+    "a flood of 103": after_request(lambda peer: peer.flood(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")),
+    "an interim answer with too many headers": answer(
+        b"HTTP/1.1 103 Early Hints\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(101)) + b"\r\n" + OK
+    ),
     "switching protocols": answer(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", then_close=True),
     "too short a body": answer(HEAD + b"Content-Length: 100\r\n\r\nshort", then_close=True),
     "too few chunks": answer(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc", then_close=True),

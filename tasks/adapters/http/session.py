@@ -6,6 +6,7 @@ hangs (urllib3#2868). So each call has a `Line`, which its connection asks befor
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import threading
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 #: Seconds that a call gets after its deadline to put its socket away.
 GRACE = 0.25
 NOT_YET = "preparing the call"
+#: Interim answers that one call may get before its final one. 102 may come every few seconds of a long call, 103 a few times.
+_MAX_INTERIM = 100
 
 
 class CutError(Exception):
@@ -104,8 +107,23 @@ class Active(threading.local):
 active = Active()
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer that begins with its final status line: `http.client` skips no interim answer but 100."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Skip interim answers (RFC 9110, section 15.2), but not 101: what follows that one is no HTTP any more."""
+        for _ in range(_MAX_INTERIM + 1):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status >= http.HTTPStatus.OK or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"more than {_MAX_INTERIM} interim answers, and no final one")
+
+
 class _Connection(HTTPConnection):
     """A connection that connects and sends only while the call's life line holds, and only what the call is about."""
+
+    response_class = _Response
 
     def _new_conn(self) -> socket.socket:
         line = active.line
