@@ -15,6 +15,7 @@ from tasks.dlq.parameters import shown
 from tasks.dlq.route import Route
 from tasks.settings.description import Origins, describe
 from tasks.settings.keys import suggestion
+from tasks.settings.queues import conflicts
 from tasks.settings.routes import Name, RouteTable
 from tasks.settings.rules import Line, duration
 from tasks.settings.sections import Alerts, Broker, Conflict, Ledger, Monitor, Prune, Section, Sweeps, Worker
@@ -56,7 +57,6 @@ class Settings(Section):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         found: list[tuple[tuple[str, ...], str]] = []
-        queues: dict[tuple[str, str | None], str] = {}
         for name, source in self.sources.items():
             route = self.route_tables.get(source.route)
             if route is None:
@@ -65,9 +65,7 @@ class Settings(Section):
             elif set(source.map) != set(route.params):
                 takes = ", ".join(sorted(route.params)) or "no parameter at all"
                 found.append((("sources", name, "map"), f"must have exactly the parameters of route {source.route}: {takes}"))
-            first = queues.setdefault((source.queue, source.endpoint), name)
-            if first != name:
-                found.append((("sources", name, "queue"), f"must not be that of source {first}: each letter has one reader"))
+        found += conflicts(self.sources, self.broker)
         if self.broker.visibility_timeout is not None and self.broker.visibility_timeout < self._longest_slice:
             clause = f"must be at least a slice and the longest lease of a route: {self._longest_slice:g}s"
             found.append((("broker", "visibility_timeout"), clause))

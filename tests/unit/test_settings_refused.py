@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.adapters.queues import DEAD
 from tasks.dlq.errors import ConfigError
 from tasks.dlq.route import Route
+from tasks.runtime import CELERY_QUEUES
 from tasks.settings import Settings, assemble
 from tasks.settings.keys import keys_of
 from tasks.settings.patterns import check_pattern
+from tasks.settings.queues import OWN_QUEUES
 from tasks.settings.urls import masked
 
 ROUTE = """
@@ -245,6 +248,60 @@ def test_what_is_missing_is_told_with_what_it_must_be():
 def test_two_sources_do_not_share_a_queue():
     assert "sources.t.queue" in line(ROUTE + SOURCE + SOURCE.replace("sources.s", "sources.t"))
     assemble(tomllib.loads(ROUTE + SOURCE + SOURCE.replace("sources.s", "sources.t") + 'endpoint = "http://other"'), {})
+
+
+BROKER = '[broker]\nurl = "sqs://localhost:4566"\nqueue_prefix = "p-"\n'
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('queue = "q"', 'queue = "http://localhost:4566/000000000000/q"'),
+        ('queue = "q"', 'queue = "q"\nendpoint = "http://127.0.0.1:4566/"'),
+        ('queue = "http://a/1/q"', 'queue = "http://b/1/q"'),
+        ('queue = "q"\nendpoint = "http://HOST"', 'queue = "q"\nendpoint = "http://host:80"'),
+    ],
+)
+def test_one_queue_is_found_however_it_is_written(one: str, other: str):
+    two = SOURCE.replace('queue = "q"', one) + SOURCE.replace("sources.s", "sources.t").replace('queue = "q"', other)
+    assert "must not be that of source s: each letter has one reader" in line(BROKER + ROUTE + two)
+
+
+@pytest.mark.parametrize("other", ['queue = "http://a/2/q"', 'queue = "http://a/1/q"\nendpoint = "http://127.0.0.1:4567"'])
+def test_queues_of_other_accounts_and_endpoints_are_others(other: str):
+    two = SOURCE.replace('queue = "q"', 'queue = "http://a/1/q"')
+    two += SOURCE.replace("sources.s", "sources.t").replace('queue = "q"', other)
+    assemble(tomllib.loads(BROKER + ROUTE + two), {})
+
+
+def test_aws_is_one_endpoint_whether_it_is_named_or_not():
+    two = SOURCE + SOURCE.replace("sources.s", "sources.t") + 'endpoint = "https://sqs.us-east-1.amazonaws.com"'
+    assert "sources.t.queue" in line(ROUTE + two)
+    assemble(tomllib.loads(ROUTE + two.replace("us-east-1", "eu-west-1")), {})
+
+
+@pytest.mark.parametrize(
+    "name", [f"redrive-{role}{end}" for role in ("submit", "recovery", "maintenance") for end in ("", "-dead")]
+)
+def test_a_source_does_not_read_redrives_own_queues(name: str):
+    for queue in (f"p-{name}", f"http://localhost:4566/000000000000/p-{name}"):
+        found = line(BROKER + ROUTE + SOURCE.replace('"q"', f'"{queue}"'))
+        assert found == (
+            f'redrive.toml: sources.s.queue is "{queue}": must not be Redrive\'s own queue p-{name}:'
+            " name the queue that your consumers send failures to"
+        )
+    assemble(tomllib.loads(BROKER + ROUTE + SOURCE.replace('"q"', f'"{name}"')), {})  # another prefix: another's
+
+
+def test_predefined_queues_are_redrives_own_too():
+    predefined = 'predefined_queues.redrive-submit-dead = "https://sqs.us-east-1.amazonaws.com/1/team-x"\n'
+    text = "[broker]\n" + predefined + ROUTE + SOURCE
+    assert "own queue redrive-submit-dead" in line(text.replace('"q"', '"team-x"'))
+    assemble(tomllib.loads(text.replace('"q"', '"https://sqs.us-east-1.amazonaws.com/2/team-x"')), {})
+
+
+def test_redrives_own_queues_are_those_that_it_makes():
+    assert set(OWN_QUEUES) == {name + end for name in CELERY_QUEUES for end in ("", DEAD)}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""Which SQS queues are one: no two readers of a queue, and no source that empties Redrive's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from tasks.settings.sources import SqsSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tasks.settings.sections import Broker
+
+#: The queues that Redrive talks to itself over, before the prefix; each has a dead-letter queue.
+OWN_QUEUES = tuple(f"redrive-{role}{end}" for role in ("submit", "recovery", "maintenance") for end in ("", "-dead"))
+_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = "127.0.0.1"
+
+
+class Address(NamedTuple):
+    """A queue at an endpoint. boto3 asks the endpoint whatever a queue's URL has as its host: the URL's path alone counts."""
+
+    endpoint: tuple[str, int | None]
+    path: tuple[str, ...]
+
+    def is_same(self, other: Address) -> bool:
+        """Tell whether both are one queue. A name is that of a URL that ends in it: the account is not known here."""
+        known = min(len(self.path), len(other.path))
+        return self.endpoint == other.endpoint and self.path[-known:] == other.path[-known:]
+
+
+def conflicts(sources: Mapping[str, object], broker: Broker) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the path and a clause for each SQS source that reads one of Redrive's own queues, or another source's queue."""
+    own = {_address(queue, None, broker): name for name, queue in _own_queues(broker)}
+    seen: dict[str, Address] = {}
+    for name, source in sources.items():
+        if not isinstance(source, SqsSource):
+            continue
+        address = _address(source.queue, source.endpoint, broker)
+        where = ("sources", name, "queue")
+        if ours := next((queue for each, queue in own.items() if each.is_same(address)), None):
+            yield where, f"must not be Redrive's own queue {ours}: name the queue that your consumers send failures to"
+        elif first := next((other for other, each in seen.items() if each.is_same(address)), None):
+            yield where, f"must not be that of source {first}: each letter has one reader"
+        else:
+            seen[name] = address
+
+
+def _own_queues(broker: Broker) -> Iterator[tuple[str, str]]:
+    for name in OWN_QUEUES:
+        yield broker.queue_prefix + name, broker.queue_prefix + name
+        if name in broker.predefined_queues:
+            yield name, broker.predefined_queues[name]
+
+
+def _address(queue: str, endpoint: str | None, broker: Broker) -> Address:
+    endpoint = endpoint or broker.endpoint_url or f"https://sqs.{broker.region}.amazonaws.com"
+    parts = urlsplit(endpoint)
+    host = (parts.hostname or "").replace("localhost", _LOOPBACK)
+    path = urlsplit(queue).path if "://" in queue else queue
+    return Address((host, parts.port or _PORTS.get(parts.scheme)), tuple(path.strip("/").split("/")))
