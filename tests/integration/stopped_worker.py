@@ -1,0 +1,86 @@
+"""A worker in a process of its own that stops itself (SIGSTOP) at an edge between its claim and the first byte of its call.
+
+Run as `stopped_worker.py LEDGER_URL ROUTE_URL JOB_ID EDGE`. The signal goes to the thread that makes the call, which therefore
+executes nothing more until SIGCONT; `waitid` tells the parent when the process stands.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from tasks.adapters.http import RequestsSyncApi
+from tasks.adapters.http.session import Line
+from tasks.dlq import route
+from tasks.dlq.ledger import Ledger
+from tasks.dlq.parameters import Integer
+from tasks.dlq.recovery import Recovery
+from tasks.dlq.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEADLINE = 1.0
+
+
+class NoBell:
+    """A doorbell in an empty house."""
+
+    def ring(self, job_id: int, *, delay: float) -> None:
+        """Wake nobody."""
+
+
+def stop() -> None:
+    """Stand still until SIGCONT."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+
+def stop_before(owner: type, name: str, when: Callable[..., bool] = lambda *_, **__: True, *, nth: int = 1) -> None:
+    """Let the `nth` call of a method for which `when` holds stop the process before it begins."""
+    original, countdown = getattr(owner, name), iter(range(nth - 1, -1, -1))
+
+    def stopping(self: Any, *args: Any, **named: Any) -> Any:
+        if when(*args, **named) and next(countdown, None) == 0:
+            stop()
+        return original(self, *args, **named)
+
+    setattr(owner, name, stopping)
+
+
+def sends(_sock: object, *, sending: bool = False) -> bool:
+    """Tell a hold right before the sending from one before the connecting."""
+    return sending
+
+
+EDGES: dict[str, Callable[[], None]] = {
+    "never": lambda: None,
+    "claimed": lambda: stop_before(Recovery, "_call"),
+    "about to connect": lambda: stop_before(Line, "hold"),
+    "about to send": lambda: stop_before(Line, "hold", sends),
+    "about to send the second call": lambda: stop_before(Line, "hold", sends, nth=2),
+}
+
+
+def main(ledger_url: str, route_url: str, job_id: str, edge: str) -> None:
+    """Answer one wake-up."""
+    EDGES[edge]()
+    route.LEASE_START = 0.3  # a lease that allows its call to begin so late: else the test would take that long
+    employees = route.Route(
+        name="employees",
+        url=route_url,
+        params={"employeeId": Integer()},
+        deadline=DEADLINE,
+        drain=0.0,
+        retry=RetryPolicy(base=600.0, cap=600.0),
+    )
+    ledger = Ledger(ledger_url)
+    api = RequestsSyncApi({})
+    Recovery(ledger, {"employees": employees}, api, NoBell(), slice_seconds=5.0, worker="w", rng=lambda: 1.0).run(int(job_id))
+    api.close()
+    ledger.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
