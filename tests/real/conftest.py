@@ -1,0 +1,58 @@
+"""Fixtures of the tier with real servers. What is missing skips with its reason, and fails where REDRIVE_REQUIRE_ALL is 1."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "acceptance"))  # for its `stack`
+
+from jvm_servers import ElasticMq, KafkaBroker
+from maven import Missing, consumer_jar, server_classpath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REQUIRED = "REDRIVE_REQUIRE_ALL"
+
+
+@pytest.fixture(scope="session")
+def elasticmq() -> Iterator[ElasticMq]:
+    with or_skip():
+        server_classpath("elasticmq")
+    with ElasticMq() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[KafkaBroker]:
+    with or_skip():
+        server_classpath("kafka")
+    with KafkaBroker() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def spring_consumer() -> tuple[Path, Path]:
+    """The built jar of examples/spring-consumer, and the classes of its rehearsal."""
+    with or_skip():
+        return consumer_jar()
+
+
+@contextmanager
+def or_skip() -> Iterator[None]:
+    try:
+        yield
+    except Missing as missing:
+        _give_up(f"the tier with real servers: {missing}")
+
+
+def _give_up(reason: str) -> NoReturn:
+    if os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"{reason} ({REQUIRED} is 1)", pytrace=False)
+    pytest.skip(reason)
