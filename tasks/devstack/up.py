@@ -9,6 +9,7 @@ from alembic.util import CommandError
 from rich.console import Console
 
 from tasks.adapters import logs
+from tasks.adapters.notify import apprise_sinks
 from tasks.devstack import child
 from tasks.devstack import sample as sample_config
 from tasks.devstack.announcement import Announcement
@@ -20,7 +21,7 @@ from tasks.devstack.service import READY, company_api, service
 from tasks.devstack.sqs import EmbeddedSqs
 from tasks.devstack.state import held
 from tasks.dlq import migrations
-from tasks.dlq.errors import LedgerOutdated
+from tasks.dlq.errors import ConfigError, LedgerOutdated
 from tasks.dlq.ledger import Ledger
 from tasks.monitoring import flower_command
 from tasks.settings import DEFAULT_FILE, load
@@ -60,7 +61,9 @@ def run(*, sample: bool) -> int:
 
 def _run(stack: ExitStack, messages: Console, *, with_company: bool) -> int:
     env = inherited()
-    state = load(environ=env).state_path.absolute()
+    settings = load(environ=env)
+    _check_secrets(settings)
+    state = settings.state_path.absolute()
     env["REDRIVE_STATE_DIR"] = str(state)
     stack.enter_context(held(state))
     company = child.free_port() if with_company else None
@@ -88,6 +91,16 @@ def _run(stack: ExitStack, messages: Console, *, with_company: bool) -> int:
     ended = processes.wait(also=lambda: _end_of(sqs))
     messages.print(f"redrive: {ended}; stopping the others")
     return 1
+
+
+def _check_secrets(settings: Settings) -> None:
+    """Look for what the worker would miss, while nothing is started yet. Raises ConfigError."""
+    try:
+        settings.tokens()
+    except ConfigError as error:
+        raise ConfigError(error.message, hint="export it in this shell, and start again: the worker gets it from here") from error
+    settings.sentry_dsn()
+    apprise_sinks(settings.notify_urls(), origin=settings.alerts.notify_env)
 
 
 def _embed(stack: ExitStack, state: Path, env: dict[str, str]) -> EmbeddedSqs | None:

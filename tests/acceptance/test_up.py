@@ -1,6 +1,7 @@
 """`redrive up` as a person runs it: in a process of its own, with the sample company."""
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -10,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psutil
 import pytest
 import requests
@@ -46,16 +46,24 @@ class Up:
         found = [child for child in self.children() if set(words) <= set(child.cmdline())]
         return min(found, key=lambda child: child.create_time())
 
-    def exported(self) -> dict[str, str]:
-        """What another terminal gets by sourcing up.env."""
-        lines = (self.state / "up.env").read_text().splitlines()
-        return dict(shlex.split(line)[1].split("=", 1) for line in lines)
+    def type(self, typed: str) -> str:
+        """Type into another terminal, which stands elsewhere and has no virtual environment, and return what that prints."""
+        (source,) = [line for line in self.said if line.startswith("  . ")]
+        script = f"set -e\n{source}\n{typed}"
+        env = {"PATH": os.defpath, "HOME": str(self.state)}
+        done = subprocess.run(["sh", "-c", script], env=env, cwd="/", check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def printed(self, first: str) -> str:
+        """Return the printed command that begins like this, with the lines that belong to it."""
+        begin = next(number for number, line in enumerate(self.said) if line.startswith(f"  {first}"))
+        end = next(number for number in range(begin + 1, len(self.said)) if not self.said[number].startswith("    "))
+        return "\n".join(self.said[begin:end])
 
     def redrive(self, *arguments: str) -> Any:
         """Run a command in another terminal, and return the objects that it prints."""
-        command = [sys.executable, "-m", "tasks.cli", *arguments, "--json"]
-        done = subprocess.run(command, env=self.env | self.exported(), check=True, capture_output=True, text=True)
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return [json.loads(line) for line in self.type(shlex.join(["redrive", *arguments, "--json"])).splitlines()]
 
     def jobs(self) -> dict[str, str]:
         return {job["parameters"]["employeeId"]: job["state"] for job in self.redrive("jobs")}
@@ -95,20 +103,13 @@ def test_a_failure_on_the_raw_queue_becomes_a_completed_job_and_ctrl_c_ends_all(
         listening = {c.laddr.ip for each in children for c in each.net_connections() if c.status == psutil.CONN_LISTEN}
         assert listening == {"127.0.0.1"}
 
-        exported = again.exported()
-        sqs = boto3.client(
-            "sqs",
-            endpoint_url=exported["AWS_ENDPOINT_URL_SQS"],
-            region_name=exported["AWS_DEFAULT_REGION"],
-            aws_access_key_id=exported["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=exported["AWS_SECRET_ACCESS_KEY"],
-        )
-        queue = sqs.get_queue_url(QueueName="employees-dlq")["QueueUrl"]
-        assert queue in "\n".join(again.said)
-        sqs.send_message(QueueUrl=queue, MessageBody='{"employeeId": 7}')
-        sqs.close()
+        again.type(again.printed("python3 -c"))
+        assert "job 1: employees employeeId=7" in again.type(again.printed("redrive send"))
         again.redrive("send", "employees", "employeeId=8")
         until(lambda: again.jobs() == {"7": "completed", "8": "completed"}, seconds=60, what="both jobs' completion")
+        assert [(job["needs"], job["parameters"]) for job in again.redrive("jobs")][1] == (2, {"employeeId": "7"})
+        assert len(again.printed("aws sqs").splitlines()) == 3
+        assert "--endpoint-url http://127.0.0.1:" in again.printed("aws sqs"), "version 1 of the CLI reads no variable for it"
         assert requests.get(again.url("company"), timeout=10).json()["max_in_flight"] == 1
         assert requests.get(again.url("Flower"), timeout=10).status_code == 200
 
@@ -160,4 +161,14 @@ def test_a_wrong_configuration_is_told_before_anything_starts(tmp_path: Path, op
     assert done.returncode == 2
     assert "routes.employees.url" in done.stderr
     assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["redrive.toml"]
+
+
+def test_a_missing_token_is_told_before_anything_starts(tmp_path: Path):
+    (tmp_path / "redrive.toml").write_text('[routes.employees]\nurl = "https://company.com/"\nbearer_env = "TEAM_TOKEN"\n')
+    command = [sys.executable, "-m", "tasks.cli", "up"]
+    done = subprocess.run(command, env=hermetic(), cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("redrive: TEAM_TOKEN is not set: routes.employees.bearer_env says that it holds the token\n")
+    assert "export it in this shell" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["redrive.toml"]
