@@ -55,6 +55,10 @@ class CeleryDeadLetters:
         """Delete the records' messages. Raises BrokerUnavailable."""
         self._queue.acknowledge(records)
 
+    def give_back(self, records: Sequence[Record]) -> None:
+        """Make the records' messages visible again soon. Raises BrokerUnavailable."""
+        self._queue.give_back(records)
+
 
 def task_of(body: bytes) -> str:
     """Return the name of the task that a message is for; empty when it is none of Celery's."""

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageTypeDef
+    from mypy_boto3_sqs.type_defs import (
+        ChangeMessageVisibilityBatchRequestEntryTypeDef,
+        DeleteMessageBatchRequestEntryTypeDef,
+        MessageTypeDef,
+    )
 
 log = structlog.get_logger("redrive.sqs")
 
@@ -29,6 +33,8 @@ log = structlog.get_logger("redrive.sqs")
 BATCH = 10
 #: The longest that ReceiveMessage waits for a first message, in seconds.
 LONGEST_POLL = 20
+#: Seconds until SQS hands out again what was given back.
+GIVEN_BACK = 5
 _MISSING = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 
 
@@ -78,22 +84,28 @@ class SqsSource:
         Raises:
             BrokerUnavailable: SQS does not answer.
         """
-        by_queue: dict[str, list[str]] = {}
-        for record in records:
-            if isinstance(record.receipt, _Receipt):
-                by_queue.setdefault(record.receipt.queue_url, []).append(record.receipt.handle)
-        for url, handles in by_queue.items():
-            for start in range(0, len(handles), BATCH):
-                self._delete(url, handles[start : start + BATCH])
+        for url, handles in _batches(records):
+            entries: list[DeleteMessageBatchRequestEntryTypeDef] = [
+                {"Id": str(number), "ReceiptHandle": handle} for number, handle in enumerate(handles)
+            ]
+            with talking_to(self._queue):
+                answer = self._client.delete_message_batch(QueueUrl=url, Entries=entries)
+            for failed in answer.get("Failed", []):
+                log.warning("SQS kept a message; it comes again and is known", queue=self._queue, code=failed.get("Code"))
 
-    def _delete(self, url: str, handles: Sequence[str]) -> None:
-        with talking_to(self._queue):
-            answer = self._client.delete_message_batch(
-                QueueUrl=url,
-                Entries=[{"Id": str(number), "ReceiptHandle": handle} for number, handle in enumerate(handles)],
-            )
-        for failed in answer.get("Failed", []):
-            log.warning("SQS kept a message; it comes again and is known", queue=self._queue, code=failed.get("Code"))
+    def give_back(self, records: Sequence[Record]) -> None:
+        """Make the records' messages visible again within seconds, instead of after the queue's visibility timeout.
+
+        Raises:
+            BrokerUnavailable: SQS does not answer.
+        """
+        for url, handles in _batches(records):
+            entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
+                {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": GIVEN_BACK}
+                for number, handle in enumerate(handles)
+            ]
+            with talking_to(self._queue):
+                self._client.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
     def _addresses(self) -> list[str]:
         """Return the queue's URL and, where it has a redrive policy, that of its dead-letter queue."""
@@ -112,6 +124,17 @@ class SqsSource:
         except ClientError as error:
             log.warning("the dead-letter queue is not readable; it is left alone", queue=name, error=_said(error))
             return []
+
+
+def _batches(records: Sequence[Record]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the records' queues (URL) with their receipt handles, as many as one request takes."""
+    by_queue: dict[str, list[str]] = {}
+    for record in records:
+        if isinstance(record.receipt, _Receipt):
+            by_queue.setdefault(record.receipt.queue_url, []).append(record.receipt.handle)
+    for url, handles in by_queue.items():
+        for start in range(0, len(handles), BATCH):
+            yield url, handles[start : start + BATCH]
 
 
 def record_of(message: MessageTypeDef, queue_url: str) -> Record:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tasks.dlq.errors import LedgerOutdated, LedgerUnavailable, OutOfReach
+from tasks.dlq.errors import LedgerOutdated, OutOfReach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,7 +68,6 @@ class Follower:
         self.idle = threading.Event()
         self.crashed = False
         self._intake: Intake = runtime.intake
-        self._ledger = runtime.ledger
         self._seconds = runtime.settings.worker.slice
         self._source = _Watched(source, self.idle)
         self._reader = reader
@@ -93,8 +92,6 @@ class Follower:
         pauses = _pauses()
         while not self._ended.is_set():
             try:
-                if isinstance(trouble, LedgerUnavailable):
-                    self._ask_ledger()
                 taken = self._drained(seconds=0, wait=LONG_POLL)
                 if taken.accepted or taken.known:
                     taken += self._drained(seconds=self._seconds, wait=SHORT_POLL)
@@ -113,11 +110,6 @@ class Follower:
 
     def _drained(self, *, seconds: float, wait: float) -> Recorded:
         return self._intake.drain(self._source, self._reader, seconds=seconds, wait=wait, stop=self._ended.is_set)
-
-    def _ask_ledger(self) -> None:
-        """See that the ledger answers before SQS hands out what could not be kept, and counts that as a delivery."""
-        with self._ledger.begin(read_only=True) as tx:
-            tx.now()
 
 
 class _Watched:
@@ -140,6 +132,9 @@ class _Watched:
 
     def acknowledge(self, records: Sequence[Record]) -> None:
         self._source.acknowledge(records)
+
+    def give_back(self, records: Sequence[Record]) -> None:
+        self._source.give_back(records)
 
 
 def _finish(followers: Iterable[Follower]) -> bool:

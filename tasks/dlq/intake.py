@@ -6,6 +6,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
+
+from tasks.dlq.errors import OutOfReach
 from tasks.dlq.ledger import bells
 from tasks.dlq.ledger.letters import Recorded, record
 from tasks.dlq.waking import ring_all
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from tasks.dlq.reading import Reader
     from tasks.dlq.route import Route
 
+log = structlog.get_logger("redrive.intake")
+
 
 class Intake:
     """Writes dead letters into the ledger, and wakes workers for the jobs that they open."""
@@ -27,6 +32,7 @@ class Intake:
         self._routes = routes
         self._doorbell = doorbell
         self._delays = {name: route.delay for name, route in routes.items()}
+        self._unkept: dict[str, tuple[Reader, Sequence[Record]]] = {}  # by source: what the ledger could not keep
 
     def drain(
         self,
@@ -40,16 +46,24 @@ class Intake:
     ) -> Recorded:
         """Take batches from `source` until it is empty, `seconds` are over or `stop` says so.
 
+        What the ledger could not keep is given back, and a copy of it tried first the next time: until the ledger takes that,
+        nothing is received, for each delivery brings a message nearer to the dead-letter queue.
+
         Raises:
             OutOfReach: the source or the ledger does not answer. Nothing is lost: what was not acknowledged comes again.
         """
-        total = Recorded()
+        total = self._take_unkept(source.name)
         until = monotonic() + seconds
         while not stop():
             records = source.receive(wait=wait)
             if not records:
                 break
-            total += self.take(source.name, reader, records)
+            try:
+                total += self.take(source.name, reader, records)
+            except OutOfReach as error:
+                self._unkept[source.name] = reader, records
+                _give_back(source, records, error)
+                raise
             source.acknowledge(records)
             if monotonic() >= until:
                 break
@@ -63,6 +77,15 @@ class Intake:
             self._wake(recorded.opened)
         return recorded
 
+    def _take_unkept(self, source: str) -> Recorded:
+        """Take what the ledger could not keep, if there is any. The source delivers it again: then it is known."""
+        reader, records = self._unkept.get(source, (None, ()))
+        if reader is None:
+            return Recorded()
+        recorded = self.take(source, reader, records)
+        self._unkept.pop(source, None)  # two queues may share a source, and each have a thread
+        return recorded
+
     def _wake(self, opened: Sequence[tuple[str, int]]) -> None:
         """Ring within each route's window. What finds no room, or no broker, waits for a sweep: it is in the ledger."""
         by_route: dict[str, list[int]] = {}
@@ -71,3 +94,14 @@ class Intake:
         for name, job_ids in sorted(by_route.items()):
             reserve = partial(bells.reserve, route=self._routes[name], job_ids=job_ids)
             ring_all(self._ledger, self._doorbell, self._ledger.transact(reserve))
+
+
+def _give_back(source: Source, records: Sequence[Record], trouble: OutOfReach) -> None:
+    """Give a batch back, if the source lets us: else it comes again when its time there is over."""
+    log.warning(
+        "the ledger could not keep a batch; it is given back", source=source.name, count=len(records), error=trouble.message
+    )
+    try:
+        source.give_back(records)
+    except OutOfReach as error:
+        log.warning("the batch was not given back; it comes again later", source=source.name, error=error.message)

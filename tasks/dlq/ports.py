@@ -94,6 +94,14 @@ class Source(Protocol):
         """Tell the transport that these records are kept: called only after the ledger's commit. Raises OutOfReach."""
         ...
 
+    def give_back(self, records: Sequence[Record]) -> None:
+        """Let the transport hand these records out again soon: they were received, and the ledger could not keep them.
+
+        SQS makes them visible again. A Kafka source must seek back, in each partition, to the first of them: else the next
+        poll goes on behind them, and the next commit passes over them. Raises OutOfReach.
+        """
+        ...
+
 
 # --- the doorbell --------------------------------------------------------------------------------------------------
 

@@ -31,9 +31,13 @@ class Queue:
         self._bench = bench
         self._batch = batch
         self.fail_to_acknowledge = False
+        self.fail_to_give_back = False
+        self.given_back: list[str] = []
+        self.polls = 0
 
     def receive(self, *, wait: float) -> Sequence[Record]:
         assert wait >= 0
+        self.polls += 1
         return self.waiting[: self._batch]
 
     def acknowledge(self, records: Sequence[Record]) -> None:
@@ -43,6 +47,11 @@ class Queue:
             raise OutOfReach("the queue does not answer")
         self.acknowledged += [record.identity for record in records]
         self.waiting = [record for record in self.waiting if record not in records]
+
+    def give_back(self, records: Sequence[Record]) -> None:
+        if self.fail_to_give_back:
+            raise OutOfReach("the queue does not answer")
+        self.given_back += [record.identity for record in records]
 
 
 @pytest.fixture(params=URLS)
@@ -91,21 +100,29 @@ def test_a_crash_between_commit_and_acknowledgement_doubles_nothing(bench: Bench
     assert bench.sums() == {"accepted": 2, "pending": 2}
 
 
+@pytest.mark.parametrize("reachable", [True, False])
 def test_a_ledger_that_does_not_answer_leaves_everything_in_the_source(
-    bench: Bench, intake: Intake, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, intake: Intake, monkeypatch: pytest.MonkeyPatch, *, reachable: bool
 ):
     queue = Queue(bench, records(1, 2))
+    queue.fail_to_give_back = not reachable
 
     def locked(_work: object) -> None:
         raise LedgerUnavailable("the ledger does not answer: database is locked")
 
     with monkeypatch.context() as patch:
         patch.setattr(intake._ledger, "transact", locked)
-        with pytest.raises(LedgerUnavailable):
-            intake.drain(queue, READER, seconds=60)
+        for _ in range(3):
+            with pytest.raises(LedgerUnavailable):
+                intake.drain(queue, READER, seconds=60)
     assert (len(queue.waiting), queue.acknowledged) == (2, [])
+    assert queue.given_back == (["m-0", "m-1"] if reachable else [])
+    assert queue.polls == 1, "nothing more is received until the ledger keeps the first"
 
-    assert intake.drain(queue, READER, seconds=60).accepted == 2
+    again = intake.drain(queue, READER, seconds=60)
+    assert (again.accepted, again.known) == (2, 2), "kept as soon as there is room, and known when it is delivered again"
+    assert queue.waiting == []
+    assert bench.sums() == {"accepted": 2, "pending": 2}
 
 
 def test_a_drain_ends_when_its_time_is_over_or_it_is_told_to_stop(bench: Bench, intake: Intake):

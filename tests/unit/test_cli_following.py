@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ class Queue:
         self.polls = list(polls)
         self.waits: list[float] = []
         self.acknowledged: list[str] = []
+        self.given_back: list[str] = []
         self.polled_out = threading.Event()
         self.release = threading.Event()
 
@@ -48,30 +48,21 @@ class Queue:
     def acknowledge(self, records: Sequence[Record]) -> None:
         self.acknowledged += [record.identity for record in records]
 
-
-class Ledger:
-    """`troubles` are raised by the next transactions that write; looks are counted."""
-
-    def __init__(self, *troubles: Exception) -> None:
-        self.troubles = list(troubles)
-        self.looks = 0
-
-    def begin(self, *, read_only: bool) -> AbstractContextManager[Any]:
-        assert read_only
-        self.looks += 1
-        return nullcontext(SimpleNamespace(now=lambda: 1))
+    def give_back(self, records: Sequence[Record]) -> None:
+        self.given_back += [record.identity for record in records]
 
 
 class FakeIntake(Intake):
-    """The real drain, over a take that only remembers."""
+    """The real drain, over a take that only remembers. `troubles` are raised by the next ones."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, troubles: Sequence[Exception] = ()) -> None:
+        super().__init__(Any, {}, Any)
+        self.troubles = list(troubles)
         self.taken: list[str] = []
 
     def take(self, source: str, reader: Any, records: Sequence[Record]) -> Recorded:  # noqa: ARG002 - as the real one
-        if self.ledger.troubles:
-            raise self.ledger.troubles.pop(0)
+        if self.troubles:
+            raise self.troubles.pop(0)
         self.taken += [record.identity for record in records]
         return Recorded(accepted=len(records))
 
@@ -79,9 +70,10 @@ class FakeIntake(Intake):
 class FakeRuntime:
     """`refusals` are raised by the next preparations, in this order."""
 
-    def __init__(self, queue: Queue, *, ledger: Ledger | None = None, refusals: Sequence[tuple[str, Exception]] = ()) -> None:
-        self.ledger = ledger or Ledger()
-        self.intake = FakeIntake(self.ledger)
+    def __init__(
+        self, queue: Queue, *, troubles: Sequence[Exception] = (), refusals: Sequence[tuple[str, Exception]] = ()
+    ) -> None:
+        self.intake = FakeIntake(troubles)
         self.settings = SimpleNamespace(worker=SimpleNamespace(slice=0.1))
         self.sources = [(queue, None)]
         self.prepared: list[str] = []
@@ -155,13 +147,16 @@ def test_a_source_that_is_away_is_asked_again(threads: Threads):
     assert logs[0]["hint"] == "check broker.url"
 
 
-def test_what_the_ledger_could_not_keep_is_not_acknowledged(threads: Threads):
+def test_what_the_ledger_could_not_keep_is_given_back_and_nothing_received_until_it_can(threads: Threads):
     queue = Queue(batch("a"), batch("a"), [])
-    runtime = FakeRuntime(queue, ledger=Ledger(LedgerUnavailable("disk full")))
-    threads.start(queue, runtime)
-    assert queue.polled_out.wait(10)
+    runtime = FakeRuntime(queue, troubles=[LedgerUnavailable("disk full")] * 3)
+    with structlog.testing.capture_logs() as logs:
+        threads.start(queue, runtime)
+        assert queue.polled_out.wait(10)
+    assert [entry["event"] for entry in logs].count("the source waits") == 3
+    assert queue.given_back == ["a"]
     assert queue.acknowledged == ["a"], "once: after the second delivery"
-    assert runtime.ledger.looks == 1, "the ledger is asked before SQS hands out more"
+    assert queue.waits == [20.0, 20.0, 1.0, 20.0], "one delivery, however long the ledger is full"
 
 
 def test_a_fault_in_one_source_ends_the_process_instead_of_silence(threads: Threads):
@@ -183,7 +178,7 @@ def test_a_batch_in_hand_is_finished_before_the_end(threads: Threads):
 
     queue = Queue(batch("a"), batch("b"))
     runtime = FakeRuntime(queue)
-    runtime.intake = Slow(runtime.ledger)
+    runtime.intake = Slow()
     follower = threads.start(queue, runtime)
     assert taking.wait(10)
     threads.ended.set()
