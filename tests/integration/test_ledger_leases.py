@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from ledger_bench import EMPLOYEES, URLS, A, B, Bench, C, a_letter, open_bench
+from structlog.testing import capture_logs
 
 from tasks.dlq.job import State
-from tasks.dlq.ledger import leases
+from tasks.dlq.ledger import DatabaseClock, Ledger, ManualClock, Transaction, leases
 from tasks.dlq.ledger.leases import MAX_CRASHES
 from tasks.dlq.retry import Decision, Outcome, Verdict
 
@@ -64,14 +65,117 @@ def test_key_and_slot_rest_for_the_drain_after_the_last_call_that_the_lease_allo
     assert bench.claim() is not None
 
 
-def test_a_rescue_that_comes_late_lets_nobody_rest_longer(bench: Bench):
+def test_however_late_a_rescue_comes_key_and_slot_rest_for_the_drain(bench: Bench):
     bench.route = LONG_DRAIN
     bench.put_due(A)
+    bench.put_due(B)
     bench.claimed()
-    bench.clock.advance(bench.route.lease + bench.route.drain)
+    bench.clock.advance(3600)
     bench.rescue()
 
+    bench.clock.advance(bench.route.drain - 0.001)
+    assert bench.claim() is None
+    bench.clock.advance(0.001)
     assert bench.claim() is not None
+
+
+# --- a clock that is stepped -----------------------------------------------------------------------------------------
+
+
+def test_after_a_step_nobody_calls_until_the_call_that_is_still_open_must_be_over(bench: Bench):
+    """The lease is over by the ledger's clock, although it was given a moment ago."""
+    bench.put_due(A)
+    bench.put_due(B)
+    held = bench.claimed()
+    bench.clock.step(3600)
+    assert bench.rescue() == [held.job_id]
+
+    bench.clock.advance(bench.route.lease + bench.route.drain - 0.001)
+    assert bench.claim() is None
+    assert bench.settle(held).late  # the call that was open all the time
+    assert bench.sums() == {"accepted": 2, "recovered": 1, "pending": 1}
+    bench.clock.advance(0.001)
+    assert bench.claim() is not None
+
+
+def test_what_has_been_seen_of_a_lease_since_the_step_need_not_be_waited_for_again(bench: Bench):
+    bench.put_due(A)
+    bench.claimed()
+    bench.clock.step(bench.route.lease - 7)
+    bench.rescue()  # sees the step, but the lease still lasts
+    bench.clock.advance(7)
+    assert bench.rescue() == [bench.job(A)["id"]]
+
+    bench.clock.advance(bench.route.lease - 7 + bench.route.drain - 0.001)
+    assert bench.claim() is None
+    bench.clock.advance(0.001)
+    assert bench.claim() is not None
+
+
+def test_a_process_that_has_just_started_cannot_know_of_a_step(bench: Bench):
+    bench.put_due(A)
+    bench.claimed()
+    bench.clock.step(3600)
+    other = Ledger(bench.url, clock=ManualClock(bench.clock.now))
+    assert len(other.transact(lambda tx: leases.rescue(tx, bench.route))) == 1
+    other.close()
+
+    bench.clock.advance(bench.route.lease + bench.route.drain - 0.001)
+    assert bench.claim() is None
+    bench.clock.advance(0.001)
+    assert bench.claim() is not None
+
+
+@pytest.mark.parametrize("step", [-3600, 1.0], ids=["a step back", "what the margin bears"])
+def test_what_makes_no_lease_shorter_than_it_says_costs_nothing(bench: Bench, step: float):
+    bench.put_due(A)
+    bench.claimed()
+    bench.clock.step(step)
+    bench.clock.advance(bench.route.lease + max(-step, 0))
+    bench.rescue()
+
+    bench.clock.advance(bench.route.drain)
+    assert bench.claim() is not None
+
+
+def test_a_step_long_ago_costs_nothing(bench: Bench):
+    bench.put_due(A)
+    bench.clock.step(3600)
+    crash(bench)
+
+    assert bench.claim() is not None
+
+
+@pytest.fixture
+def ticks() -> list[float]:
+    """Hold the seconds by the clock that nobody sets."""
+    return [1000.0]
+
+
+@pytest.fixture
+def clock(bench: Bench, ticks: list[float]) -> DatabaseClock:
+    bench.ledger.clock = DatabaseClock(elapsed=lambda: ticks[0])
+    return bench.ledger.clock
+
+
+def test_a_process_watches_the_databases_clock_by_one_of_its_own(bench: Bench, clock: DatabaseClock, ticks: list[float]):
+    """Instead of the database's clock its counterpart is moved: against a step it seems to stand."""
+    assert clock.steady_for() == 0.0
+    bench.do(Transaction.now)
+    ticks[0] += 100
+    bench.do(Transaction.now)
+    assert bench.do(Transaction.steady_for) == clock.steady_for() == 100.0
+
+    ticks[0] -= 3600  # the database has gone on by an hour more than this process
+    with capture_logs() as logs:
+        bench.do(Transaction.now)
+    assert clock.steady_for() == 0.0
+    (entry,) = logs
+    assert (entry["log_level"], entry["seconds"]) == ("warning", 3600.0)
+
+    ticks[0] += 7
+    bench.do(Transaction.now)
+    assert clock.steady_for() == 7.0
 
 
 def test_a_crash_spends_no_attempt_but_is_counted(bench: Bench):

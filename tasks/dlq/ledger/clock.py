@@ -1,13 +1,25 @@
-"""The ledger's clock. Due times and leases of all workers are compared by one clock: the database's."""
+"""The ledger's clock. Due times and leases of all workers are compared by one clock: the database's.
+
+It is a clock of the day, and such clocks are stepped: by a person, by NTP at a start, by a fail-over to a server that is ahead.
+A step forward ends leases whose calls are still open. So each process watches, by a clock that nobody can set, how long the
+ledger's has gone on steadily; the rescue trusts it no further (`tasks.dlq.ledger.leases`).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import structlog
 from sqlalchemy import literal_column, select
 
+from tasks.dlq.clock import boottime
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection, Select
+
+log = structlog.get_logger("redrive.ledger")
 
 #: Expressions for "whole milliseconds since the epoch, at this statement". PostgreSQL's now() is the transaction's start, which
 #: may be seconds back once a lock was waited for: hence clock_timestamp(). 2440587.5 is the epoch as a Julian day.
@@ -18,6 +30,10 @@ _EXPRESSIONS = {
 _STATEMENTS: dict[str, Select[Any]] = {name: select(literal_column(expression)) for name, expression in _EXPRESSIONS.items()}
 
 
+#: Seconds that the ledger's clock may get ahead between two reads. A lease's margin bears it; drift and slewing take less.
+_TOLERANCE = 1.0
+
+
 class Clock(Protocol):
     """Tells the time of the ledger."""
 
@@ -25,13 +41,50 @@ class Clock(Protocol):
         """Return whole milliseconds since the epoch."""
         ...
 
+    def steady_for(self) -> float:
+        """Return the seconds for which this process has seen the clock go on without a step forward, up to its last read."""
+        ...
+
+
+class _Watch:
+    """Compares the times that a clock tells with those of one that nobody sets. A step back ends no lease: it does not count."""
+
+    def __init__(self, elapsed: Callable[[], float]) -> None:
+        self._elapsed = elapsed
+        self._since = elapsed()
+        self._last: tuple[int, float] | None = None
+
+    def note(self, now: int) -> None:
+        """Take a time in milliseconds that the clock has just told."""
+        here = self._elapsed()
+        told, then = self._last or (now, here)
+        ahead = (now - told) / 1000 - (here - then)
+        if self._last is None or ahead > _TOLERANCE:
+            self._since = here
+        if ahead > _TOLERANCE:
+            log.warning("the ledger's clock went forward by a step; slew the database's clock", seconds=round(ahead, 1))
+        self._last = (now, here)
+
+    def seconds(self) -> float:
+        """Return for how long there was no step, up to the last time taken."""
+        return self._last[1] - self._since if self._last else 0.0
+
 
 class DatabaseClock:
     """The database's own clock, read afresh at each call."""
 
+    def __init__(self, *, elapsed: Callable[[], float] = boottime) -> None:
+        self._watch = _Watch(elapsed)
+
     def read(self, connection: Connection) -> int:
         """Return whole milliseconds since the epoch, by the database."""
-        return int(connection.scalar(_STATEMENTS[connection.dialect.name]) or 0)
+        now = int(connection.scalar(_STATEMENTS[connection.dialect.name]) or 0)
+        self._watch.note(now)
+        return now
+
+    def steady_for(self) -> float:
+        """Return the seconds without a step forward."""
+        return self._watch.seconds()
 
 
 class ManualClock:
@@ -39,11 +92,23 @@ class ManualClock:
 
     def __init__(self, now: int = 1_700_000_000_000) -> None:
         self.now = now
+        self._elapsed = 0.0
+        self._watch = _Watch(lambda: self._elapsed)
 
     def read(self, connection: Connection) -> int:  # noqa: ARG002 - the Protocol's
         """Return the time that was set."""
+        self._watch.note(self.now)
         return self.now
 
+    def steady_for(self) -> float:
+        """Return the seconds that passed without a step forward."""
+        return self._watch.seconds()
+
     def advance(self, seconds: float) -> None:
-        """Move the clock by `seconds` (backwards when negative)."""
+        """Let `seconds` pass (backwards when negative: then the clock alone moves)."""
+        self._elapsed += max(seconds, 0.0)
+        self.step(seconds)
+
+    def step(self, seconds: float) -> None:
+        """Set the clock ahead by `seconds`, while no time passes."""
         self.now += round(seconds * 1000)

@@ -46,6 +46,10 @@ class Transaction:
         """Return the ledger's time in milliseconds. Read it after the locks that it is compared under."""
         return self._clock.read(self.connection)
 
+    def steady_for(self) -> float:
+        """Return the seconds for which this process knows that the ledger's clock was not stepped forward."""
+        return self._clock.steady_for()
+
     def insert(self, table: Table) -> Any:
         """Return the dialect's INSERT, which knows ON CONFLICT."""
         dialect = postgresql if self.connection.dialect.name == "postgresql" else sqlite
