@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.cli import audit, config, db, devstack, intake, jobs, operations, rejects, routes, send
+from tasks.cli import audit, config, db, devstack, intake, jobs, operations, rejects, routes, send, usage
 from tasks.cli.errors import ReaderGone, Unwritable
 from tasks.cli.output import Output, flush, silence
 from tasks.dlq.errors import RedriveError, Refused
@@ -85,11 +85,14 @@ def run(arguments: Sequence[str]) -> int:
         out.fail(error.message, hint=error.hint, exit_code=error.exit_code)
         return error.exit_code
     except typer.TyperException as error:
-        context = getattr(error, "ctx", None)
-        hint = f"see: {context.command_path} --help" if context else "see: redrive --help"
-        out.fail(error.format_message(), hint=hint, exit_code=error.exit_code)
+        out.fail(usage.told(error), hint=f"see: {_command_of(error, arguments)} --help", exit_code=error.exit_code)
         return error.exit_code
     except ReaderGone:
+        silence()
+        return _READER_GONE
+    except SystemExit as end:  # Rich and Typer, which print the help, end so when the reader has gone
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
         silence()
         return _READER_GONE
     except typer.Abort:
@@ -98,6 +101,14 @@ def run(arguments: Sequence[str]) -> int:
         out.fail("stopped; nothing was done", hint="", exit_code=1)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _command_of(error: typer.TyperException, arguments: Sequence[str]) -> str:
+    """Return the command that was meant; the parser's own errors do not know it."""
+    if context := getattr(error, "ctx", None):
+        return str(context.command_path)
+    known = {name for commands in _COMMANDS.values() for name in commands}
+    return " ".join(["redrive", *(argument for argument in arguments[:1] if argument in known)])
 
 
 def _refuse_bytes(arguments: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -191,6 +192,13 @@ def test_a_reader_that_has_had_enough_is_no_error(cli: CommandLine):
     command = f"{sys.executable} -m tasks.cli jobs --limit 3000 --json | head -1 >/dev/null; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], env=cli.env, cwd=cli.folder, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("141\n", "")
+    for arguments in (["--help"], ["jobs", "--help"], [], ["db"], ["--version"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "tasks.cli", *arguments]
+        gone = subprocess.run(command, env=cli.env, cwd=cli.folder, stdout=writer, stderr=subprocess.PIPE, check=False)
+        os.close(writer)
+        assert (gone.returncode, gone.stderr) == (141, b""), arguments
     command = f"{sys.executable} -m tasks.cli jobs > /dev/full; echo $?"
     done = subprocess.run(["bash", "-c", command], env=cli.env, cwd=cli.folder, capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
