@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from confluent_kafka import Producer
 
 from tasks.dlq.errors import OutOfReach
+from tasks.dlq.wording import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,4 +48,4 @@ class EmbeddedKafka:
         """Return when everything has been written. Raises OutOfReach."""
         left = self._producer.flush(PATIENCE)
         if left:
-            raise OutOfReach(f"{left} messages were not written to Kafka within {PATIENCE:.0f} s")
+            raise OutOfReach(f"{in_words(left, 'message')} not written to Kafka within {PATIENCE:.0f} s")

@@ -15,11 +15,11 @@ from tasks.devstack.environment import hermetic
 
 
 @contextmanager
-def demo(tmp_path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def demo(tmp_path: Path, *options: str, **more: str) -> Iterator[subprocess.Popen[str]]:
     """Run a demo whose temporary files are in `tmp_path`/tmp."""
     (tmp_path / "tmp").mkdir()
     command = [sys.executable, "-m", "tasks.cli", "demo", *options]
-    env = hermetic(TMPDIR=str(tmp_path / "tmp"), REDRIVE_LEDGER__URL="sqlite:////nobody/asks/for/this.db")
+    env = hermetic(TMPDIR=str(tmp_path / "tmp"), REDRIVE_LEDGER__URL="sqlite:////nobody/asks/for/this.db", **more)
     with subprocess.Popen(
         command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -48,7 +48,7 @@ def test_a_small_demo_heals_everyone_and_every_number_fits(tmp_path: Path):
     assert len(out.splitlines()) == 1
     result = json.loads(out)
 
-    assert result["ok"] is True
+    assert (result["ok"], result["interrupted"]) == (True, False)
     assert result["problems"] == []
     assert result["messages"] == result["handled"] == 60
     assert result["conflicts"] >= 20  # two of three in each of ten meetings
@@ -69,16 +69,21 @@ def test_a_small_demo_heals_everyone_and_every_number_fits(tmp_path: Path):
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path):
-    with demo(tmp_path, "--messages", "60") as process:
+    with demo(tmp_path, "--messages", "60", "--json", FORCE_COLOR="1") as process:
         wait_for_messages(process)
         children = family(process)
         assert len(children) >= 8
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
     assert process.returncode == 130
-    assert out == ""
+    stopped = json.loads(out)
+    assert (stopped["interrupted"], stopped["ok"]) == (True, False)
+    assert (stopped["messages"], stopped["seed"], stopped["seconds"] > 0) == (60, 1, True)
+    assert {"handled", "conflicts", "dead_letters", "accepted", "jobs", "calls"} <= stopped.keys()
+    assert "lost" not in stopped, "nobody has counted"
     assert "stopped before the end" in err
     assert "Traceback" not in err
+    assert "\x1b" not in err, "no terminal, no live table"
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert list((tmp_path / "tmp").iterdir()) == []
 

@@ -39,22 +39,30 @@ def test_a_good_end_has_no_problem_and_tells_its_proof():
     assert "accepted 40 = recovered 40 + pending 0 + parked 0 + discarded 0 + rejected 0" in text
     assert "HTTP 200 21, no answer 2" in text
     assert "15 of 40 employees were left stale; now every one equals the upstream truth" in text
+    assert "60 messages, 20 conflicts\n  40 dead letters -> 21 jobs -> 23 calls\n" in text
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_one_of_a_kind_is_told_as_one():
+    progress = Progress(handled=1, conflicts=1, dead_letters=1, left_stale=1)
+    text = verdict(messages=1, progress=progress, jobs={"completed": 1}, calls=Calls(total=1, most=1)).text()
+    assert "1 message, 1 conflict\n  1 dead letter -> 1 job -> 1 call\n" in text
+    assert "1 of 40 employees was left stale" in text
 
 
 @pytest.mark.parametrize(
     ("bad", "problem"),
     [
-        (verdict(stale=list(range(1, 13))), "12 employees differ from the upstream truth: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …"),
-        (verdict({"accepted": 39, "recovered": 39}), "1 dead letters are lost: the consumers sent 40"),
-        (verdict({"accepted": 40, "recovered": 39}), "1 dead letters are lost: the consumers sent 40"),
-        (verdict({"accepted": 40, "recovered": 38, "pending": 2}), "2 dead letters are not recovered yet, in 0 jobs"),
-        (verdict({"accepted": 40, "recovered": 39, "parked": 1}), "1 dead letters are parked, 0 discarded, 0 rejected"),
-        (verdict({"accepted": 40, "recovered": 39, "rejected": 1}), "0 dead letters are parked, 0 discarded, 1 rejected"),
+        (verdict(stale=list(range(1, 13))), "12 employees unlike the upstream truth: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …"),
+        (verdict({"accepted": 39, "recovered": 39}), "1 dead letter lost: the consumers sent 40"),
+        (verdict({"accepted": 40, "recovered": 39}), "1 dead letter lost: the consumers sent 40"),
+        (verdict({"accepted": 40, "recovered": 38, "pending": 2}), "2 dead letters not recovered yet, in 0 jobs"),
+        (verdict({"accepted": 40, "recovered": 39, "parked": 1}), "dead letters: 1 parked, 0 discarded, 0 rejected"),
+        (verdict({"accepted": 40, "recovered": 39, "rejected": 1}), "dead letters: 0 parked, 0 discarded, 1 rejected"),
         (verdict(calls=Calls(total=9, most=2, most_per_key=1)), "2 calls were in flight at once"),
-        (verdict(progress=Progress(handled=59)), "1 of 60 messages were not consumed in time"),
-        (verdict(queued=3), "3 dead letters are still in their queue"),
-        (verdict(bells=1), "1 wake-ups are still in SQS"),
+        (verdict(progress=Progress(handled=59)), "59 of 60 messages consumed in time"),
+        (verdict(queued=3), "3 dead letters still in the queue"),
+        (verdict(bells=1), "1 wake-up still in SQS"),
         (verdict(ended=Ended(name="beat", code=1)), "beat ended with exit code 1 in the middle"),
     ],
 )

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from tasks.adapters import logs
 from tasks.devstack.company.story import Story
+from tasks.devstack.demo.snapshot import Snapshot
 from tasks.devstack.demo.stage import Stage
-from tasks.devstack.demo.verdict import Verdict
+from tasks.devstack.demo.verdict import Verdict, seen
 from tasks.devstack.demo.view import watching
 from tasks.devstack.processes import interruptible
 
 if TYPE_CHECKING:
-    from tasks.devstack.demo.snapshot import Snapshot
+    from collections.abc import Mapping
+
     from tasks.devstack.demo.view import View
 
 #: Seconds after which a demo of up to 400 messages gives up; each further message allows it a little more.
@@ -45,54 +48,75 @@ def run(*, messages: int, seed: int, json_output: bool) -> int:
         RedriveError: a part could not start.
     """
     logs.configure("WARNING")
-    terminal = Console(stderr=True, highlight=False)
-    state = Path(tempfile.mkdtemp(prefix="redrive-demo-"))
+    # Whatever the environment says of colours: a live table is for a terminal.
+    terminal = Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=None if sys.stderr.isatty() else False)
+    play = _Play(Story(messages=messages, seed=seed), Path(tempfile.mkdtemp(prefix="redrive-demo-")))
     telling = True  # whether the logs could tell anything that is worth keeping
     try:
         with interruptible():
-            verdict = _play(Story(messages=messages, seed=seed), state, terminal)
+            verdict = play.run(terminal)
         telling = bool(verdict.problems)
         if json_output:
-            print(json.dumps(verdict.as_dict(), separators=(",", ":")))  # noqa: T201 - this is the data
+            _print(verdict.as_dict())
         else:
             Console(highlight=False, markup=False, soft_wrap=True).print(verdict.text())
     except KeyboardInterrupt:
         telling = False
         terminal.print("redrive: stopped before the end")
+        if json_output:
+            _print({**seen(play.story, play.last, seconds=play.seconds), "interrupted": True, "ok": False})
         return INTERRUPTED
     finally:
         if telling:
-            terminal.print(f"redrive: what the processes said is in {state}/demo.log", soft_wrap=True)
+            terminal.print(f"redrive: what the processes said is in {play.state}/demo.log")
         else:
-            shutil.rmtree(state, ignore_errors=True)
+            shutil.rmtree(play.state, ignore_errors=True)
     return 1 if verdict.problems else 0
 
 
-def _play(story: Story, state: Path, terminal: Console) -> Verdict:
-    began = time.monotonic()
-    patience = began + PATIENCE + PATIENCE_PER_MESSAGE * max(0, story.messages - PATIENT_WITH)
-    with watching(story, terminal, began=began) as view, Stage(story, state, awaiting=view.awaiting) as stage:
-        last = _watch(stage, view, patience=patience)
-        stage.stop()  # what is counted from here on is the end
-        return Verdict(
-            story=story,
-            last=last,
-            audit=stage.audit(),
-            stale=stage.company.stale(),
-            ended=stage.ended,
-            seconds=time.monotonic() - began,
-        )
+class _Play:
+    """One run of the story. `last` is what was seen last, however it ended."""
+
+    def __init__(self, story: Story, state: Path) -> None:
+        self.story = story
+        self.state = state
+        self.last = Snapshot(messages=story.messages)
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been going."""
+        return time.monotonic() - self._began
+
+    def run(self, terminal: Console) -> Verdict:
+        """Play it to its end."""
+        story = self.story
+        with watching(story, terminal, began=self._began) as view, Stage(story, self.state, awaiting=view.awaiting) as stage:
+            self._watch(stage, view)
+            stage.stop()  # what is counted from here on is the end
+            return Verdict(
+                story=story,
+                last=self.last,
+                audit=stage.audit(),
+                stale=stage.company.stale(),
+                ended=stage.ended,
+                seconds=self.seconds,
+            )
+
+    def _watch(self, stage: Stage, view: View) -> None:
+        """Produce all messages, and look until all is done, a process has ended, or patience has."""
+        patience = PATIENCE + PATIENCE_PER_MESSAGE * max(0, self.story.messages - PATIENT_WITH)
+        producing = stage.produce()
+        while True:
+            self.last = stage.look()
+            view.show(self.last)
+            now = time.monotonic()
+            if self.last.done or stage.ended or self.seconds > patience:
+                return
+            while time.monotonic() < now + INTERVAL and next(producing, None):
+                pass
+            time.sleep(max(0.0, now + INTERVAL - time.monotonic()))
 
 
-def _watch(stage: Stage, view: View, *, patience: float) -> Snapshot:
-    """Produce all messages, and look until all is done, a process has ended, or patience has."""
-    producing = stage.produce()
-    while True:
-        snapshot = stage.look()
-        view.show(snapshot)
-        now = time.monotonic()
-        if snapshot.done or stage.ended or now > patience:
-            return snapshot
-        while time.monotonic() < now + INTERVAL and next(producing, None):
-            pass
-        time.sleep(max(0.0, now + INTERVAL - time.monotonic()))
+def _print(result: Mapping[str, Any]) -> None:
+    print(json.dumps(result, separators=(",", ":")))  # noqa: T201 - this is the data

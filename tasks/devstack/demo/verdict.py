@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.dlq.ledger.audit import STANDINGS
+from tasks.dlq.wording import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,48 +46,32 @@ class Verdict:
         if self.ended:
             yield f"{self.ended} in the middle"
         if last.progress.handled < last.messages:
-            yield f"{last.messages - last.progress.handled} of {last.messages} messages were not consumed in time"
+            yield f"{last.progress.handled} of {in_words(last.messages, 'message')} consumed in time"
         if self.lost or not audit.balanced:
-            yield f"{self.lost} dead letters are lost: the consumers sent {last.progress.dead_letters}"
+            yield f"{in_words(self.lost, 'dead letter')} lost: the consumers sent {last.progress.dead_letters}"
         if last.queued:
-            yield f"{last.queued} dead letters are still in their queue"
+            yield f"{in_words(last.queued, 'dead letter')} still in the queue"
         if audit.pending or last.unsettled:
-            yield f"{audit.pending} dead letters are not recovered yet, in {last.unsettled} jobs"
+            yield f"{in_words(audit.pending, 'dead letter')} not recovered yet, in {in_words(last.unsettled, 'job')}"
         if last.bells and last.progress.handled == last.messages:
-            yield f"{last.bells} wake-ups are still in SQS"
+            yield f"{in_words(last.bells, 'wake-up')} still in SQS"
         if audit.parked or audit.discarded or audit.rejected:
-            yield f"{audit.parked} dead letters are parked, {audit.discarded} discarded, {audit.rejected} rejected"
+            yield f"dead letters: {audit.parked} parked, {audit.discarded} discarded, {audit.rejected} rejected"
         if self.stale:
             named = ", ".join(map(str, self.stale[:_NAMED])) + (", …" if len(self.stale) > _NAMED else "")
-            yield f"{len(self.stale)} employees differ from the upstream truth: {named}"
+            yield f"{in_words(len(self.stale), 'employee')} unlike the upstream truth: {named}"
         if last.calls.most > 1:
             yield f"{last.calls.most} calls were in flight at once"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as `redrive demo --json` prints it."""
-        last, audit = self.last, self.audit
+        audit = self.audit
         return {
-            "messages": last.messages,
-            "seed": self.story.seed,
-            "employees": len(self.story.employees),
-            "handled": last.progress.handled,
-            "conflicts": last.progress.conflicts,
-            "dead_letters": last.progress.dead_letters,
+            **seen(self.story, self.last, seconds=self.seconds),
             "accepted": audit.accepted,
-            "jobs": sum(last.jobs.values()),
-            "calls": last.calls.total,
-            "answers": dict(last.calls.statuses),
-            "recovered": audit.recovered,
-            "pending": audit.pending,
-            "parked": audit.parked,
-            "discarded": audit.discarded,
-            "rejected": audit.rejected,
+            **{name: getattr(audit, name) for name in STANDINGS},
             "lost": self.lost,
-            "max_calls_in_flight": last.calls.most,
-            "max_calls_in_flight_per_key": last.calls.most_per_key,
-            "stale_before": last.progress.left_stale,
             "stale_after": len(self.stale),
-            "seconds": round(self.seconds, 1),
             "ok": not self.problems,
             "problems": self.problems,
         }
@@ -96,23 +81,46 @@ class Verdict:
         last, audit = self.last, self.audit
         answers = ", ".join(f"{_answer(status)} {count}" for status, count in sorted(last.calls.statuses.items()))
         standings = " + ".join(f"{name} {getattr(audit, name)}" for name in STANDINGS)
+        path = {"dead letter": last.progress.dead_letters, "job": sum(last.jobs.values()), "call": last.calls.total}
         lines = [
             "Audit",
-            f"  {last.progress.handled} messages, {last.progress.conflicts} conflicts",
-            f"  {last.progress.dead_letters} dead letters -> {sum(last.jobs.values())} jobs -> {last.calls.total} calls",
+            f"  {in_words(last.progress.handled, 'message')}, {in_words(last.progress.conflicts, 'conflict')}",
+            "  " + " -> ".join(in_words(count, noun) for noun, count in path.items()),
             f"  {answers}",
             f"  accepted {audit.accepted} = {standings}",
             "",
         ]
         if self.problems:
             return "\n".join(["", *lines, "Verdict: NOT healed", *(f"  {problem}" for problem in self.problems), ""])
-        healed = f"{last.progress.left_stale} of {len(self.story.employees)} employees were left stale"
+        left = last.progress.left_stale
+        healed = f"{left} of {len(self.story.employees)} employees {'was' if left == 1 else 'were'} left stale"
         lines += [
             f"Verdict: healed in {self.seconds:.0f} s, nothing lost",
             f"  {healed}; now every one equals the upstream truth",
             f"  at most {last.calls.most} call in flight at any moment, counted at the API",
         ]
         return "\n".join(["", *lines, ""])
+
+
+def seen(story: Story, last: Snapshot, *, seconds: float) -> dict[str, Any]:
+    """Return what a look tells, JSON-ready: all that is known of a demo that is stopped in the middle."""
+    return {
+        "messages": last.messages,
+        "seed": story.seed,
+        "employees": len(story.employees),
+        "handled": last.progress.handled,
+        "conflicts": last.progress.conflicts,
+        "dead_letters": last.progress.dead_letters,
+        "accepted": last.accepted,
+        "jobs": sum(last.jobs.values()),
+        "calls": last.calls.total,
+        "answers": dict(last.calls.statuses),
+        "max_calls_in_flight": last.calls.most,
+        "max_calls_in_flight_per_key": last.calls.most_per_key,
+        "stale_before": last.progress.left_stale,
+        "seconds": round(seconds, 1),
+        "interrupted": False,
+    }
 
 
 def _answer(status: str) -> str:

@@ -11,6 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tasks.dlq.wording import in_words
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -39,7 +41,8 @@ class View(Protocol):
 def watching(story: Story, console: Console, *, began: float) -> Iterator[View]:
     """Give the view that suits the console."""
     console.print(
-        f"redrive demo: {story.messages} messages about {len(story.employees)} employees, three consumers, seed {story.seed}"
+        f"redrive demo: {in_words(story.messages, 'message')} about {len(story.employees)} employees, three consumers,"
+        f" seed {story.seed}"
     )
     if not console.is_terminal:
         yield _Lines(console, began=began)
@@ -72,8 +75,9 @@ class _Lines:
     def show(self, snapshot: Snapshot) -> None:
         progress, jobs = snapshot.progress, sum(snapshot.jobs.values())
         self._say(
-            f"{progress.handled}/{snapshot.messages} messages, {progress.conflicts} conflicts,"
-            f" {progress.dead_letters} dead letters, {jobs - snapshot.unsettled}/{jobs} jobs, {snapshot.calls.total} calls,"
+            f"{progress.handled}/{in_words(snapshot.messages, 'message')}, {in_words(progress.conflicts, 'conflict')},"
+            f" {in_words(progress.dead_letters, 'dead letter')}, {jobs - snapshot.unsettled}/{in_words(jobs, 'job')},"
+            f" {in_words(snapshot.calls.total, 'call')},"
             f" {snapshot.stale} stale",
             now=snapshot.done,
         )
@@ -93,9 +97,15 @@ def _table(snapshot: Snapshot, *, seconds: float) -> Table:
     table.add_column(style="bold", width=10)
     table.add_column(width=24)
     table.add_column()
-    table.add_row("Kafka", _bar(progress.handled, snapshot.messages), f"{progress.handled} of {snapshot.messages} messages")
-    table.add_row("conflicts", "", Text(f"{progress.conflicts} -> {progress.dead_letters} dead letters on SQS"))
-    table.add_row("intake", _bar(snapshot.accepted, progress.dead_letters), f"{snapshot.accepted} dead letters -> {jobs} jobs")
+    table.add_row(
+        "Kafka", _bar(progress.handled, snapshot.messages), f"{progress.handled} of {in_words(snapshot.messages, 'message')}"
+    )
+    table.add_row("conflicts", "", Text(f"{progress.conflicts} -> {in_words(progress.dead_letters, 'dead letter')} on SQS"))
+    table.add_row(
+        "intake",
+        _bar(snapshot.accepted, progress.dead_letters),
+        f"{in_words(snapshot.accepted, 'dead letter')} -> {in_words(jobs, 'job')}",
+    )
     table.add_row("recovery", _bar(jobs - snapshot.unsettled, jobs), _counted(snapshot.jobs, _STATES))
     table.add_row(
         "calls", f"{snapshot.calls.total}, at most {snapshot.calls.most} at once", _counted(snapshot.calls.statuses, _ANSWERS)
