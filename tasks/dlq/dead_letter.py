@@ -22,13 +22,15 @@ class DeadLetter:
     """One failed record as it arrived.
 
     `keys` are the canonical keys (see `parameters.canonical_key`) that it needs on `route`, without doubles; empty exactly
-    when it is rejected. `body` are the original bytes, `origin` whatever the source knows of where it came from.
+    when it is rejected. `body` are the original bytes, `origin` whatever the source knows of where it came from. `offset` is
+    the record's place in its `stream`, where places are numbered.
     """
 
     source: str
     identity: str
     body: bytes
     stream: str = ""
+    offset: int | None = None
     origin: Mapping[str, object] = field(default_factory=dict)
     route: str = ""
     keys: Sequence[str] = ()

@@ -68,7 +68,8 @@ class Record:
 
     `identity` is made by the source from what the transport knows (never from an id that a producer chose). `body` are the
     original bytes. `origin` is JSON-serialisable. `receipt` is the source's own handle for the acknowledgement.
-    `stream` is the part of the source that the record came from ("topic/partition"; empty where a source has none).
+    `stream` is the part of the source that the record came from ("topic/partition"; empty where a source has none), `offset`
+    its place there, where the places of a stream are numbered.
     """
 
     identity: str
@@ -76,6 +77,7 @@ class Record:
     origin: Mapping[str, object] = field(default_factory=dict)
     receipt: object = None
     stream: str = ""
+    offset: int | None = None
 
 
 class Source(Protocol):

@@ -199,6 +199,8 @@ tallies = Table(
     Column("discarded", BigInteger, nullable=False, server_default="0"),
     Column("first_at", Millis, nullable=False),
     Column("last_at", Millis, nullable=False),
+    Column("first_offset", BigInteger, doc="the lowest accepted in the stream; null where places are not numbered"),
+    Column("last_offset", BigInteger, doc="the highest accepted"),
 )
 
 audit_log = Table(

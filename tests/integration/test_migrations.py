@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from ledger_bench import URLS, wipe
@@ -67,6 +68,25 @@ def test_an_upgrade_is_idempotent_and_keeps_what_is_there(ledger: Ledger):
 
     with ledger.begin() as tx:
         assert tx.connection.exec_driver_sql("SELECT count(*) FROM routes").scalar() == 1
+
+
+def test_an_older_ledger_is_brought_up_with_what_it_holds(ledger: Ledger):
+    with ledger.begin() as tx:
+        config = migrations._config()
+        config.attributes["connection"] = tx.connection
+        command.upgrade(config, "0001")
+        tx.connection.exec_driver_sql(
+            "INSERT INTO tallies (source, stream, accepted, first_at, last_at) VALUES ('dlt', 'employees-dlt/0', 3, 1, 2)"
+        )
+    with pytest.raises(LedgerOutdated, match="0001"):
+        migrations.check(ledger)
+
+    assert migrations.upgrade(ledger) == ("0001", migrations.head())
+
+    assert differences(ledger) == []
+    with ledger.begin() as tx:
+        kept = tx.connection.exec_driver_sql("SELECT accepted, first_offset, last_offset FROM tallies").one()
+    assert tuple(kept) == (3, None, None)
 
 
 def test_check_says_that_an_upgrade_is_due(ledger: Ledger):

@@ -43,11 +43,29 @@ class Sums:
         return self.lost == 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How far a stream's offsets reach, such as a Kafka partition's: tallied at intake, whatever was pruned since."""
+
+    accepted: int
+    first_offset: int
+    last_offset: int
+
+    @property
+    def gaps(self) -> int:
+        """Offsets between first and last that no letter had: compaction, retention and transaction markers leave some.
+
+        Below zero: offsets came again, of a topic that was made anew or was rewound to before what prune has removed.
+        """
+        return self.last_offset - self.first_offset + 1 - self.accepted
+
+
 @dataclass(kw_only=True)
 class Audit(Sums):
-    """The sums over everything, and by source."""
+    """The sums over everything and by source, and the reach of each source's streams."""
 
     sources: dict[str, Sums] = field(default_factory=dict)
+    streams: dict[str, dict[str, Reach]] = field(default_factory=dict)
 
     @property
     def balanced(self) -> bool:
@@ -55,12 +73,14 @@ class Audit(Sums):
         return self.lost == 0 and all(sums.balanced for sums in self.sources.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the audit as `redrive audit --json` prints it."""
-        sums = asdict(self)
-        sources = {
-            name: {**asdict(each), "lost": each.lost, "balanced": each.balanced} for name, each in sorted(self.sources.items())
-        }
-        return {**sums, "lost": self.lost, "balanced": self.balanced, "sources": sources}
+        """Return the audit as `redrive audit --json` prints it; only a source that numbers its records has `streams`."""
+        sources: dict[str, Any] = {}
+        for name, each in sorted(self.sources.items()):
+            sources[name] = {**asdict(each), "lost": each.lost, "balanced": each.balanced}
+            if streams := self.streams.get(name):
+                sources[name]["streams"] = {stream: {**asdict(reach), "gaps": reach.gaps} for stream, reach in streams.items()}
+        own = {name: getattr(self, name) for name in ("accepted", *STANDINGS)}
+        return {**own, "lost": self.lost, "balanced": self.balanced, "sources": sources}
 
 
 def standing(*where: ColumnElement[bool]) -> Select[Any]:
@@ -100,6 +120,10 @@ def audit(tx: Transaction) -> Audit:
     ).group_by(tallies.c.source)
     for source, accepted, recovered, discarded in tx.connection.execute(kept):
         result.sources[source] = Sums(accepted=int(accepted), recovered=int(recovered), discarded=int(discarded))
+    numbered = select(tallies.c.source, tallies.c.stream, tallies.c.accepted, tallies.c.first_offset, tallies.c.last_offset)
+    for row in tx.connection.execute(numbered.where(tallies.c.first_offset.is_not(None))):
+        reach = Reach(accepted=row.accepted, first_offset=row.first_offset, last_offset=row.last_offset)
+        result.streams.setdefault(row.source, {})[row.stream] = reach
     letter = standing().subquery()
     counted = select(letter.c.source, letter.c.standing, func.count()).group_by(letter.c.source, letter.c.standing)
     for source, name, count in tx.connection.execute(counted):

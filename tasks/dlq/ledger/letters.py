@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case
+from sqlalchemy import case, func
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tasks.dlq.dead_letter import DeadLetter, Rejection
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from tasks.dlq.ledger.engine import Transaction
 
 _IDENTITY_LIMIT = 200
+_STREAM_LIMIT = 300
 #: What a row that cannot be stored makes the database, its driver (lone surrogates) or the origin's JSON (5,000 digits) raise.
 _REFUSALS = (DBAPIError, ValueError, TypeError, OverflowError, RecursionError)
 
@@ -86,17 +86,23 @@ def _is_the_rows_fault(error: Exception) -> bool:
 
 
 def _storable(letter: DeadLetter, error: Exception) -> DeadLetter:
-    """Keep what surely can be kept: the bytes, and the identity or, where that is the trouble, its digest."""
-    identity = letter.identity
-    if not (identity.isascii() and identity.isprintable() and len(identity) <= _IDENTITY_LIMIT):
+    """Keep what surely can be kept: the bytes, and the identity and stream or, where those are the trouble, a digest and none."""
+    identity, plain = letter.identity, _is_plain(letter.stream, _STREAM_LIMIT)
+    if not _is_plain(identity, _IDENTITY_LIMIT):
         identity = "sha256:" + hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
     cause = error.orig if isinstance(error, DBAPIError) else error
     return DeadLetter(
         source=letter.source,
         identity=identity,
+        stream=letter.stream if plain else "",
+        offset=letter.offset if plain else None,
         body=letter.body,
         rejection=Rejection(reason="unstorable", detail=f"the ledger would not store it: {type(cause).__name__}"),
     )
+
+
+def _is_plain(text: str, limit: int) -> bool:
+    return text.isascii() and text.isprintable() and len(text) <= limit
 
 
 def _record(tx: Transaction, letters: Sequence[DeadLetter], delays: Mapping[str, float]) -> Recorded:
@@ -205,14 +211,31 @@ def attach_values(route: str, key: str, count: int, due_at: int, now: int) -> di
 
 
 def _tally(tx: Transaction, letters: Sequence[DeadLetter], now: int) -> None:
-    """Count what was accepted, apart from the rows that it will be compared with."""
-    counts = Counter((letter.source, letter.stream) for letter in letters)
+    """Count what was accepted, apart from the rows that it will be compared with, and note how far its offsets reach."""
+    streams: dict[tuple[str, str], list[int | None]] = {}
+    for letter in letters:
+        streams.setdefault((letter.source, letter.stream), []).append(letter.offset)
     statement = tx.insert(tallies)
+    new = statement.excluded
     statement = statement.on_conflict_do_update(
         index_elements=["source", "stream"],
-        set_={"accepted": tallies.c.accepted + statement.excluded.accepted, "last_at": statement.excluded.last_at},
+        set_={
+            "accepted": tallies.c.accepted + new.accepted,
+            "last_at": new.last_at,
+            # Told by comparison: what is null has no offsets yet, or none at all.
+            "first_offset": case(
+                (tallies.c.first_offset <= new.first_offset, tallies.c.first_offset), else_=_either(new, "first")
+            ),
+            "last_offset": case((tallies.c.last_offset >= new.last_offset, tallies.c.last_offset), else_=_either(new, "last")),
+        },
     )
-    for (source, stream), accepted in sorted(counts.items()):
+    for (source, stream), offsets in sorted(streams.items()):
+        numbered = [offset for offset in offsets if offset is not None]
+        row = {"source": source, "stream": stream, "accepted": len(offsets), "first_at": now, "last_at": now}
         tx.connection.execute(
-            statement, {"source": source, "stream": stream, "accepted": accepted, "first_at": now, "last_at": now}
+            statement, {**row, "first_offset": min(numbered, default=None), "last_offset": max(numbered, default=None)}
         )
+
+
+def _either(new: Any, end: str) -> Any:
+    return func.coalesce(new[f"{end}_offset"], tallies.c[f"{end}_offset"])
