@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import boto3
@@ -10,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from compose_file import ELASTICMQ
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 from maven import server_classpath
 
 from tasks.devstack import child
@@ -78,8 +79,13 @@ class KafkaBroker(EmbeddedServer):
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @cached_property
     def admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        return AdminClient({"bootstrap.servers": self.bootstrap, "reconnect.backoff.max.ms": 200, "log_level": 0})
+
+    def make_topics(self, *names: str, partitions: int = 1) -> None:
+        for made in self.admin.create_topics([NewTopic(name, num_partitions=partitions) for name in names]).values():
+            made.result(20)
 
     def _command(self) -> Sequence[str]:
         controller = child.free_port()
@@ -116,6 +122,6 @@ class KafkaBroker(EmbeddedServer):
 
     def _answers(self) -> bool:
         try:
-            return bool(self.admin().list_topics(timeout=1).brokers)
+            return bool(self.admin.list_topics(timeout=1).brokers)
         except KafkaException as error:
             raise OSError(error) from error

@@ -38,4 +38,6 @@ def test_failures_are_healed_and_the_audit_balances(system: Stack, company_api: 
     assert company_api.most_in_flight == 1
     assert system.left() == 0
     assert {job["state"] for job in system.jobs()} == {"completed"}
-    assert set(system.client.list_queues()["QueueUrls"]) == made_by_file, "Redrive found a queue that it needs missing in the file"
+    assert set(system.client.list_queues()["QueueUrls"]) == made_by_file, (
+        "Redrive found a queue that it needs missing in the file"
+    )

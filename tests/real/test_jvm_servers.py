@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from compose_file import Queue, elasticmq_queues
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import NewTopic
 
 if TYPE_CHECKING:
     from jvm_servers import ElasticMq, KafkaBroker
@@ -33,9 +32,7 @@ def queue_of(client: SQSClient, name: str) -> Queue:
 
 
 def test_kafka_keeps_a_record_with_its_headers(kafka_broker: KafkaBroker):
-    admin = kafka_broker.admin()
-    [made] = admin.create_topics([NewTopic("round-trip", num_partitions=1)]).values()
-    made.result(10)
+    kafka_broker.make_topics("round-trip")
     producer = Producer({"bootstrap.servers": kafka_broker.bootstrap})
     producer.produce("round-trip", value=b"\x00body", key=b"key", headers={"kafka_dlt-original-offset": b"\x00" * 8})
     assert producer.flush(10) == 0

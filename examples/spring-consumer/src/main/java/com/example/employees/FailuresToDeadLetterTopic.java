@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+package com.example.employees;
+
+import org.springframework.context.annotation.Bean;
+import org.springframework.context.annotation.Configuration;
+import org.springframework.context.annotation.Profile;
+import org.springframework.kafka.core.KafkaOperations;
+import org.springframework.kafka.listener.CommonErrorHandler;
+import org.springframework.kafka.listener.DeadLetterPublishingRecoverer;
+import org.springframework.kafka.listener.DefaultErrorHandler;
+import org.springframework.util.backoff.FixedBackOff;
+
+/** Variant 2: what Spring Kafka does by itself. The record goes to {@code <topic>-dlt} with its bytes, and headers that tell why. */
+@Configuration
+@Profile("dlt")
+class FailuresToDeadLetterTopic {
+
+    @Bean
+    CommonErrorHandler errorHandler(KafkaOperations<?, ?> kafka) {
+        // No tries of our own: they would hold up the partition, and meet the same conflict again. Redrive makes them.
+        return new DefaultErrorHandler(new DeadLetterPublishingRecoverer(kafka), new FixedBackOff(0, 0));
+    }
+}
