@@ -2,6 +2,9 @@
 
 structlog's and the standard library's loggers (Celery's, kombu's, Redrive's own) end in the same handler. A value can hold
 whatever a stranger put into a message, so control characters are escaped: no value can forge a line or steer a terminal.
+
+WARNING, where `celery worker` and `celery beat` are by default, is what a person wants to read: warnings, what Redrive itself
+reports, and of Celery's reports those that are news. INFO adds a line for each task, DEBUG everything and an outage's tracebacks.
 """
 
 from __future__ import annotations
@@ -9,10 +12,14 @@ from __future__ import annotations
 import json as json_codec
 import logging
 import re
+import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
+
+from tasks.dlq.errors import RedriveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -25,6 +32,12 @@ if TYPE_CHECKING:
 MASK = "***"
 #: What these libraries log below WARNING holds requests whole: bodies, signatures, the tokens in a URL's path.
 _TALKATIVE = ("alembic", "apprise", "boto3", "botocore", "kombu", "requests", "s3transfer", "urllib3")
+#: What reports news at INFO.
+_REPORTING = ("redrive", "tasks", "celery.app.trace", "celery.apps.worker", "celery.beat", "celery.worker.consumer.connection")
+_LIBRARIES = {"amqp", "billiard", "celery", "kombu", "vine"}
+#: What a part that is away makes the standard library and others raise; by module, for Celery's and kombu's are not known here.
+_AWAY = (RedriveError, ConnectionError, TimeoutError, socket.gaierror)
+_AWAY_ELSEWHERE = re.compile(r"(botocore|urllib3|redis)\.|kombu\.exceptions\.OperationalError|kombu\..*\.HttpError")
 _SECRET_NAME = re.compile(r"(?i)(^|[_.-])(authorization|cookie|credentials?|dsn|passw(or)?d|secret|token|api_?key)($|[_.-])")
 _SECRET_TEXT = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {MASK}"),
@@ -58,9 +71,11 @@ def configure(
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        *([_one_line_outage] if number > logging.DEBUG else []),
         structlog.processors.format_exc_info,
     ]
     handler = logging.StreamHandler(stream)
+    handler.addFilter(partial(_is_wanted, level=number))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -74,6 +89,8 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
+    for name in _REPORTING:
+        logging.getLogger(name).setLevel(logging.INFO if number == logging.WARNING else logging.NOTSET)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
     logging.captureWarnings(capture=True)
@@ -88,6 +105,49 @@ def configure(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,  # a logger made before this call must obey it too
     )
+
+
+def _is_wanted(record: logging.LogRecord, *, level: int) -> bool:
+    """Tell whether a line says something at this level: Celery has one INFO for all."""
+    if record.levelno != logging.INFO or level <= logging.DEBUG:
+        return True
+    text = str(record.msg)
+    if record.name == "celery.beat" and "Sending due task" in text:
+        return False  # whoever takes it says what came of it
+    if record.name == "celery.app.trace" and level == logging.WARNING and "succeeded" in text:
+        return _did_something(record)
+    return True
+
+
+def _did_something(record: logging.LogRecord) -> bool:
+    """Tell a task that returned what it did (see tasks/sweeps) from one that found nothing to do."""
+    arguments = record.args if isinstance(record.args, dict) else {}
+    return bool(re.search("[1-9]", str(arguments.get("return_value"))))
+
+
+def _one_line_outage(_logger: object, _method: str, event: Event) -> Event:
+    """Say in one line that a part is away: where in a library that was noticed helps nobody."""
+    error = event.get("exc_info")
+    outage = _outage_of(error[1] if isinstance(error, tuple) else error, event.get("logger", ""))
+    if outage is not None:
+        del event["exc_info"]
+        event["event"] = str(event["event"]).partition("\n")[0]  # beat puts a whole stack behind it
+        event["error"] = f"{type(outage).__name__}: {outage}"
+    return event
+
+
+def _outage_of(error: object, logger: str) -> BaseException | None:
+    """Return what a part that is away has raised; None for a fault, or what Redrive's own code did not foresee."""
+    if logger == "celery.app.trace":
+        return error if isinstance(error, RedriveError) else None
+    if logger.partition(".")[0] not in _LIBRARIES:
+        return None
+    while isinstance(error, BaseException):
+        names = [f"{each.__module__}.{each.__qualname__}" for each in type(error).mro()]
+        if isinstance(error, _AWAY) or any(map(_AWAY_ELSEWHERE.match, names)):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class _Redactor:

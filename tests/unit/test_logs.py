@@ -10,22 +10,27 @@ from typing import Any
 
 import pytest
 import structlog
+from botocore.exceptions import EndpointConnectionError
+from celery.app.trace import LOG_RETRY, LOG_SUCCESS
+from celery.beat import SchedulingError
+from kombu.exceptions import OperationalError
 
 from tasks.adapters.logs import configure
+from tasks.dlq.errors import LedgerUnavailable
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     root, shown = logging.getLogger(), warnings.showwarning
     handlers, level = root.handlers[:], root.level
-    libraries = {name: logging.getLogger(name).level for name in ("urllib3", "botocore", "apprise")}
+    levels = {name: logging.getLogger(name).level for name in list(root.manager.loggerDict)}
     yield
     root.handlers[:], root.level = handlers, level
     root.setLevel(level)
     logging.captureWarnings(capture=False)
     warnings.showwarning = shown
-    for name, number in libraries.items():
-        logging.getLogger(name).setLevel(number)
+    for name in list(root.manager.loggerDict):
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
     structlog.reset_defaults()
 
 
@@ -211,6 +216,138 @@ def test_warnings_are_log_lines(stream: io.StringIO):
 
     assert objects(stream)[0]["logger"] == "py.warnings"
     assert len(lines(stream)) == 1
+
+
+# --- an outage is no fault -------------------------------------------------------------------------------------------
+
+SECRET = "c4n4ry-1n-4-c0alm1ne"
+AWAY = EndpointConnectionError(endpoint_url=f"https://key:{SECRET}@sqs")
+
+
+def report(logger: str, message: str, error: BaseException, *, context: BaseException | None = None) -> None:
+    """Log an error as a library does, from where it was caught."""
+    try:
+        try:
+            if context:
+                raise context
+        finally:
+            raise error
+    except type(error):
+        logging.getLogger(logger).critical(message, exc_info=True)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize(
+    ("logger", "message", "error", "shown"),
+    [
+        ("celery.worker.request", "Couldn't ack 7", AWAY, "EndpointConnectionError: Could not connect to the endpoint URL"),
+        ("kombu.common", "Connection error. Retry in 2s\n", OperationalError("no broker"), "OperationalError: no broker"),
+        ("celery.worker", "Timer error", ConnectionResetError(104, "reset\nby peer"), "ConnectionResetError: [Errno 104] reset"),
+        ("celery.app.trace", "Task redrive.rescue[7] failed", LedgerUnavailable("disk full"), "LedgerUnavailable: disk full"),
+    ],
+)
+def test_an_outage_is_one_line_with_the_errors_type_and_message(
+    stream: io.StringIO, logger: str, message: str, error: Exception, shown: str, *, as_json: bool
+):
+    configure("info", json=as_json, stream=stream, secrets=[SECRET])
+    report(logger, message, error)
+
+    (line,) = lines(stream)
+    assert shown in line
+    assert message.strip() in line
+    assert "Traceback" not in line
+    assert "test_logs" not in line
+    assert SECRET not in line
+
+
+def test_what_beat_could_not_send_is_told_without_the_stack(stream: io.StringIO):
+    configure("warning", json=True, stream=stream)
+    message = "Message Error: Couldn't apply scheduled task watch: no broker\n['  File \"/app/beat.py\", line 1']"
+    report("celery.beat", message, SchedulingError("Couldn't apply scheduled task watch"), context=AWAY)
+
+    (told,) = objects(stream)
+    assert told["event"] == "Message Error: Couldn't apply scheduled task watch: no broker"
+    assert told["error"].startswith("EndpointConnectionError")
+    assert "exception" not in told
+
+
+def test_a_fault_keeps_its_traceback_in_one_line(stream: io.StringIO):
+    configure("warning", json=True, stream=stream)
+    report("celery.app.trace", "Task redrive.watch[7] raised unexpected", KeyError("a fault"))
+    report("celery.app.trace", "Task redrive.watch[7] raised unexpected", ConnectionResetError("that nobody foresaw"))
+    report("celery.worker", "Unrecoverable error", ValueError("a fault"))
+    report("redrive.intake", "this is a fault in Redrive", ConnectionResetError("that nobody foresaw"))
+
+    assert len(lines(stream)) == 4
+    assert all("test_logs.py" in each["exception"] for each in objects(stream))
+
+
+def test_at_debug_an_outage_has_its_traceback_too(stream: io.StringIO):
+    configure("debug", json=True, stream=stream, secrets=[SECRET])
+    report("celery.worker.request", "Couldn't ack 7", AWAY)
+
+    (told,) = objects(stream)
+    assert "test_logs.py" in told["exception"]
+    assert SECRET not in stream.getvalue()
+
+
+# --- what is said at which level ---------------------------------------------------------------------------------------
+
+
+def a_day() -> None:
+    """Log what a worker and a beat do on an ordinary day."""
+    logging.getLogger("celery.apps.worker").info("%s ready.", "w@host")
+    logging.getLogger("celery.beat").info("beat: Starting...")
+    logging.getLogger("celery.beat").info("Scheduler: Sending due task %s (%s)", "promote", "redrive.promote")
+    logging.getLogger("celery.worker.strategy").info("Task %s received", "redrive.promote")
+    for task, did in (("promote", 0), ("rescue", 3), ("watch", None), ("prune", {"letters": 0, "jobs": 20})):
+        finished = {"name": f"redrive.{task}", "id": "7", "runtime": 0.1, "return_value": repr(did)}
+        logging.getLogger("celery.app.trace").info(LOG_SUCCESS, finished)
+    logging.getLogger("celery.app.trace").info(LOG_RETRY, {"name": "redrive.recover", "id": "7", "exc": "Retry in 5s"})
+    structlog.get_logger("redrive.recovery").info("called", job=17, state="parked")
+    logging.getLogger("tasks.monitoring.channel").info("Redis is back.")
+    logging.getLogger("botocore").info("Found credentials")
+    logging.getLogger("celery.worker").warning("consumer: Connection to broker lost")
+
+
+NEWS = [
+    "w@host ready.",
+    "beat: Starting...",
+    "Task redrive.rescue[7] succeeded in 0.1s: 3",
+    "Task redrive.prune[7] succeeded in 0.1s: {'letters': 0, 'jobs': 20}",
+    "Task redrive.recover[7] retry: Retry in 5s",
+    "called",
+    "Redis is back.",
+    "consumer: Connection to broker lost",
+]
+
+
+def test_at_celerys_default_level_it_says_what_a_person_wants_to_know(stream: io.StringIO):
+    configure("warning", json=True, stream=stream)
+    a_day()
+
+    assert [each["event"] for each in objects(stream)] == NEWS
+
+
+def test_at_info_each_task_has_its_lines_and_beats_chatter_needs_debug(stream: io.StringIO):
+    configure("info", json=True, stream=stream)
+    a_day()
+    said = [each["event"] for each in objects(stream)]
+    assert [event for event in said if event not in NEWS] == [
+        "Task redrive.promote received",
+        "Task redrive.promote[7] succeeded in 0.1s: 0",
+        "Task redrive.watch[7] succeeded in 0.1s: None",
+    ]
+    configure("debug", json=True, stream=stream)
+    a_day()
+    assert "Scheduler: Sending due task promote (redrive.promote)" in stream.getvalue()
+
+
+def test_at_error_nothing_but_errors(stream: io.StringIO):
+    configure("error", json=True, stream=stream)
+    a_day()
+
+    assert lines(stream) == []
 
 
 def test_an_unknown_level_says_which_there_are():
