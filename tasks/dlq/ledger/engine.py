@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,7 +19,7 @@ from tasks.dlq.ledger.clock import DatabaseClock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy import URL, Connection, Engine, Table
 
     from tasks.dlq.ledger.clock import Clock
 
@@ -74,15 +75,18 @@ class Ledger:
         A read-only one sees a single moment, however many statements it takes: SQLite's do so by nature.
 
         Raises:
-            LedgerUnavailable: the database does not answer, is full, or stays locked.
+            LedgerUnavailable: the database does not answer, is full, stays locked, or its file was deleted or replaced.
             LedgerOutdated: a table or column is missing.
         """
         options: dict[str, Any] = {"redrive_read_only": read_only}
         if read_only and self.engine.dialect.name == "postgresql":
             options["isolation_level"] = "REPEATABLE READ"
         try:
-            with self.engine.connect().execution_options(**options) as connection, connection.begin():
-                yield Transaction(connection, self.clock)
+            with self.engine.connect().execution_options(**options) as connection:
+                with connection.begin():
+                    self._stay(connection)
+                    yield Transaction(connection, self.clock)
+                self._stay(connection)  # else the commit is in a file that nobody will read: nothing may be built on it
         except DBAPIError as error:
             raise _translated(error, self.engine) from error
 
@@ -106,6 +110,38 @@ class Ledger:
         """Close all connections."""
         self.engine.dispose()
 
+    def _stay(self, connection: Connection) -> None:
+        """Raise LedgerUnavailable, and forget all connections, when SQLite's file is not the one that was opened any more."""
+        opened: _File | None = connection.info.get("redrive_file")
+        if opened is None:
+            return
+        found = _identity(opened.path)
+        if found == opened and found.inode:
+            return
+        connection.invalidate()
+        self.engine.dispose()
+        became = "was replaced by another" if found.inode else "was deleted"
+        raise LedgerUnavailable(
+            f"the ledger's file {opened.path} {became} while this process had it open",
+            hint="the next try opens what is there now; before a restore stop every process and remove the old -wal and -shm too",
+        )
+
+
+class _File(NamedTuple):
+    """Which file is at a path; inode 0 when there is none."""
+
+    path: str
+    device: int
+    inode: int
+
+
+def _identity(path: str) -> _File:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - twice in each transaction: a Path costs as much again
+    except OSError:
+        return _File(path, 0, 0)
+    return _File(path, found.st_dev, found.st_ino)
+
 
 def _engine(url: str) -> Engine:
     try:
@@ -115,16 +151,26 @@ def _engine(url: str) -> Engine:
             return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=5, isolation_level="READ COMMITTED")
         if parsed.get_backend_name() != "sqlite":
             raise ConfigError(f"a ledger cannot be at {parsed.render_as_string()}", hint="use sqlite:///… or postgresql://…")
-        if parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+        path = _path(parsed)
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
     except (SQLAlchemyError, ValueError) as error:  # ValueError: a port that is no number
         raise ConfigError("the ledger's URL cannot be read", hint="for example sqlite:///.redrive/ledger.db") from error
     except OSError as error:
         raise LedgerUnavailable(f"the ledger's folder cannot be made: {error}", hint="check ledger.url") from error
+    if path:
+        event.listen(engine, "connect", lambda _, record: record.info.update(redrive_file=_identity(str(path))))
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _path(url: URL) -> Path | None:
+    """Return where SQLite's file is; None in memory, and where the URL is SQLite's own (`file:…`)."""
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        return None
+    return Path(url.database).absolute()
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
@@ -152,7 +198,7 @@ def _translated(error: DBAPIError, engine: Engine) -> Exception:
     where = engine.url.render_as_string(hide_password=True)
     said = " ".join(str(error.orig).split())[:200]
     if _lacks_a_table_or_column(error, said):
-        return LedgerOutdated(f"the ledger at {where} is not up to date: {said}", hint="run: redrive db upgrade")
+        return LedgerOutdated(f"the ledger at {where} is empty or not up to date: {said}", hint="run: redrive db upgrade")
     if isinstance(error, OperationalError) or error.connection_invalidated or said in _NO_DATABASE:
         return LedgerUnavailable(f"the ledger at {where} does not answer: {said}", hint="check ledger.url and the database")
     return error
