@@ -1,39 +1,45 @@
-"""The Celery task of the intake, for producers in other applications."""
+"""The Celery tasks of the intake: `redrive.submit`, for producers in other applications, and what becomes of all else."""
 
 from __future__ import annotations
 
+import base64
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from celery import shared_task
 
+from tasks.adapters.celery_messages import submitted
 from tasks.dlq.errors import OutOfReach
 from tasks.dlq.ports import Record
-from tasks.dlq.reading import submission
 from tasks.runtime import CELERY_SOURCE
+from tasks.transport import KEEP
 
 if TYPE_CHECKING:
     from tasks.delivery import RedriveTask
 
+#: Whatever goes wrong: the message stays in SQS, comes again with the same identity, and ends in the dead-letter queue, which is
+#: swept. A retry of Celery's would be a new message, and the failure could count twice.
+STAYS_IN_SQS = {"bind": True, "typing": False, "throws": (OutOfReach,), "acks_on_failure_or_timeout": False}
 
-@shared_task(
-    name="redrive.submit",
-    bind=True,
-    typing=False,
-    autoretry_for=(OutOfReach,),
-    max_retries=None,
-    # Whatever else goes wrong: the message stays in SQS, comes again, and ends in the dead-letter queue, which is swept.
-    acks_on_failure_or_timeout=False,
-)
+
+@shared_task(name="redrive.submit", **STAYS_IN_SQS)
 def submit(self: RedriveTask, *args: Any, **kwargs: Any) -> None:
     """Record a failure: `send_task("redrive.submit", kwargs={"route": …, "parameters": {…}, "origin": {…}})`.
 
     Whatever the arguments are, they are kept: what names no route or has a wrong parameter becomes a rejected dead letter.
     """
-    fields = dict(zip(("route", "parameters", "origin"), args, strict=False)) | kwargs
-    origin = fields.get("origin")
-    record = Record(
-        identity=self.request.id,
-        body=submission(fields.get("route"), fields.get("parameters")),
-        origin=origin if isinstance(origin, dict) else {},
-    )
-    self.runtime.intake.take(CELERY_SOURCE, self.runtime.submissions, [record])
+    runtime = self.runtime
+    runtime.intake.take(CELERY_SOURCE, runtime.submissions, [submitted(_record(self), args, kwargs)])
+
+
+@shared_task(name=KEEP, **STAYS_IN_SQS)
+def keep(self: RedriveTask, message: str) -> None:
+    """Keep a message (base64) that is no call of one of Redrive's tasks as a rejected dead letter (see tasks/transport)."""
+    runtime = self.runtime
+    runtime.intake.take(CELERY_SOURCE, runtime.messages, [_record(self, base64.b64decode(message))])
+
+
+def _record(task: RedriveTask, body: bytes = b"") -> Record:
+    """Return a record whose identity is SQS' own message id: the task's id was chosen by a producer, perhaps twice."""
+    message_id = task.request.get("sqs_message_id")
+    return Record(identity=message_id or str(uuid.uuid4()), body=body, origin={"message_id": message_id} if message_id else {})

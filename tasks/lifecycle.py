@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from celery import current_app
 from celery.beat import PersistentScheduler
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_process_shutdown
@@ -15,9 +16,12 @@ from tasks.delivery import runtime_of
 from tasks.dlq.errors import RedriveError
 from tasks.runtime import Runtime
 from tasks.settings import settings
+from tasks.transport import queue_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = structlog.get_logger("redrive.lifecycle")
 
 
 class SweepScheduler(PersistentScheduler):
@@ -46,6 +50,15 @@ def prepare(**_: Any) -> None:
 def prepare_to_call(**_: Any) -> None:
     """Prepare, and look for every secret that a worker needs: one that starts without them would pause every route."""
     _start(Runtime.ensure_ledger, Runtime.ensure_queues, Runtime.check)
+
+
+@queue_missing.connect
+def restore_queues(**_: Any) -> None:
+    """Make the queues again: SQS came back empty. The jobs are in the ledger, and promote rings for them."""
+    try:
+        runtime_of(current_app).ensure_queues()
+    except RedriveError as error:
+        log.warning("the queues are not there yet", error=error.message, hint=error.hint)
 
 
 def _start(*steps: Callable[[Runtime], None]) -> None:

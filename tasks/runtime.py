@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tasks.adapters import sentry
-from tasks.adapters.celery_messages import CeleryDeadLetters
+from tasks.adapters.celery_messages import CeleryDeadLetters, MessageReader
 from tasks.adapters.http import RequestsSyncApi
+from tasks.adapters.kafka import KafkaSource
 from tasks.adapters.notify import apprise_sinks
 from tasks.adapters.queues import DEAD, Connection, ensure_queue
 from tasks.adapters.sqs import SqsSource, talking_to
@@ -24,6 +25,7 @@ from tasks.dlq.maintenance import Maintenance
 from tasks.dlq.reading import BodyReader, SubmissionReader
 from tasks.dlq.recovery import Recovery
 from tasks.dlq.telling import Teller
+from tasks.settings.sources import SqsSource as SqsSourceTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from tasks.dlq.ports import AlertSink, Doorbell, Source
     from tasks.dlq.reading import Reader
     from tasks.settings import Settings
-    from tasks.settings.sources import SqsSource as SqsSourceTable
+    from tasks.settings.sources import KafkaSource as KafkaSourceTable
 
 log = structlog.get_logger("redrive.runtime")
 
@@ -98,6 +100,11 @@ class Runtime:
         return SubmissionReader(routes=self.settings.routes)
 
     @cached_property
+    def messages(self) -> MessageReader:
+        """Reads Celery messages that no task has read."""
+        return MessageReader(self.submissions)
+
+    @cached_property
     def teller(self) -> Teller:
         """Tells people in the background."""
         return Teller(self.ledger, self._sinks)
@@ -127,13 +134,25 @@ class Runtime:
     def _configured_sources(self) -> Iterator[tuple[Source, Reader]]:
         for name, table in self.settings.sources.items():
             reader = BodyReader(route=self.settings.route(table.route), mapping=table.mapping, max_body=table.max_body)
-            yield SqsSource(name, self._client_of(table), table.queue), reader
+            yield self._source(name, table), reader
+
+    def _source(self, name: str, table: SqsSourceTable | KafkaSourceTable) -> Source:
+        if isinstance(table, SqsSourceTable):
+            return SqsSource(name, self._client_of(table), table.queue)
+        return KafkaSource(
+            name,
+            bootstrap=table.bootstrap,
+            topics=table.topics,
+            group=table.group,
+            properties=self.settings.kafka_properties(name),
+            headers=table.header_names,
+        )
 
     def _celery_dead_letters(self) -> Iterator[tuple[Source, Reader]]:
         for queue in CELERY_QUEUES:
             if name := self._queue_address(queue + DEAD):
                 source = SqsSource(CELERY_SOURCE, self.sqs, name)
-                yield CeleryDeadLetters(source, WAKEUPS), self.submissions
+                yield CeleryDeadLetters(source, WAKEUPS), self.messages
 
     def _queue_address(self, name: str) -> str | None:
         """Return the queue's URL where queues are predefined (None when it is not among them), else its name."""
@@ -167,7 +186,8 @@ class Runtime:
         if not broker.manage_queues or broker.predefined_queues:
             return
         wanted = [(self.sqs, broker.queue_prefix + name) for name in CELERY_QUEUES]
-        wanted += [(self._client_of(table), table.queue) for table in self.settings.sources.values() if "://" not in table.queue]
+        tables = [table for table in self.settings.sources.values() if isinstance(table, SqsSourceTable)]
+        wanted += [(self._client_of(table), table.queue) for table in tables if "://" not in table.queue]
         for client, name in wanted:
             with talking_to(name):
                 ensure_queue(client, name, visibility_timeout=self.settings.visibility_timeout, max_receives=broker.max_receives)

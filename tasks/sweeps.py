@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -38,6 +39,8 @@ def sources(self: RedriveTask) -> int:
             accepted += self.runtime.intake.drain(source, reader, seconds=self.runtime.settings.worker.slice).accepted
         except OutOfReach as error:
             log.warning("the source waits for the next sweep", source=source.name, error=error.message, hint=error.hint)
+            with suppress(OutOfReach):  # SQS may have come back empty
+                self.runtime.ensure_queues()
     return accepted
 
 

@@ -1,41 +1,161 @@
-"""kombu's SQS transport, with two holes closed that would stop a worker for good.
+"""kombu's SQS transport, made fit for a worker that must outlive its broker's bad days and strangers' messages.
 
-A poll that fails (SQS away for a moment) reaches kombu 5.7's channel as a list where it expects an object: the error ends the
-polling loop, or the worker. And one message that is no Celery message in an unforeseen way ends the worker in the parser. Here
-the first counts as an empty poll. The second stays in SQS, comes again, and ends in the dead-letter queue, which is swept.
+**Polls.** In kombu 5.7 an answer other than 200 to ReceiveMessage ends the polling loop, or the worker. Here whatever comes of a
+poll, also nothing at all, the next one is scheduled.
+
+**Messages.** Celery acknowledges what it cannot read, and what asks to be forgotten (`expires`), before any task has seen it. So
+what it is handed here is built anew from what was read: one of Redrive's tasks with plain JSON arguments, and nothing else that
+a producer may have asked for. Any other message becomes a call of `redrive.keep`, with its bytes.
 """
 
 from __future__ import annotations
 
+import base64
+import json
+from collections import Counter
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
+from celery.utils.dispatch import Signal
 from kombu.transport import SQS, TRANSPORT_ALIASES
+from kombu.utils import json as kombu_json
+from vine import promise
+
+from tasks.adapters.celery_messages import SUBMIT, TaskMessage, read_message, unknown_task
+from tasks.dlq.errors import UnreadableBody
+from tasks.runtime import WAKEUPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = structlog.get_logger("redrive.transport")
 
+KEEP = "redrive.keep"
+#: Seconds until a poll counts as lost. The HTTP client gives one up after 20 s.
+POLL_OVERDUE = 60
+#: The longest rest in seconds between two polls that failed.
+LONGEST_REST = 15
+_MISSING = ("NonExistentQueue", "QueueDoesNotExist")
+
+#: Sent when SQS has no such queue: it was emptied under us.
+queue_missing = Signal(name="queue_missing")
+
 
 class Channel(SQS.Channel):
-    """A channel that outlives a failed poll and a message that nobody can read."""
+    """A channel that polls on whatever happens, and delivers nothing but calls of Redrive's tasks."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._failures: Counter[str] = Counter()
+
+    def _schedule_queue(self, queue: str) -> None:
+        try:
+            super()._schedule_queue(queue)
+        except Exception as error:  # noqa: BLE001 - whatever it is, without a next poll the worker would be deaf
+            self._rest(queue, error)
+
+    def _get_async(self, queue: str, count: int = 1, callback: Callable[..., Any] | None = None) -> Any:
+        """Poll once. kombu's own `callback` would not be called after an error: `_polled` and `_rest` schedule the next."""
+        del callback
+        url, name = self._new_queue(queue), self.canonical_queue_name(queue)
+        connection = self.asynsqs(queue=name)
+        poll = promise(self._polled, (queue, url))
+        overdue = self._later(POLL_OVERDUE, self._give_up, queue, poll)
+
+        def failed(*args: Any) -> None:
+            overdue.cancel()
+            self._rest(queue, args[-1])
+
+        poll.on_error = failed
+        poll.then(lambda _: overdue.cancel())
+        return self._get_from_sqs(queue_name=name, queue_url=url, count=count, connection=connection, callback=poll)
+
+    def _polled(self, queue: str, url: str, answer: Any) -> None:
+        if not isinstance(answer, dict):  # what kombu makes of a 5xx, and of no answer
+            raise ConnectionError("no answer from SQS")
+        if self._failures.pop(queue, 0):
+            log.info("SQS answers again", queue=queue)
+        self._loop1(queue, self._on_messages_ready(url, queue, answer))
+
+    def _give_up(self, queue: str, poll: Any) -> None:
+        poll.cancel()  # messages that come after all stay in SQS, and come again
+        self._rest(queue, TimeoutError(f"no answer within {POLL_OVERDUE} s"))
+
+    def _rest(self, queue: str, error: BaseException) -> None:
+        """Say what happened to a poll, and schedule the next: after 1 s, 2 s, 4 s … 15 s."""
+        seconds = min(2 ** self._failures[queue], LONGEST_REST)
+        self._failures[queue] += 1
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        log.warning("a poll of SQS failed; polling goes on", queue=queue, error=said[:200], seconds=seconds)
+        if any(code in said for code in _MISSING):
+            queue_missing.send(sender=self)
+        self._later(seconds, self._schedule_queue, queue)
+
+    def _later(self, seconds: float, call: Callable[..., None], *args: Any) -> Any:
+        hub: Any = self.hub  # only a channel without an event loop has none, and that never polls by itself
+        return hub.call_later(seconds, call, *args)
 
     def _on_messages_ready(self, queue: str, qname: str, messages: Any) -> int:
-        if not isinstance(messages, dict):
-            log.warning("SQS did not answer a poll; polling goes on", queue=qname)
-            return 0
-        return sum(self._deliver_one(queue, qname, message) for message in messages.get("Messages", ()))
+        return sum(self._deliver_one(queue, qname, message) for message in messages.get("Messages") or ())
 
     def _deliver_one(self, queue: str, qname: str, message: dict[str, Any]) -> int:
         try:
             return int(super()._on_messages_ready(queue, qname, {"Messages": [message]}))
-        except self.connection.connection_errors:
-            raise  # the broker's trouble: Celery's consumer starts again
-        except Exception as error:  # noqa: BLE001 - whatever a stranger's bytes do to the parser must not end the worker
-            log.warning("a message that cannot be read stays in SQS", queue=qname, error=f"{type(error).__name__}: {error}"[:200])
+        except Exception as error:  # noqa: BLE001 - whatever one message does, the others are delivered
+            log.warning("a message stays in SQS", queue=qname, error=f"{type(error).__name__}: {error}"[:200])
             with suppress(KeyError):  # it holds a place in the prefetch only if it came that far
                 self.qos.get(message["ReceiptHandle"])
                 self.qos.ack(message["ReceiptHandle"])  # gives the place back; deletes nothing
             return 1
+
+    def _message_to_python(self, message: dict[str, Any], queue_name: str, q_url: str) -> Any:
+        body = message["Body"].encode("utf-8", "surrogatepass")
+        try:
+            payload = redrive_call(read_message(body), message["MessageId"])
+        except UnreadableBody as error:
+            log.warning("a message is none of Redrive's; it is kept as rejected", queue=queue_name, reason=error.reason)
+            kept = TaskMessage(task=KEEP, id=message["MessageId"], args=[base64.b64encode(body).decode()], kwargs={})
+            payload = _payload(kept, message["MessageId"])
+        return self._envelope_payload(payload, "", message, q_url)
+
+
+def redrive_call(call: TaskMessage, message_id: str) -> dict[str, Any]:
+    """Return the payload of a call of one of Redrive's tasks.
+
+    Raises:
+        UnreadableBody: it is for another task ("unknown-task"), or would not be to Celery what it is to us ("not-plain").
+    """
+    if call.task != SUBMIT and call.task not in WAKEUPS:
+        raise unknown_task()
+    payload = _payload(call, message_id)
+    try:
+        same = kombu_json.loads(payload["body"])[:2] == [call.args, call.kwargs]
+    except Exception as error:  # kombu's JSON makes objects of what has a `__type__`, by whatever code is registered for it
+        raise UnreadableBody("not-plain", "the arguments are more than plain JSON") from error
+    if not same:
+        raise UnreadableBody("not-plain", "the arguments are more than plain JSON")
+    return payload
+
+
+def _payload(call: TaskMessage, message_id: str) -> dict[str, Any]:
+    """Return what kombu hands to Celery: https://docs.celeryq.dev/en/stable/internals/protocol.html, version 2."""
+    return {
+        "body": json.dumps([call.args, call.kwargs, {}]),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {
+            "lang": "py",
+            "task": call.task,
+            "id": call.id,
+            "root_id": call.id,
+            "retries": call.retries,
+            "argsrepr": call.argsrepr,
+            "kwargsrepr": call.kwargsrepr,
+            "sqs_message_id": message_id,
+        },
+        "properties": {"correlation_id": call.id, "delivery_info": {}},
+    }
 
 
 class Transport(SQS.Transport):

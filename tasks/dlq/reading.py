@@ -45,7 +45,7 @@ class BodyReader:
         try:
             needs = needs_of(record.body, self.mapping, self.route, self.max_body)
         except UnreadableBody as error:
-            return _rejected(source, record, error)
+            return rejected(source, record, error)
         return _letter(source, record, route=self.route.name, keys=[key for key, _ in needs])
 
 
@@ -63,10 +63,10 @@ class SubmissionReader:
             fields = document if isinstance(document, dict) else {}
             route, key = self.needed(fields.get("route"), fields.get("parameters"))
         except UnreadableBody as error:
-            return _rejected(source, record, error)
+            return rejected(source, record, error)
         except (UnknownRoute, InvalidParameter) as error:
             reason = "unknown-route" if isinstance(error, UnknownRoute) else "invalid-parameter"
-            return _rejected(source, record, UnreadableBody(reason, error.message, hint=error.hint))
+            return rejected(source, record, UnreadableBody(reason, error.message, hint=error.hint))
         return _letter(source, record, route=route.name, keys=[key])
 
     def needed(self, name: Any, parameters: Any) -> tuple[Route, str]:
@@ -100,6 +100,7 @@ def _letter(source: str, record: Record, **what: Any) -> DeadLetter:
     )
 
 
-def _rejected(source: str, record: Record, error: UnreadableBody) -> DeadLetter:
+def rejected(source: str, record: Record, error: UnreadableBody) -> DeadLetter:
+    """Return the dead letter of a record that cannot be read, with the reason why."""
     detail = f"{error.message}; {error.hint}" if error.hint else error.message
     return _letter(source, record, rejection=Rejection(reason=error.reason, detail=detail))

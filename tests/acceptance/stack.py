@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import boto3
+from celery import Celery
 from patience import until
 
 from tasks.devstack import child
@@ -84,6 +85,24 @@ class Stack:
         url = self.client.get_queue_url(QueueName=self.prefix + queue)["QueueUrl"]
         for body in bodies:
             self.client.send_message(QueueUrl=url, MessageBody=body)
+
+    @contextmanager
+    def producer(self) -> Iterator[Celery]:
+        """Another team's Celery application on the same broker: it knows Redrive's tasks by name only."""
+        with Celery("shop", broker=f"sqs://local:only-here@{self.client.meta.endpoint_url.removeprefix('http://')}") as app:
+            app.conf.broker_transport_options = {"region": "us-east-1", "queue_name_prefix": self.prefix}
+            yield app
+
+    def submit(self, route: str, *, options: dict[str, Any] | None = None, **parameters: Any) -> None:
+        """Submit a failure by name."""
+        kwargs = {"route": route, "parameters": parameters, "origin": {"topic": "employees"}}
+        with self.producer() as producer:
+            producer.send_task("redrive.submit", kwargs=kwargs, **{"queue": "redrive-submit", **(options or {})})
+
+    def queues(self) -> set[str]:
+        """Return the names of the queues that there are, without the prefix."""
+        urls = self.client.list_queues(QueueNamePrefix=self.prefix).get("QueueUrls", [])
+        return {url.rpartition("/")[2].removeprefix(self.prefix) for url in urls}
 
     def left(self, queue: str = "employees-dlq") -> int:
         """Count a queue's messages, in flight and delayed ones too."""

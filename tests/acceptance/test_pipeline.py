@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import signal
 from collections import Counter
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from celery import Celery
 from cuttable import Cuttable
 from patience import until
 from stack import Stack, stack
+from wiretap import tap
+
+from tasks.runtime import CELERY_QUEUES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,14 +100,11 @@ def test_the_whole_broker_is_lost_and_every_job_is_called(system: Stack, company
 
 
 def test_any_celery_application_submits_by_name_and_a_dead_submission_is_swept(system: Stack, company_api: CompanyApi):
-    producer = Celery("shop", broker=f"sqs://local:only-here@{system.client.meta.endpoint_url.removeprefix('http://')}")
-    producer.conf.broker_transport_options = {"region": "us-east-1", "queue_name_prefix": system.prefix}
-    message = {"route": "employees", "parameters": {"employeeId": 7}, "origin": {"topic": "employees"}}
-    producer.send_task("redrive.submit", kwargs=message, queue="redrive-submit")
-    producer.send_task("redrive.submit", kwargs={"route": "nowhere", "parameters": {}}, queue="redrive-submit")
-    producer.send_task("redrive.submit", ("employees", {"employeeId": 8}), queue="redrive-submit-dead")
-    producer.send_task("redrive.recover", (1,), queue="redrive-recovery-dead")
-    producer.close()
+    system.submit("employees", employeeId=7)
+    system.submit("nowhere")
+    system.submit("employees", employeeId=8, options={"queue": "redrive-submit-dead"})
+    with system.producer() as producer:
+        producer.send_task("redrive.recover", (1,), queue="redrive-recovery-dead")
     audit = system.wait_for_audit(accepted=3, recovered=2, rejected=1)
     assert set(audit["sources"]) == {"celery"}
     assert sorted(company_api.paths()) == ["/employees/7", "/employees/8"]
@@ -145,7 +145,7 @@ def test_a_worker_outlives_an_sqs_that_is_away_for_a_moment(
             system.send('{"employeeId": 1}')
             company_api.wait_for_calls(1)
         proxy.cut()
-        until(lambda: "did not answer a poll" in system.log("worker"), what="a failed poll")
+        until(lambda: "a poll of SQS failed" in system.log("worker"), what="a failed poll")
         proxy.mend()
         company_api.gate.set()
         system.send('{"employeeId": 2}')
@@ -154,16 +154,73 @@ def test_a_worker_outlives_an_sqs_that_is_away_for_a_moment(
     proxy.close()
 
 
-def test_a_message_that_is_nothing_celery_knows_stops_no_worker(system: Stack, company_api: CompanyApi):
-    envelope = {"body": "!", "headers": [], "properties": "none", "content-type": None}
-    for poison in (json.dumps(envelope), json.dumps({**envelope, "properties": None}), "[1]", "no json"):
-        for queue in ("redrive-recovery", "redrive-submit", "redrive-maintenance"):
-            system.send(poison, queue=queue)
-    until(lambda: system.log("worker").count("stays in SQS") >= 6, what="the refusals")
+def refusal(status: int, code: str) -> tuple[int, bytes]:
+    return status, json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "not now"}).encode()
+
+
+def test_a_worker_outlives_whatever_sqs_answers_to_a_poll(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi):
+    faults = [
+        refusal(403, "ExpiredTokenException"),
+        refusal(400, "RequestThrottled"),
+        refusal(503, "ServiceUnavailable"),
+        (200, b"<html>"),
+        (200, b"[]"),
+        None,
+    ]
+    with tap(sqs.port) as wire, stack(tmp_path, sqs, company_api) as system:
+        config = tmp_path / "redrive.toml"
+        config.write_text(config.read_text().replace(f'127.0.0.1:{sqs.port}"', f'127.0.0.1:{wire.port}"\nwait_time = 1'))
+        worker = system.start_worker()
+        for number, fault in enumerate(faults, start=1):
+            wire.fail("ReceiveMessage", *[fault] * 6)  # two for each of the three queues, or so
+            until(lambda: not wire.is_failing("ReceiveMessage"), what=f"fault {fault}")
+            system.submit("employees", employeeId=number)
+            system.wait_for_audit(recovered=number)
+        assert worker.poll() is None
+        assert system.log("worker").count("a poll of SQS failed") >= 6 * 3
+        assert "Traceback" not in system.log("worker")
+
+
+def test_an_sqs_that_comes_back_empty_gets_its_queues_again(system: Stack, company_api: CompanyApi):
     system.send('{"employeeId": 1}')
-    assert system.wait_for_audit(recovered=1)["balanced"]
+    system.wait_for_audit(recovered=1)
+    for url in system.client.list_queues(QueueNamePrefix=system.prefix)["QueueUrls"]:
+        system.client.delete_queue(QueueUrl=url)
+    wanted = {f"{name}{dead}" for name in (*CELERY_QUEUES, "employees-dlq") for dead in ("", "-dead")}
+    until(lambda: system.queues() >= wanted, seconds=60, what=f"{wanted}, with {system.queues()}")
+    system.send('{"employeeId": 2}')
+    system.submit("employees", employeeId=3)
+    assert system.wait_for_audit(recovered=3)["balanced"]
+    assert sorted(company_api.paths()) == ["/employees/1", "/employees/2", "/employees/3"]
+
+
+def test_a_message_that_is_no_call_of_a_task_is_kept_at_once(system: Stack, company_api: CompanyApi):
+    envelope = {"body": "!", "headers": [], "properties": "none", "content-type": None}
+    poison = (json.dumps(envelope), json.dumps({**envelope, "properties": None}), "[1]", "no json", "[" * 100_000)
+    for queue in CELERY_QUEUES:
+        system.send(*poison, queue=queue)
+    system.submit("employees", employeeId=1)
+    audit = system.wait_for_audit(rejected=15, recovered=1)
+    assert audit["balanced"]
     assert company_api.paths() == ["/employees/1"]
-    assert system.processes["worker"].poll() is None
+    until(lambda: system.left("redrive-submit") + system.left("redrive-recovery") == 0)
+    rejects = [json.loads(line) for line in system.redrive("rejects", "--json").stdout.splitlines()]
+    assert {each["reject_reason"] for each in rejects} == {"not-a-task", "not-json", "too-deep"}
+
+
+def test_what_a_submission_asks_of_celery_beyond_its_task_does_not_count(system: Stack, company_api: CompanyApi):
+    """Celery itself forgets what has expired, holds what has an eta, and acknowledges what it cannot parse."""
+    system.submit("employees", employeeId=1, options={"expires": datetime(2001, 1, 1, tzinfo=UTC)})
+    system.submit("employees", employeeId=2, options={"eta": datetime(2999, 1, 1, tzinfo=UTC)})
+    system.submit("employees", employeeId=3, options={"time_limit": 0.001, "soft_time_limit": 0.001})
+    system.submit("employees", employeeId=4, options={"compression": "zlib"})
+    system.submit("employees", employeeId=10**999)
+    system.submit("employees", employeeId={"__type__": "datetime", "__value__": "soon"})
+    for _ in range(2):  # an id that a producer chose, and chose again: two failures
+        system.submit("employees", employeeId=5, options={"task_id": "mine"})
+    audit = system.wait_for_audit(accepted=8, recovered=5, rejected=3)
+    assert audit["balanced"]
+    assert set(company_api.paths()) == {f"/employees/{number}" for number in (1, 2, 3, 5)}
 
 
 def test_beat_makes_the_state_directory(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi):
