@@ -1,15 +1,14 @@
 """Apprise against a local receiver (json://) and, for Slack, whose host its plugin fixes, up to the request it would make."""
 
-import http.server
 import json
 import logging
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
 import structlog
+from receiver import Receiver
 
 from tasks.adapters.notify import AppriseSink, apprise_sinks
 from tasks.dlq.errors import ConfigError
@@ -19,54 +18,10 @@ TOKEN = "c4n4ry1naC0alm1ne"
 SLACK = f"slack://T1JJ3T3L2/A1BRTD4JD/{TOKEN}xxxxxxx"
 
 
-class Receiver(http.server.ThreadingHTTPServer):
-    """Takes JSON posts. `answer` is the status; without `open` it drips one byte at a time for ever, below any read timeout."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answer = 200
-        self.open = threading.Event()
-        self.open.set()
-        self.arrived = threading.Semaphore(0)
-        self.received: list[dict[str, Any]] = []
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def handle_error(self, *_: object) -> None:
-        """A client that no longer waits for its answer is part of the tests."""
-
-    @property
-    def url(self) -> str:
-        return f"json://user:{TOKEN}@127.0.0.1:{self.server_address[1]}/"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.received.append(json.loads(body))
-        self.server.arrived.release()
-        self.send_response(self.server.answer)
-        self.send_header("Content-Length", "1000")
-        self.end_headers()
-        while not self.server.open.wait(0.05):
-            self.wfile.write(b" ")
-        self.close_connection = True
-        self.wfile.write(b" " * 1000)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.open.set()
-    made.shutdown()
-    made.server_close()
+    with Receiver() as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -87,15 +42,19 @@ def an_alert(**changes: Any) -> Alert:
     return Alert(**values | changes)
 
 
+def hook(receiver: Receiver) -> str:
+    return f"json://user:{TOKEN}@{receiver.address}/"
+
+
 def the_sink(url: str) -> AppriseSink:
     (sink,) = apprise_sinks(url, origin="REDRIVE_NOTIFY")
     return sink
 
 
 def test_an_alert_arrives_as_it_was_written(receiver: Receiver):
-    assert the_sink(receiver.url).send(an_alert())
+    assert the_sink(hook(receiver)).send(an_alert())
 
-    (message,) = receiver.received
+    (message,) = receiver.notifications
     assert message["title"] == "Redrive · employees: 21 failed calls within 300 s"
     assert message["message"] == an_alert().text
     assert message["type"] == "warning"
@@ -106,9 +65,9 @@ def test_an_alert_arrives_as_it_was_written(receiver: Receiver):
     [({"kind": "failure_group"}, "failure"), ({"kind": "route_paused"}, "failure"), ({"over": True}, "success")],
 )
 def test_the_colour_tells_trouble_from_its_end(receiver: Receiver, changes: dict[str, Any], kind: str):
-    the_sink(receiver.url).send(an_alert(**changes))
+    the_sink(hook(receiver)).send(an_alert(**changes))
 
-    assert receiver.received[0]["type"] == kind
+    assert receiver.notifications[0]["type"] == kind
 
 
 def test_slack_is_told_what_how_many_and_what_to_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
@@ -136,16 +95,14 @@ def test_slack_is_told_what_how_many_and_what_to_run(monkeypatch: pytest.MonkeyP
 def test_an_answer_that_is_no_success_is_no_delivery(receiver: Receiver, caplog: pytest.LogCaptureFixture, status: int):
     receiver.answer = status
 
-    assert not the_sink(receiver.url).send(an_alert())
+    assert not the_sink(hook(receiver)).send(an_alert())
     assert "notification by json-1 was not taken" in caplog.text
     assert TOKEN not in caplog.text
 
 
 def test_a_service_that_is_not_there_is_no_delivery(caplog: pytest.LogCaptureFixture):
-    gone = Receiver()
-    url = gone.url
-    gone.shutdown()
-    gone.server_close()
+    with Receiver() as gone:
+        url = hook(gone)
 
     assert not the_sink(url).send(an_alert())
     assert TOKEN not in caplog.text
@@ -155,8 +112,9 @@ def test_a_service_that_drips_is_left_after_a_while_and_holds_one_thread_at_most
     receiver: Receiver, caplog: pytest.LogCaptureFixture
 ):
     """Each byte comes within the read timeout: only a bound on the whole helps."""
+    receiver.drips = True
     receiver.open.clear()
-    sink = the_sink(receiver.url)
+    sink = the_sink(hook(receiver))
     sink._patience = 0.2
     assert not sink.send(an_alert())
     assert receiver.arrived.acquire(timeout=10)
@@ -165,7 +123,7 @@ def test_a_service_that_drips_is_left_after_a_while_and_holds_one_thread_at_most
 
     assert not sink.send(an_alert())
     assert sink._thread is hanging
-    assert len(receiver.received) == 1
+    assert len(receiver.notifications) == 1
 
     receiver.open.set()
     assert hanging is not None
@@ -189,7 +147,7 @@ def test_a_plugin_that_raises_is_a_failed_delivery_without_its_message(
 
 
 def test_each_url_is_a_sink_of_its_own(receiver: Receiver):
-    sinks = apprise_sinks(f"{SLACK}, {receiver.url}\njson://127.0.0.1:1/", origin="REDRIVE_NOTIFY")
+    sinks = apprise_sinks(f"{SLACK}, {hook(receiver)}\njson://127.0.0.1:1/", origin="REDRIVE_NOTIFY")
 
     assert [sink.name for sink in sinks] == ["slack-1", "json-2", "json-3"]
     assert sinks[1].send(an_alert())

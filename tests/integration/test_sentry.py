@@ -1,12 +1,8 @@
 """Sentry against a local receiver: what is sent, what never is, and that nobody waits for it."""
 
-import gzip
-import http.server
-import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ import pytest
 import sentry_sdk
 from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry
+from receiver import Receiver
 
 from tasks.adapters.sentry import SentrySink, init
 from tasks.dlq.errors import ConfigError, Retryable
@@ -24,65 +21,10 @@ CANARY = "c4n4ry-1n-a-c0alm1ne"
 ROOT = Path(__file__).parents[2]
 
 
-class Receiver(http.server.ThreadingHTTPServer):
-    """Takes envelopes as Sentry does, and keeps every byte. `answer` is the status; without `open` it hangs."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answer = 200
-        self.open = threading.Event()
-        self.open.set()
-        self.arrived = threading.Event()
-        self.received: list[bytes] = []
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def handle_error(self, *_: object) -> None:
-        """A client that no longer waits for its answer is part of the tests."""
-
-    @property
-    def dsn(self) -> str:
-        return f"http://key@127.0.0.1:{self.server_address[1]}/1"
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """The payloads of all event items; see develop.sentry.dev/sdk/data-model/envelopes."""
-        found = []
-        for envelope in self.received:
-            lines = envelope.split(b"\n\r\n\r\n", 1)[1].split(b"\n")
-            for header, payload in zip(lines[1::2], lines[2::2], strict=False):
-                assert json.loads(header)["type"] == "event", "nothing but events is sent"
-                found.append(json.loads(payload))
-        return found
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        self.server.received.append(self.path.encode() + bytes(self.headers) + b"\n\r\n\r\n" + body)
-        self.server.arrived.set()
-        self.server.open.wait()
-        self.send_response(self.server.answer)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.open.set()
-    made.shutdown()
-    made.server_close()
+    with Receiver() as made:
+        yield made
 
 
 @pytest.fixture
@@ -172,7 +114,7 @@ def test_an_error_of_a_task_is_sent_with_its_places_and_nothing_else(
     assert places[-1] == "fails"
     assert set(failure["tags"]) == {"celery_task_id"}
     assert alert["tags"]["route"] == "employees"
-    sent = b"".join(receiver.received)
+    sent = b"".join(post.raw for post in receiver.posts)
     for hidden in (CANARY, "778899", os.uname().nodename, str(Path.cwd())):
         assert hidden.encode() not in sent
 
@@ -213,10 +155,8 @@ def test_after_a_failure_the_next_try_is_delivered(receiver: Receiver, sink: Sen
 
 
 def test_a_sentry_that_is_not_there_takes_nothing():
-    gone = Receiver()
-    dsn = gone.dsn
-    gone.shutdown()
-    gone.server_close()
+    with Receiver() as gone:
+        dsn = gone.dsn
     sink = init(dsn, environment="test", release="r")
 
     assert not sink.send(an_alert())
@@ -228,7 +168,7 @@ def test_a_sentry_that_hangs_is_waited_for_only_as_long_as_patience_goes(receive
     hasty = SentrySink(sentry_sdk.get_client(), sink._drops, patience=0.2)
 
     assert not hasty.send(an_alert())
-    assert receiver.arrived.wait(10)
+    assert receiver.arrived.acquire(timeout=10)
 
 
 def test_a_sentry_that_hangs_keeps_no_process_from_ending(receiver: Receiver):
@@ -245,7 +185,7 @@ def test_a_sentry_that_hangs_keeps_no_process_from_ending(receiver: Receiver):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
 
     assert (done.stdout, done.stderr) == ("done\n", "")
-    assert receiver.arrived.is_set()
+    assert receiver.posts
     assert not receiver.open.is_set()
 
 
