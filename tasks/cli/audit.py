@@ -37,20 +37,30 @@ def stats(*, json: Json = False) -> None:
     from tasks.cli.session import existing_ledger
     from tasks.dlq.job import State
     from tasks.dlq.ledger.queries import counts, route_states
+    from tasks.settings import settings
 
     out = Output(json=json)
     with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
         by_route, states, now = counts(tx), route_states(tx), tx.now()
-    views = [{**each, "jobs": {state: by_route.get(each["route"], {}).get(state, 0) for state in State}} for each in states]
+    configured = settings().routes
+    views = [
+        {**each, "configured": each["route"] in configured, "jobs": dict.fromkeys(State, 0) | by_route.get(each["route"], {})}
+        for each in states
+        if each["route"] in configured or each["route"] in by_route
+    ]
     if json:
         for view in views:
             out.record(view)
         return
-    columns = [Column("Route"), *(Column(state.capitalize(), right=True) for state in State)]
+    columns = [Column("Route", fold=True), *(Column(state.capitalize(), right=True) for state in State)]
     out.table(columns, [(view["route"], *(f"{count:,}" for count in view["jobs"].values())) for view in views])
     for view in views:
         for reason in _held_up_by(view, now):
             out.line(f"{view['route']} is held up: {reason}")
+        if view["paused"] and view["configured"]:
+            out.line(f"  let it go on with: redrive resume {view['route']}")
+        if not view["configured"]:
+            out.line(f"{view['route']} is not configured any more: its jobs wait until it is, or are discarded")
     if not views:
         out.note("no route has had a job yet")
 

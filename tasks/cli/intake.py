@@ -6,6 +6,7 @@ import typer
 
 from tasks.cli.errors import Partly
 from tasks.cli.output import Column, Json, Output
+from tasks.cli.text import listed
 from tasks.dlq.errors import BrokerUnavailable, OutOfReach, RedriveError
 
 if TYPE_CHECKING:
@@ -49,9 +50,14 @@ def _runtime() -> "Runtime":
 def _drain_once(out: Output, runtime: "Runtime") -> None:
     from tasks.cli.following import SHORT_POLL
     from tasks.dlq.ledger.letters import Recorded
+    from tasks.settings import settings
 
     runtime.ensure_ledger()
+    if settings().broker.manage_queues:
+        out.note("looks for the queues, and makes those that are missing")
     runtime.ensure_queues()
+    names = list(dict.fromkeys(source.name for source, _ in runtime.sources))
+    out.note(f"drains {listed(names)}, until a poll of {SHORT_POLL:g} s each brings nothing")
     totals: dict[str, Recorded] = {}
     left: list[str] = []
     for source, reader in runtime.sources:
@@ -62,11 +68,11 @@ def _drain_once(out: Output, runtime: "Runtime") -> None:
             left.append(source.name)
             out.warn(f"source {source.name} was not drained: {error.message}", hint=error.hint, source=source.name)
     rows = [(name, each.accepted, each.known, each.rejected) for name, each in totals.items()]
-    names = ("source", "accepted", "known", "rejected")
+    titles = ("source", "accepted", "known", "rejected")
     if out.json:
         for row in rows:
-            out.record(dict(zip(names, row, strict=True)))
+            out.record(dict(zip(titles, row, strict=True)))
     elif rows:
-        out.table([Column("Source"), *(Column(name.capitalize(), right=True) for name in names[1:])], rows)
+        out.table([Column("Source"), *(Column(title.capitalize(), right=True) for title in titles[1:])], rows)
     if left:
         raise (Partly if totals else OutOfReach)(f"not drained: {', '.join(left)}", hint="what is there stays there")

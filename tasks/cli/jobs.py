@@ -118,7 +118,8 @@ def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
         "parameters": pairs(view["parameters"]),
         "needs": f"{view['needs']:,}, of which {view['covered']:,} covered by a success",
         "due": f"{view['due_at']} ({when(view, now)})" if view["state"] in WAITING else "",
-        "attempts": _attempts(view),
+        "calls": f"{view['calls']:,} made in all",
+        "budget": _budget(view),
         "crashes": view["crashes"] or "",
         "last answer": view["detail"] or view["outcome"],
         "group": view["group"],
@@ -130,13 +131,17 @@ def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
             out.line(f"{name:<12} {value}")
 
 
-def _attempts(view: dict[str, Any]) -> str:
-    """Tell how much of the route's budget is spent (a success or a replay gives a fresh one), and of all calls ever."""
+def _budget(view: dict[str, Any]) -> str:
+    """Tell how many attempts are spent since the job was scheduled; of a job that is over, how many a later failure gets."""
     from tasks.settings import settings
 
     route = settings().routes.get(view["route"])
-    budget = f" of {route.retry.max_attempts}" if route else ""
-    return f"{view['attempts']}{budget}; {counted(view['calls'], 'call')} in all"
+    if route is None:
+        return "none: the route is not configured any more"
+    whole = counted(route.retry.max_attempts, "attempt")
+    if view["state"] in {State.COMPLETED, State.DISCARDED}:
+        return f"{whole}, for a later failure or a replay"
+    return f"{view['attempts']:,} of {whole} spent since it was scheduled"
 
 
 def _attempt_row(view: dict[str, Any], now: int) -> tuple[Any, ...]:

@@ -144,7 +144,7 @@ def _changed(ledger: "Ledger", act: Act, view: View, reason: str) -> bool:
 def _end(results: Mapping[int, str], act: Act) -> None:
     counts = Counter(results.values())
     if counts.keys() == {"not_found"}:
-        raise NotFound(f"no such job: {', '.join(map(str, results))}", hint="list them with: redrive jobs")
+        raise NotFound(f"no job {', '.join(map(str, results))}", hint="list them with: redrive jobs")
     if counts.keys() != {act.done}:
         told = ", ".join(f"{count:,} {result.replace('_', ' ')}" for result, count in counts.items())
         raise Partly(told, hint="see what became of a job with: redrive show ID")

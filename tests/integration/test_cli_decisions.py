@@ -65,7 +65,7 @@ def test_replay_tells_of_each_job_and_does_what_it_can(cli: CommandLine):
         (99, "not_found", ""),
     ]
     done = cli.run("replay", "98", "99")
-    assert (done.returncode, done.stderr) == (4, "redrive: no such job: 98, 99\nlist them with: redrive jobs\n")
+    assert (done.returncode, done.stderr) == (4, "redrive: no job 98, 99\nlist them with: redrive jobs\n")
     assert written_down(cli) == [("replay", f"job {parked}", "")]
 
 

@@ -138,6 +138,33 @@ def test_stats_count_by_route_and_state_and_tell_what_holds_a_route_up(filled: C
     assert lines[2].endswith(": deploy")
     assert "the breaker is open" in lines[3]
     assert "asked for no call before" in lines[4]
+    assert lines[5] == "  let it go on with: redrive resume employees"
+
+
+def test_stats_leave_out_a_route_that_is_not_configured_unless_it_has_jobs(filled: CommandLine):
+    filled.arrange("f", route="gone", employee=4)
+    with filled.ledger() as ledger, ledger.begin() as tx:
+        tx.connection.execute(text("INSERT INTO routes (name) VALUES ('employees'), ('empty'), ('gone') ON CONFLICT DO NOTHING"))
+        tx.connection.execute(text("UPDATE routes SET paused_at = 1, paused_by = 'a@b' WHERE name = 'gone'"))
+    assert [(each["route"], each["configured"]) for each in filled.json("stats")] == [("employees", True), ("gone", False)]
+    lines = filled.run("stats").stdout.splitlines()
+    assert lines[2].split() == ["gone", "1", "0", "0", "0", "0", "0"]
+    assert lines[-1] == "gone is not configured any more: its jobs wait until it is, or are discarded"
+    assert "redrive resume gone" not in "\n".join(lines), "that is refused"
+
+
+@pytest.mark.parametrize(
+    ("state", "budget"),
+    [
+        ("retryable", "2 of 8 attempts spent since it was scheduled"),
+        ("parked", "2 of 8 attempts spent since it was scheduled"),
+        ("completed", "8 attempts, for a later failure or a replay"),
+    ],
+)
+def test_a_job_tells_its_calls_and_its_budget_apart(cli: CommandLine, state: str, budget: str):
+    job_id = cli.arrange("a", state=state, attempts=2, calls=1203)
+    out = cli.run("show", str(job_id)).stdout
+    assert f"calls        1,203 made in all\nbudget       {budget}\n" in out
 
 
 def test_rejects_are_listed_with_their_reason(filled: CommandLine):

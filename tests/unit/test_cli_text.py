@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.cli.text import counted, escaped, pairs, relative, span
+from tasks.cli.text import counted, escaped, listed, pairs, relative, span
 
 NOW = 1_700_000_000_000
 MOMENT = "2023-11-14T22:13:20.000Z"
@@ -41,6 +41,10 @@ def test_no_moment_is_nothing():
 
 def test_parameters_are_shown_as_they_are_typed():
     assert pairs({"employeeId": "12", "team": "a b"}) == "employeeId=12 team=a b"
+
+
+def test_names_are_listed_as_in_a_sentence():
+    assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
 
 
 def test_counts_agree_with_their_noun():
