@@ -13,6 +13,7 @@ setup: $(STAMP)  ## make .venv with everything that is needed
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Redrive needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@echo "Setting up .venv: pip fetches and installs all that is needed. Once only; it says nothing for a minute or two."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[devstack,dev]'
 	@touch $@
