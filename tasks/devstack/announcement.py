@@ -100,7 +100,8 @@ class Announcement:
         yield ""
         source = next((each for each in self.settings.sources.values() if isinstance(each, SqsSource)), None)
         yield from self._failures(source, routes[source.route] if source else next(iter(routes.values())))
-        yield "And what became of it:"
+        yield ""
+        yield "And look at what became of it:"
         yield "  redrive jobs"
         yield "  redrive audit"
 

@@ -45,7 +45,7 @@ def run(*, sample: bool) -> int:
     Raises:
         RedriveError: something cannot start; whatever had started has been stopped.
     """
-    logs.configure("WARNING")
+    logs.configure("ERROR")
     messages = Console(stderr=True, highlight=False)
     try:
         with interruptible(), ExitStack() as stack:

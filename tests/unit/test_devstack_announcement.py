@@ -77,7 +77,8 @@ def test_a_persons_own_first_source_is_told_with_the_call_that_it_leads_to():
         '    QueueUrl="http://127.0.0.1:9324/0/failed",',
         r"""    MessageBody="{\"team\": {\"id\": 7, \"site\": \"kitchen\"}, \"q\": \"7\"}")'""",
         "  redrive send teams id=7 site=kitchen q=7",
-        "And what became of it:",
+        "",
+        "And look at what became of it:",
         "  redrive jobs",
         "  redrive audit",
     ]

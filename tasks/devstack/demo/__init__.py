@@ -47,7 +47,7 @@ def run(*, messages: int, seed: int, json_output: bool) -> int:
     Raises:
         RedriveError: a part could not start.
     """
-    logs.configure("WARNING")
+    logs.configure("ERROR")
     # Whatever the environment says of colours: a live table is for a terminal.
     terminal = Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=None if sys.stderr.isatty() else False)
     play = _Play(Story(messages=messages, seed=seed), Path(tempfile.mkdtemp(prefix="redrive-demo-")))

@@ -61,7 +61,7 @@ class Verdict:
             named = ", ".join(map(str, self.stale[:_NAMED])) + (", …" if len(self.stale) > _NAMED else "")
             yield f"{in_words(len(self.stale), 'employee')} unlike the upstream truth: {named}"
         if last.calls.most > 1:
-            yield f"{last.calls.most} calls were in flight at once"
+            yield f"{in_words(last.calls.most, 'call')} were in flight at once"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as `redrive demo --json` prints it."""
@@ -86,7 +86,7 @@ class Verdict:
             "Audit",
             f"  {in_words(last.progress.handled, 'message')}, {in_words(last.progress.conflicts, 'conflict')}",
             "  " + " -> ".join(in_words(count, noun) for noun, count in path.items()),
-            f"  {answers}",
+            *([f"  {answers}"] if answers else []),
             f"  accepted {audit.accepted} = {standings}",
             "",
         ]
@@ -97,7 +97,7 @@ class Verdict:
         lines += [
             f"Verdict: healed in {self.seconds:.0f} s, nothing lost",
             f"  {healed}; now every one equals the upstream truth",
-            f"  at most {last.calls.most} call in flight at any moment, counted at the API",
+            f"  at most {in_words(last.calls.most, 'call')} in flight at any moment, counted at the API",
         ]
         return "\n".join(["", *lines, ""])
 
