@@ -45,8 +45,11 @@ class Key:
 
 @lru_cache
 def keys_of(model: type[BaseModel]) -> tuple[Key, ...]:
-    """Return all keys of a model and of the tables below it."""
-    return tuple(_keys(model, ()))
+    """Return all keys of a model and of the tables below it; one that several kinds of a table share stands once."""
+    keys: dict[Steps, Key] = {}
+    for key in _keys(model, ()):
+        keys.setdefault(key.path, key)
+    return tuple(keys.values())
 
 
 def find(keys: Iterable[Key], path: Steps) -> Key | None:
@@ -102,7 +105,17 @@ def _keys(model: type[BaseModel], prefix: Steps) -> Iterator[Key]:
         elif rule := rule_of_values(field):
             yield Key(path=(*path, NAME), rule=rule, description=field.description or "")
         else:
-            yield from _keys(get_args(field.annotation)[1], (*path, NAME))
+            for each in _models(get_args(field.annotation)[1]):
+                yield from _keys(each, (*path, NAME))
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield a model, or those of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    else:
+        for each in get_args(annotation):
+            yield from _models(each)
 
 
 def _below(pattern: Steps, path: Steps) -> bool:

@@ -19,7 +19,7 @@ from tasks.settings.queues import conflicts
 from tasks.settings.routes import Name, RouteTable
 from tasks.settings.rules import Line, duration
 from tasks.settings.sections import Alerts, Broker, Conflict, Ledger, Monitor, Prune, Section, Sweeps, Worker
-from tasks.settings.sources import SourceTable
+from tasks.settings.sources import AnySource, KafkaSource, topic_conflicts
 
 _TOKEN = re.compile(r"[!-~]{1,8192}", re.ASCII)
 _ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
@@ -35,7 +35,7 @@ class Settings(Section):
     ledger: Ledger
     broker: Broker = Broker()
     route_tables: dict[Name, RouteTable] = Field(default_factory=dict, alias="routes")
-    sources: dict[Name, SourceTable] = Field(default_factory=dict)
+    sources: dict[Name, AnySource] = Field(default_factory=dict)
     alerts: Alerts = Alerts()
     monitor: Monitor = Monitor()
     worker: Worker = Worker()
@@ -66,6 +66,7 @@ class Settings(Section):
                 takes = ", ".join(sorted(route.params)) or "no parameter at all"
                 found.append((("sources", name, "map"), f"must have exactly the parameters of route {source.route}: {takes}"))
         found += conflicts(self.sources, self.broker)
+        found += topic_conflicts(self.sources)
         if self.broker.visibility_timeout is not None and self.broker.visibility_timeout < self._longest_slice:
             clause = f"must be at least a slice and the longest lease of a route: {self._longest_slice:g}s"
             found.append((("broker", "visibility_timeout"), clause))
@@ -130,10 +131,18 @@ class Settings(Section):
             raise ConfigError("\n".join(problems), hint="set the variable in the environment of the worker")
         return tokens
 
+    def kafka_properties(self, name: str) -> dict[str, str]:
+        """Return what librdkafka is told for a Kafka source, secrets included. Raises ConfigError when one is not set."""
+        table = self.sources[name]
+        return table.librdkafka(name, self._environ) if isinstance(table, KafkaSource) else {}
+
     def secrets(self) -> tuple[str, ...]:
         """Return every secret that this process knows, as it stands: what logs must never show. Checks nothing."""
         names = [self.alerts.sentry_dsn_env, self.alerts.notify_env]
         names += [table.bearer_env for table in self.route_tables.values() if table.bearer_env]
+        names += [
+            name for table in self.sources.values() if isinstance(table, KafkaSource) for name in table.properties_env.values()
+        ]
         known = [*(self._environ.get(name, "") for name in names), self.broker.secret_access_key or ""]
         return tuple(secret for secret in known if secret)
 

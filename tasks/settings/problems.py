@@ -26,8 +26,8 @@ def problems_of(error: ValidationError, keys: Sequence[Key], table: Mapping[str,
 
 
 def _clauses(detail: ErrorDetails, keys: Sequence[Key], table: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
-    path = _path(detail["loc"], table)
     cause = detail.get("ctx", {}).get("error")
+    path = _path(detail["loc"], table, ends_there=isinstance(cause, Conflict))
     if isinstance(cause, Conflict):
         yield from (((*path, *below), clause) for below, clause in cause.found)
     elif isinstance(cause, ValueError):
@@ -44,15 +44,18 @@ def _clauses(detail: ErrorDetails, keys: Sequence[Key], table: Mapping[str, Any]
         yield path, f"must be a table{' with ' + ', '.join(below) if below else ''}"
 
 
-def _path(location: Sequence[str | int], table: Mapping[str, Any]) -> Steps:
-    """Return the path in the file: pydantic's has the tag of a union and the word [key] in it, too."""
+def _path(location: Sequence[str | int], table: Mapping[str, Any], *, ends_there: bool) -> Steps:
+    """Return the path in the file: pydantic's has the tag of a union and the word [key] in it, too.
+
+    A path that `ends_there` is that of a table that is there; else its last step may be what is missing.
+    """
     path: Steps = ()
     for position, step in enumerate(map(str, location)):
         last = position == len(location) - 1
         try:
             value_at(table, (*path, step))
         except KeyError:
-            if not last or step == "[key]":
+            if not last or ends_there or step == "[key]":
                 continue
         path = (*path, step)
     return path

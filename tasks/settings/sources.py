@@ -1,16 +1,23 @@
 """`[sources.NAME]`: where failures come from, and how their bodies become parameters."""
 
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from tasks.dlq.errors import ConfigError
 from tasks.dlq.mapping import BodyMapping, check_expression
+from tasks.settings.kafka import BOOTSTRAP, GROUP, ROLES, PropertyName, PropertyValue, Topics, property_name
 from tasks.settings.routes import Name, ParameterName
-from tasks.settings.rules import Bytes, OneOf, Rule
-from tasks.settings.sections import Section, is_queue
+from tasks.settings.rules import Bytes, Line, OneOf, Rule, Variable
+from tasks.settings.sections import Conflict, Section, is_queue
 from tasks.settings.urls import HttpUrl
+
+KINDS = ("sqs", "kafka")
+_KIND = OneOf(KINDS)
 
 
 @dataclass(frozen=True)
@@ -45,16 +52,23 @@ class Path(Rule):
         return value
 
 
-class SqsSource(Section):
-    """An SQS queue that any language fills with plain JSON."""
+class SourceTable(Section):
+    """What every kind of source has."""
 
-    kind: Annotated[str, OneOf(("sqs",))]
-    queue: Annotated[str, Queue()]
-    endpoint: Annotated[str | None, HttpUrl()] = Field(default=None, description="default: the broker's")
+    kind: Annotated[str, _KIND]
     route: Name
     each: Annotated[str | None, Path()] = None
     map: dict[ParameterName, Annotated[str, Path()]] = Field(default_factory=dict)
     max_body: Annotated[int, Bytes("1B", "16MiB")] = 1 << 20
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_keys(cls, values: Any) -> Any:
+        """Tell a key of another kind from one that nobody knows."""
+        foreign = {name for other in SourceTable.__subclasses__() for name in other.model_fields} - cls.model_fields.keys()
+        if isinstance(values, dict) and (found := sorted(foreign & values.keys())):
+            raise Conflict(*(((name,), f"is no key of a source of kind {json.dumps(values['kind'])}") for name in found))
+        return values
 
     @cached_property
     def mapping(self) -> BodyMapping:
@@ -62,5 +76,82 @@ class SqsSource(Section):
         return BodyMapping(each=self.each, params=self.map)
 
 
-#: A second kind makes this a union with `kind` as its discriminator.
-SourceTable = SqsSource
+class SqsSource(SourceTable):
+    """An SQS queue that any language fills with plain JSON."""
+
+    queue: Annotated[str, Queue()]
+    endpoint: Annotated[str | None, HttpUrl()] = Field(default=None, description="default: the broker's")
+
+
+class KafkaSource(SourceTable):
+    """Dead-letter topics, read in a consumer group. Properties are those of librdkafka, `_` for their dots."""
+
+    bootstrap: Annotated[str, BOOTSTRAP]
+    topics: Annotated[tuple[str, ...], Topics()]
+    group: Annotated[str, GROUP] = "redrive"
+    properties: dict[Annotated[str, PropertyName()], Annotated[str, PropertyValue()]] = Field(default_factory=dict)
+    properties_env: dict[Annotated[str, PropertyName(secret=True)], Annotated[str, Variable()]] = Field(default_factory=dict)
+    header_names: dict[Annotated[str, OneOf(ROLES)], Annotated[str, Line("a header's name", 250)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        found: list[tuple[tuple[str, ...], str]] = []
+        if self.header_names and "topic" not in self.header_names:
+            found.append((("header_names",), "must name the header with the topic: it tells that a record was dead-lettered"))
+        seen: set[str] = set()
+        for table in ("properties", "properties_env"):
+            for name in getattr(self, table):
+                if property_name(name) in seen:
+                    found.append(((table, name), f"must stand only once: {property_name(name)} is set twice"))
+                seen.add(property_name(name))
+        if found:
+            raise Conflict(*found)
+        return self
+
+    def librdkafka(self, name: str, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the properties as librdkafka names them, with the secrets that `environ` holds; `name` is the source's.
+
+        Raises:
+            ConfigError: a variable is not set. The message names it.
+        """
+        absent = [(key, variable) for key, variable in self.properties_env.items() if not environ.get(variable)]
+        if absent:
+            lines = [f"{variable} is not set: sources.{name}.properties_env.{key} says that it is" for key, variable in absent]
+            raise ConfigError("\n".join(lines), hint="set the variable in the environment of the intake")
+        secrets = {key: environ[variable] for key, variable in self.properties_env.items()}
+        return {property_name(key): value for key, value in {**self.properties, **secrets}.items()}
+
+
+def _of_a_kind(table: Any) -> Any:
+    """Refuse a table without a known kind: nothing else can be told of it."""
+    if isinstance(table, dict) and "kind" not in table:
+        raise Conflict((("kind",), f"is missing: must be {_KIND.allowed}"))
+    if isinstance(table, dict) and table["kind"] not in KINDS:
+        raise Conflict((("kind",), f"must be {_KIND.allowed}"))
+    return table
+
+
+def _kind_of(table: Any) -> str | None:
+    return table.get("kind") if isinstance(table, dict) else getattr(table, "kind", None)
+
+
+#: A source of any kind.
+AnySource = Annotated[
+    Annotated[SqsSource, Tag("sqs")] | Annotated[KafkaSource, Tag("kafka")],
+    Discriminator(_kind_of),
+    BeforeValidator(_of_a_kind),
+]
+
+
+def topic_conflicts(sources: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the path and a clause for each Kafka source that shares a topic with another one, in the same group."""
+    seen: dict[tuple[str, str, str], str] = {}
+    for name, source in sources.items():
+        if isinstance(source, KafkaSource):
+            places = [(source.bootstrap, source.group, topic) for topic in source.topics]
+            if first := next((seen[place] for place in places if place in seen), None):
+                yield (
+                    ("sources", name, "topics"),
+                    f"must not be those of source {first} in the same group: each letter has one reader",
+                )
+            seen |= dict.fromkeys(places, name)

@@ -150,7 +150,7 @@ def uncommented(text: str) -> str:
 def test_the_example_is_a_configuration():
     example = load(EXAMPLE, {})
     assert list(example.routes) == ["employees"]
-    assert list(example.sources) == ["employees_dlq", "teams_dlq"]
+    assert list(example.sources) == ["employees_dlq", "teams_dlq", "employees_dlt"]
 
 
 def test_what_the_example_comments_out_are_the_defaults():
@@ -162,6 +162,7 @@ def test_what_the_example_comments_out_are_the_defaults():
         "broker.predefined_queues.redrive-recovery",
         "routes.employees.headers.Content-type",
         "sources.employees_dlq.endpoint",
+        "sources.employees_dlt.header_names.topic",
         "worker.ca_bundle",
     }
 
@@ -170,7 +171,7 @@ def test_the_example_shows_every_key():
     table = tomllib.loads(uncommented(EXAMPLE.read_text()))
 
     def shown(key: Key) -> bool:
-        names = {"routes": ["employees"], "sources": ["employees_dlq", "teams_dlq"]}.get(key.path[0], [""])
+        names = {"routes": ["employees"], "sources": ["employees_dlq", "teams_dlq", "employees_dlt"]}.get(key.path[0], [""])
         for name in names:
             path = (key.path[0], name, *key.path[2:]) if name else key.path
             path = path[:-1] if path[-1] == "NAME" else path

@@ -217,7 +217,8 @@ def test_names_of_routes_and_sources(name: str):
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("kind", '"kafka"', 'must be "sqs"'),
+        ("kind", '"kinesis"', 'sources.s.kind is "kinesis": must be "sqs" or "kafka"'),
+        ("kind", "[1]", "sources.s.kind is [1]: must be"),
         ("queue", '"a b"', "must be a queue's name"),
         ("queue", '"sqs://x"', "must be a queue's name"),
         ("queue", f'"{"q" * 81}"', "must be a queue's name"),
@@ -236,12 +237,12 @@ def test_a_source_refuses(key: str, value: str, told: str):
 
 
 def test_what_is_missing_is_told_with_what_it_must_be():
-    found = lines("[routes.r]\n[sources.s]")
+    found = lines('[routes.r]\n[sources.s]\n[sources.t]\nkind = "sqs"')
     assert [each.split(": must be")[0] for each in found] == [
         "redrive.toml: routes.r.url is missing",
         "redrive.toml: sources.s.kind is missing",
-        "redrive.toml: sources.s.queue is missing",
-        "redrive.toml: sources.s.route is missing",
+        "redrive.toml: sources.t.route is missing",
+        "redrive.toml: sources.t.queue is missing",
     ]
 
 

@@ -1,0 +1,7 @@
+"""Kafka's dead-letter topics as a source."""
+
+from tasks.adapters.kafka.dialects import ROLES
+from tasks.adapters.kafka.lag import Lag, lags
+from tasks.adapters.kafka.source import KafkaSource
+
+__all__ = ["ROLES", "KafkaSource", "Lag", "lags"]

@@ -1,0 +1,152 @@
+"""What the writers of dead letters say in a record's headers: seven sets of names, and one of a person's own.
+
+Sources: Spring's `KafkaHeaders`, `DeadLetterRecordManager` and `RetryTopicHeaders`; `DeadLetterQueueReporter` of Kafka
+Connect; KIP-1034 (Kafka Streams); KIP-1191 (share groups); `KafkaDeadLetterQueue` and `KafkaDelayedRetryTopic` of SmallRye;
+`KafkaMessageChannelBinder` of Spring Cloud Stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: What a dialect may have a header for. `topic` is what tells that a record passed through it.
+ROLES = (
+    "topic", "partition", "offset", "timestamp", "group", "exception", "cause", "message", "cause_message", "attempts",
+)  # fmt: skip
+
+
+class Numbers(Enum):
+    """How a dialect writes partition, offset, timestamp and attempts."""
+
+    BINARY = "big-endian, signed, of one to eight bytes"  # Java's ByteBuffer, and BigInteger without leading bytes
+    TEXT = "decimal digits"
+    EITHER = "whichever it looks like"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """The header names of one writer.
+
+    Attributes:
+        names: the headers of each role, the preferred one first.
+        details: further headers worth keeping, by the name that they get.
+        numbers: how numbers are written.
+        newest_first: the writer puts its headers before those of earlier hops; all others append.
+        attempt_to_come: `attempts` is the number of the attempt to come, one more than were made.
+    """
+
+    name: str
+    names: Mapping[str, tuple[str, ...]]
+    numbers: Numbers
+    details: Mapping[str, str] = field(default_factory=dict)
+    newest_first: bool = False
+    attempt_to_come: bool = False
+
+
+def _prefixed(prefix: str, **names: str) -> dict[str, tuple[str, ...]]:
+    return {role: (prefix + name,) for role, name in names.items()}
+
+
+_ORIGINAL = {
+    "topic": "original-topic",
+    "partition": "original-partition",
+    "offset": "original-offset",
+    "timestamp": "original-timestamp",
+    "exception": "exception-fqcn",
+    "message": "exception-message",
+}
+
+SPRING = Dialect(
+    name="spring",
+    names=_prefixed("kafka_dlt-", **_ORIGINAL, group="original-consumer-group", cause="exception-cause-fqcn")
+    | {
+        # A key that cannot be deserialised has names of its own.
+        "exception": ("kafka_dlt-exception-fqcn", "kafka_dlt-key-exception-fqcn"),
+        "message": ("kafka_dlt-exception-message", "kafka_dlt-key-exception-message"),
+        "attempts": ("kafka_deliveryAttempt",),
+    },
+    numbers=Numbers.BINARY,
+)
+SPRING_RETRY = Dialect(
+    name="spring-retry-topic",
+    names=_prefixed("kafka_", **_ORIGINAL, group="dlt-original-consumer-group", cause="exception-cause-fqcn")
+    | {
+        "exception": ("kafka_exception-fqcn", "kafka_key-exception-fqcn"),
+        "message": ("kafka_exception-message", "kafka_key-exception-message"),
+        "attempts": ("retry_topic-attempts",),
+        # original-timestamp is each hop's own; this one is set once.
+        "timestamp": ("retry_topic-original-timestamp", "kafka_original-timestamp"),
+    },
+    numbers=Numbers.BINARY,
+    attempt_to_come=True,
+)
+CONNECT = Dialect(
+    name="connect",
+    names=_prefixed(
+        "__connect.errors.",
+        topic="topic",
+        partition="partition",
+        offset="offset",
+        exception="exception.class.name",
+        message="exception.message",
+    ),
+    details={
+        "connector": "__connect.errors.connector.name",
+        "task": "__connect.errors.task.id",
+        "stage": "__connect.errors.stage",
+        "class": "__connect.errors.class.name",
+    },
+    numbers=Numbers.TEXT,
+)
+STREAMS = Dialect(
+    name="streams",
+    names=_prefixed(
+        "__streams.errors.", topic="topic", partition="partition", offset="offset", exception="exception", message="message"
+    ),
+    numbers=Numbers.TEXT,
+)
+SHARE_GROUP = Dialect(
+    name="share-group",
+    names=_prefixed(
+        "__dlq.errors.",
+        topic="topic",
+        partition="partition",
+        offset="offset",
+        group="group",
+        message="message",
+        attempts="delivery.count",
+    ),
+    numbers=Numbers.TEXT,
+)
+SMALLRYE = Dialect(
+    name="smallrye",
+    names=_prefixed(
+        "dead-letter-",
+        topic="topic",
+        partition="partition",
+        offset="offset",
+        exception="exception-class-name",
+        message="reason",
+        cause="cause-class-name",
+        cause_message="cause",
+    )
+    | {"attempts": ("delayed-retry-count",), "timestamp": ("delayed-retry-original-timestamp",)},
+    numbers=Numbers.TEXT,
+    newest_first=True,
+)
+CLOUD_STREAM = Dialect(
+    name="spring-cloud-stream",
+    names=_prefixed("x-", **_ORIGINAL),
+    numbers=Numbers.BINARY,
+)
+DIALECTS = (SPRING, SPRING_RETRY, CONNECT, STREAMS, SHARE_GROUP, SMALLRYE, CLOUD_STREAM)
+
+
+def custom(names: Mapping[str, str]) -> Dialect:
+    """Return the dialect of a writer whose header names a person gave, by role; `topic` must be among them."""
+    return Dialect(name="custom", names={role: (name,) for role, name in names.items()}, numbers=Numbers.EITHER)
