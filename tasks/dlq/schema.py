@@ -49,6 +49,7 @@ dead_letters = Table(
     Column("received_at", Millis, nullable=False),
     Column("reject_reason", String(40), doc="set when the body could not become needs; repairable"),
     Column("reject_detail", Text),
+    Column("kept_until", Millis, doc="prune found that the letter is not over, and looks again then"),
     UniqueConstraint("source", "identity"),
     sqlite_autoincrement=True,  # ids are never given out twice: a late settle must not meet another's row
 )
@@ -59,7 +60,7 @@ Index(
     sqlite_where=dead_letters.c.reject_reason.is_not(None),
     postgresql_where=dead_letters.c.reject_reason.is_not(None),
 )
-Index("ix_dead_letters_received", dead_letters.c.received_at, dead_letters.c.id)
+Index("ix_dead_letters_kept", dead_letters.c.kept_until, dead_letters.c.received_at, dead_letters.c.id)
 
 jobs = Table(
     "jobs",
@@ -99,6 +100,9 @@ jobs = Table(
 #: Conditions of partial indexes, in literals: databases use such an index only where they see its very condition.
 waiting = jobs.c.state.in_([literal_column("'scheduled'"), literal_column("'retryable'")])
 executing = jobs.c.state == literal_column("'executing'")
+#: A job keeps so many attempts for as long as it lives. The number stands in the index `ix_jobs_busy`, too.
+ATTEMPTS_KEPT = 100
+busy = jobs.c.calls > literal_column(str(ATTEMPTS_KEPT))
 Index("ix_jobs_due", jobs.c.route, jobs.c.due_at, jobs.c.id, sqlite_where=waiting, postgresql_where=waiting)
 Index("ix_jobs_leases", jobs.c.route, jobs.c.lease_until, sqlite_where=executing, postgresql_where=executing)
 Index(
@@ -115,6 +119,7 @@ Index(
     sqlite_where=jobs.c.rung_until.is_not(None),
     postgresql_where=jobs.c.rung_until.is_not(None),
 )
+Index("ix_jobs_busy", jobs.c.id, sqlite_where=busy, postgresql_where=busy)
 Index("ix_jobs_state", jobs.c.state, jobs.c.changed_at, jobs.c.id)
 Index("ix_jobs_group", jobs.c.group_key, jobs.c.state, jobs.c.changed_at)
 

@@ -1,37 +1,75 @@
-"""Pruning: work that is over leaves the ledger once no source can deliver it again; its sums stay in the tallies."""
+"""Pruning: work that is over leaves the ledger once no source can deliver it again; its sums stay in the tallies.
+
+Each letter that has become old is looked at once. One that is not over then (parked, say) is put off for a day: however many of
+those there are, a prune passes over them in the index, and what it costs does not grow.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, exists, select, update
 
 from tasks.dlq.job import State
 from tasks.dlq.ledger.audit import standing
-from tasks.dlq.schema import dead_letters, jobs, needs, tallies
+from tasks.dlq.schema import ATTEMPTS_KEPT, attempts, busy, dead_letters, jobs, needs, tallies
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import ColumnElement
+
     from tasks.dlq.ledger.engine import Transaction
+
+#: Milliseconds until a letter that was not over is looked at again.
+_AGAIN = 86_400_000
+#: Looks of one prune, of a batch each: as long as what it looks at is not over.
+_LOOKS = 20
+#: Attempts that one prune removes of jobs that stay.
+_ATTEMPTS = 10_000
 
 
 def prune_letters(tx: Transaction, *, before: int, limit: int = 500) -> int:
-    """Remove recovered and discarded letters received before `before`, oldest first; move their sums to the tallies.
+    """Remove up to `limit` recovered and discarded letters received before `before`; move their sums to the tallies.
 
-    Parked, pending and rejected letters are never removed: a person may still want them.
+    Those never looked at come first, longest kept first. Parked, pending and rejected letters are never removed: a person may
+    still want them. One that is over after all leaves within a day.
     """
-    letter = standing(dead_letters.c.received_at < before).subquery()
-    over = (
-        select(letter.c.id, letter.c.standing)
-        .where(letter.c.standing.in_(("recovered", "discarded")))
-        .order_by(letter.c.id)
-        .limit(limit)
-    )
-    standings = {row.id: row.standing for row in tx.connection.execute(over)}
-    # Their needs go with them. Another sweep may prune the same rows: only what this one removed moves its sums.
-    gone = delete(dead_letters).where(dead_letters.c.id.in_(list(standings)))
+    removed, now = 0, tx.now()
+    for _ in range(_LOOKS):
+        found = _next(tx, limit, dead_letters.c.kept_until.is_(None), dead_letters.c.received_at < before)
+        found += _next(tx, limit - len(found), dead_letters.c.kept_until <= now)
+        old = standing(dead_letters.c.id.in_(found), dead_letters.c.received_at < before)
+        standings = {row.id: row.standing for row in tx.connection.execute(old)}
+        over = {letter: standings[letter] for letter in found if standings.get(letter) in {"recovered", "discarded"}}
+        _keep(tx, [letter for letter in found if letter not in over], until=now + _AGAIN)
+        removed += _remove(tx, dict(islice(over.items(), limit - removed)))
+        if len(found) < limit or removed == limit:
+            break
+    return removed
+
+
+def _next(tx: Transaction, limit: int, *where: ColumnElement[bool]) -> list[int]:
+    """Return the ids of the letters to look at, in the order of their index."""
+    place = (dead_letters.c.kept_until, dead_letters.c.received_at, dead_letters.c.id)
+    return list(tx.connection.scalars(select(dead_letters.c.id).where(*where).order_by(*place).limit(limit)))
+
+
+def _keep(tx: Transaction, letters: Sequence[int], *, until: int) -> None:
+    """Look at the letters again at `until`."""
+    tx.connection.execute(update(dead_letters).where(dead_letters.c.id.in_(letters)).values(kept_until=until))
+
+
+def _remove(tx: Transaction, over: Mapping[int, str]) -> int:
+    """Remove the letters, given by id with their standing, and their needs; return how many were still there.
+
+    Another sweep may prune the same rows: only what this one removed moves its sums.
+    """
+    gone = delete(dead_letters).where(dead_letters.c.id.in_(list(over)))
     rows = tx.connection.execute(gone.returning(dead_letters.c.id, dead_letters.c.source, dead_letters.c.stream)).all()
-    sums = Counter((row.source, row.stream, standings[row.id]) for row in rows)
+    sums = Counter((row.source, row.stream, over[row.id]) for row in rows)
     for (source, stream, name), count in sorted(sums.items()):
         moved = update(tallies).where(tallies.c.source == source, tallies.c.stream == stream)
         tx.connection.execute(moved.values({name: tallies.c[name] + count}))
@@ -39,7 +77,10 @@ def prune_letters(tx: Transaction, *, before: int, limit: int = 500) -> int:
 
 
 def prune_jobs(tx: Transaction, *, before: int, limit: int = 500) -> int:
-    """Remove completed and discarded jobs that no letter needs and that have not changed since `before`, with their attempts."""
+    """Remove completed and discarded jobs that no letter needs and that have not changed since `before`, with their attempts.
+
+    A job that stays keeps its newest hundred attempts, and those that began since `before`.
+    """
     idle = (
         select(jobs.c.id)
         .where(jobs.c.state.in_((State.COMPLETED, State.DISCARDED)), jobs.c.changed_at < before)
@@ -50,4 +91,17 @@ def prune_jobs(tx: Transaction, *, before: int, limit: int = 500) -> int:
     )
     ids = tx.connection.scalars(idle).all()
     tx.connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+    _prune_attempts(tx, before)
     return len(ids)
+
+
+def _prune_attempts(tx: Transaction, before: int) -> None:
+    """Remove the old attempts of jobs that never come to rest: else they are kept without end."""
+    began_at = attempts.c.began_at + 0  # not by its index, which would lead over the attempts of all the other jobs
+    old = (
+        select(attempts.c.id)
+        .join(jobs, jobs.c.id == attempts.c.job_id)
+        .where(busy, attempts.c.number <= jobs.c.calls - ATTEMPTS_KEPT, began_at < before)
+        .limit(_ATTEMPTS)
+    )
+    tx.connection.execute(delete(attempts).where(attempts.c.id.in_(old)))
