@@ -31,9 +31,9 @@ class Missing(Exception):  # noqa: N818 - what it says is a reason, not an error
 
 def check_tools() -> None:
     """Raise Missing unless Java and Maven are there."""
-    for tool in ("java", "mvn"):
+    for tool in ("java", "javac", "mvn"):
         if shutil.which(tool) is None:
-            raise Missing(f"{tool} is not on the PATH: this tier takes Java {OLDEST_JAVA} or newer and Maven")
+            raise Missing(f"{tool} is not on the PATH: this tier takes a JDK of Java {OLDEST_JAVA} or newer, and Maven")
     said = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
     found = re.search(r'version "(?:1\.)?(\d+)', said)
     if found is None or int(found[1]) < OLDEST_JAVA:

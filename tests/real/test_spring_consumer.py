@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from jvm_servers import ElasticMq, KafkaBroker
 
 CONFLICT = "org.springframework.orm.ObjectOptimisticLockingFailureException"
+DEAD_LETTER_TOPIC = """
+[sources.employees_dlt]
+kind = "kafka"
+bootstrap = "{bootstrap}"
+topics = ["{topic}"]
+route = "employees"
+each = "employees[]"
+map.employeeId = "id"
+"""
 
 
 @pytest.fixture
@@ -63,6 +73,29 @@ def test_conflicts_sent_to_sqs_are_healed(
             heal(system)
             audit = system.wait_for_audit(accepted=2 * MEETINGS + 1, recovered=2 * MEETINGS, rejected=1)
             assert_all_is_well(rehearsal, system, audit)
+
+
+def test_conflicts_in_a_dead_letter_topic_are_healed(
+    tmp_path: Path, elasticmq: ElasticMq, rehearsal: Rehearsal, properties: Mapping[str, str]
+):
+    company, topic = rehearsal.company, f"{rehearsal.topic}-dlt"
+    source = DEAD_LETTER_TOPIC.format(bootstrap=rehearsal.broker.bootstrap, topic=topic)
+    with (
+        stack(tmp_path, elasticmq, company, more=source) as system,  # type: ignore[arg-type]
+        company.running({**properties, "SPRING_PROFILES_ACTIVE": "dlt,rehearsal"}),
+    ):
+        rehearsal.run()
+        found = [dict(message.headers() or []) for message in rehearsal.dead_letters(MEETINGS + 1)]
+        causes = [headers["kafka_dlt-exception-cause-fqcn"] for headers in found]
+        assert causes.count(CONFLICT.encode()) == MEETINGS
+        assert len(rehearsal.stale()) >= MEETINGS
+        heal(system)
+        system.start("intake", "tasks.cli", "intake")
+        audit = system.wait_for_audit(accepted=MEETINGS + 1, recovered=MEETINGS, rejected=1)
+        assert_all_is_well(rehearsal, system, audit)
+        [letter] = json.loads(system.redrive("show", "1", "--json").stdout)["dead_letters"]
+        assert letter["origin"]["first"]["topic"] == rehearsal.topic
+        assert letter["origin"]["exception"]["class"] == CONFLICT
 
 
 def heal(system: Stack) -> None:
