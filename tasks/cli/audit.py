@@ -22,7 +22,7 @@ def audit(*, json: Json = False) -> None:
     else:
         names = ("accepted", *STANDINGS, "lost")
         lines = [*sums["sources"].items(), ("all", sums)]
-        columns = [Column("Source"), *(Column(name.capitalize(), right=True) for name in names)]
+        columns = [Column("Source", fold=True), *(Column(name.capitalize(), right=True) for name in names)]
         out.table(columns, [(source, *(f"{each[name]:,}" for name in names)) for source, each in lines])
     if not sums["balanced"]:
         wrong = ", ".join(f"{name} {each['lost']:+,}" for name, each in sums["sources"].items() if not each["balanced"])

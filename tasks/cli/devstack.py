@@ -14,8 +14,8 @@ _PARTS = ("confluent_kafka", "flower", "ministack", "starlette", "uvicorn", "val
 
 def demo(
     *,
-    messages: Annotated[int, typer.Option(min=1, max=1_000_000, help="Messages that the consumers read.")] = 400,
-    seed: Annotated[int, typer.Option(help="Of the random numbers: the same seed tells the same story.")] = 1,
+    messages: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="Messages that the consumers read.")] = 400,
+    seed: Annotated[int, typer.Option(metavar="S", help="Of the random numbers: the same seed tells the same story.")] = 1,
     json: Json = False,
 ) -> None:
     """Play the whole story on embedded parts: consumers that conflict, dead letters, recovery, and the proof."""
@@ -26,7 +26,10 @@ def demo(
 
 
 def up(
-    *, sample: Annotated[bool, typer.Option("--sample", help="With the sample company API, and a route that calls it.")] = False
+    *,
+    sample: Annotated[
+        bool, typer.Option("--sample", metavar="", help="With the sample company API, and a route that calls it.")
+    ] = False,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C; SQS is embedded unless broker.url is set."""
     _need_parts()

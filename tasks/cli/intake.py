@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def intake(
     *,
-    once: Annotated[bool, typer.Option("--once", help="Drain what is there, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", metavar="", help="Drain what is there, and end.")] = False,
     json: Json = False,
 ) -> None:
     """Take in what the sources hold, until Ctrl-C or SIGTERM. What is not yet acknowledged comes again."""
@@ -73,6 +73,6 @@ def _drain_once(out: Output, runtime: "Runtime") -> None:
         for row in rows:
             out.record(dict(zip(titles, row, strict=True)))
     elif rows:
-        out.table([Column("Source"), *(Column(title.capitalize(), right=True) for title in titles[1:])], rows)
+        out.table([Column("Source", fold=True), *(Column(title.capitalize(), right=True) for title in titles[1:])], rows)
     if left:
         raise (Partly if totals else OutOfReach)(f"not drained: {', '.join(left)}", hint="what is there stays there")

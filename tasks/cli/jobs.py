@@ -13,16 +13,21 @@ from tasks.dlq.job import WAITING, State
 MAX_ID = 2**63 - 1
 #: Attempts and dead letters that are shown of a job.
 _LATEST = 50
+_STATE_HELP = f"Only jobs in this state ({', '.join(State)}); may be given more than once."
 JobId = Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="A job's id, as redrive jobs lists it.")]
 
 
 def jobs(
     *,
-    state: Annotated[list[State] | None, typer.Option(help="Only jobs in this state; may be given more than once.")] = None,
-    route: Annotated[str | None, typer.Option(help="Only jobs of this route.", autocompletion=route_names)] = None,
-    group: Annotated[str | None, typer.Option(help="Only jobs of this failure group, as redrive show tells it.")] = None,
+    state: Annotated[list[State] | None, typer.Option(metavar="STATE", help=_STATE_HELP)] = None,
+    route: Annotated[
+        str | None, typer.Option(metavar="ROUTE", help="Only jobs of this route.", autocompletion=route_names)
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="Only jobs of this failure group, as redrive show tells it.")
+    ] = None,
     after: Annotated[int | None, typer.Option(metavar="ID", min=1, max=MAX_ID, help="Go on below this id.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")] = 50,
     json: Json = False,
 ) -> None:
     """List jobs, newest first."""
@@ -66,6 +71,8 @@ def show(job_id: JobId, *, json: Json = False) -> None:
     if view["dead_letters"]:
         out.line()
         out.table(_LETTER_COLUMNS, [_letter_row(each, now) for each in view["dead_letters"]])
+    if view["state"] == State.PARKED:
+        out.note(f"when its cause is gone: redrive replay {job_id}\nto give it up: redrive discard {job_id}")
     if len(view["dead_letters"]) == _LATEST < view["needs"]:
         out.note(f"these are the latest {_LATEST} of {view['needs']:,} dead letters")
 
@@ -73,7 +80,7 @@ def show(job_id: JobId, *, json: Json = False) -> None:
 COLUMNS = (
     Column("ID", right=True),
     Column("State"),
-    Column("Route"),
+    Column("Route", fold=True),
     Column("Parameters", fold=True),
     Column("Needs", right=True),
     Column("When"),
@@ -83,7 +90,7 @@ _ATTEMPT_COLUMNS = (Column("Attempt", right=True), Column("Began"), Column("Outc
 _LETTER_COLUMNS = (
     Column("Letter", right=True),
     Column("Received"),
-    Column("Source"),
+    Column("Source", fold=True),
     Column("Recovered"),
     Column("Body", cut=True),
 )
@@ -126,9 +133,7 @@ def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
         "created": f"{view['created_at']} ({relative(view['created_at'], now)})",
         "changed": f"{view['changed_at']} ({relative(view['changed_at'], now)})",
     }
-    for name, value in facts.items():
-        if value not in {None, ""}:
-            out.line(f"{name:<12} {value}")
+    out.facts(facts)
 
 
 def _budget(view: dict[str, Any]) -> str:

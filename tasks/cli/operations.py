@@ -60,7 +60,7 @@ def discard(
     job_ids: JobIds,
     *,
     reason: Reason = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
     """Put waiting or parked jobs aside for good. A later failure of the same entity opens its job again."""

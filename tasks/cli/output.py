@@ -9,8 +9,10 @@ import io
 import json
 import os
 import sys
+import textwrap
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 #: The option that every command has.
-Json = Annotated[bool, typer.Option("--json", help="One compact JSON object a line, errors too.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="One compact JSON object a line, errors too.")]
 
 #: Characters of a cell where no terminal sets the width.
 _WIDEST_CELL = 200
-#: Characters that are left of a cell in the narrowest terminal, and those between two cells.
+#: Characters that are left of a cell in a narrow terminal, and those between two cells.
 _LEAST_CELL = 12
 _GAP = 2
 #: Characters of a line where there is no terminal: a row is never broken.
@@ -44,7 +46,7 @@ _STYLES = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table. Where the terminal is narrow, first what may be cut gives way, then what may fold."""
+    """One column of a table. Where the terminal is narrow, what may be cut gives way first, then the widest that may fold."""
 
     title: str
     right: bool = False
@@ -70,6 +72,17 @@ class Output:
     def line(self, text: str = "") -> None:
         """Print one line for people."""
         _write(escaped(text) + "\n")
+
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Print names and values, unless empty, one below the other; a terminal gets long values in several lines."""
+        console, _ = _console()
+        indent = max(map(len, facts)) + _GAP
+        for name, value in facts.items():
+            if not (text := escaped(value)):
+                continue
+            lines = textwrap.wrap(text, max(console.width - indent, _LEAST_CELL), break_on_hyphens=False, drop_whitespace=False)
+            shown = lines if console.is_terminal else [text]
+            _write("".join(f"{each:<{indent}}{line}\n" for each, line in zip_longest([name], shown, fillvalue="")))
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
         """Print a table for people: as wide as the terminal; elsewhere each row on one line, for grep."""
@@ -141,11 +154,12 @@ def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int
     widths = [max(map(cell_len, (each.title, *column))) for each, *column in zip(columns, *cells, strict=True)]
     excess = sum(widths) + _GAP * (len(widths) - 1) - room
     for may_give in ([each.cut for each in columns], [each.fold for each in columns]):
-        for number, each in enumerate(columns):
-            if may_give[number] and excess > 0:
-                given = min(excess, max(widths[number] - each.least, 0))
-                widths[number] -= given
-                excess -= given
+        giving = [number for number, each in enumerate(columns) if may_give[number] and widths[number] > each.least]
+        while excess > 0 and giving:
+            widest = max(giving, key=widths.__getitem__)
+            widths[widest] -= 1
+            excess -= 1
+            giving = [number for number in giving if widths[number] > columns[number].least]
     return widths
 
 

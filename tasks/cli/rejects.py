@@ -11,9 +11,9 @@ from tasks.cli.text import relative
 
 def rejects(
     *,
-    reason: Annotated[str | None, typer.Option(help="Only letters that were rejected for this reason.")] = None,
+    reason: Annotated[str | None, typer.Option(metavar="REASON", help="Only letters that were rejected for this reason.")] = None,
     after: Annotated[int | None, typer.Option(metavar="ID", min=1, max=MAX_ID, help="Go on below this id.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")] = 50,
     json: Json = False,
 ) -> None:
     """List rejected dead letters, newest first, and count them by reason."""
@@ -36,7 +36,13 @@ def rejects(
     out.table([Column("Reason"), Column("Letters", right=True)], by_reason.items())
     out.line()
     out.table(
-        [Column("Letter", right=True), Column("Received"), Column("Source"), Column("Reason"), Column("Detail", fold=True)],
+        [
+            Column("Letter", right=True),
+            Column("Received"),
+            Column("Source", fold=True),
+            Column("Reason"),
+            Column("Detail", fold=True),
+        ],
         [
             (view["id"], relative(view["received_at"], now), view["source"], view["reject_reason"], view["reject_detail"])
             for view in views

@@ -8,7 +8,9 @@ from tasks.cli.completion import route_names
 from tasks.cli.output import Json, Output
 
 RouteName = Annotated[str, typer.Argument(metavar="ROUTE", help="A route of redrive.toml.", autocompletion=route_names)]
-Reason = Annotated[str, typer.Option(help="Why, for the audit log and for whoever looks next.", show_default=False)]
+Reason = Annotated[
+    str, typer.Option(metavar="TEXT", help="Why, for the audit log and for whoever looks next.", show_default=False)
+]
 
 
 def pause(route: RouteName, *, reason: Reason = "", json: Json = False) -> None:

@@ -94,7 +94,7 @@ def ringing(out: Output, *, create: bool = False) -> Iterator[Session]:
     finally:
         session.runtime.close()
     if session.unsent:
-        out.warn(f"the ledger has it, but no worker was woken: {session.unsent.message}", hint="beat's next sweep rings again")
+        out.warn(f"it is in the ledger, but {session.unsent.message}", hint="beat's next sweep rings again")
 
 
 class _Bell:

@@ -45,7 +45,7 @@ def test_without_sqs_it_is_recorded_all_the_same(away: CommandLine):
     done = away.run("send", "employees", "employeeId=1")
     assert done.returncode == 0
     assert done.stdout.startswith("job 1: ")
-    assert "the ledger has it, but no worker was woken" in done.stderr
+    assert "it is in the ledger, but the wake-up was not sent" in done.stderr
     assert "beat's next sweep rings again" in done.stderr
     (audit,) = away.json("audit")
     assert (audit["accepted"], audit["pending"]) == (1, 1)

@@ -53,6 +53,30 @@ def test_what_may_fold_gives_way_last(terminal: Terminal):
     assert lines[1].count("y") == 11
 
 
+def test_those_that_may_fold_share_what_is_left(terminal: Terminal):
+    columns = (Column("Route", fold=True), Column("Parameters", fold=True), Column("Needs", right=True))
+    Output().table(columns, [("r" * 40, "p" * 90, 1), ("short", "employeeId=1234", 22)])
+    lines = terminal.getvalue().splitlines()
+    assert [lines[1].count("r"), lines[1].count("p")] == [25, 26]
+    assert "Needs" in lines[0], "a title is whole"
+    assert lines[-1].split() == ["short", "employeeId=1234", "22"]
+
+
+def test_a_long_fact_is_folded_on_a_terminal(terminal: Terminal):
+    facts = {"job": 1, "last answer": "HTTP 404 " + "no such employee " * 5, "group": "\x1b[2J"}
+    Output().facts(facts)
+    lines = terminal.getvalue().splitlines()
+    assert lines[0] == "job          1"
+    assert lines[-1] == "group        \\x1b[2J"
+    assert max(map(len, lines)) <= 60
+    assert all(line.startswith(" " * 13) for line in lines[2:-1])
+
+
+def test_a_fact_is_one_line_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]):
+    Output().facts({"job": 1, "due": None, "attempt's worker": "", "last answer": "no such employee " * 50})
+    assert capsys.readouterr().out == f"job               1\nlast answer       {'no such employee ' * 50}\n"
+
+
 def test_states_have_colours_on_a_terminal_unless_the_person_wants_none(terminal: Terminal, monkeypatch: pytest.MonkeyPatch):
     Output().table([Column("State")], [("parked",)])
     assert "\x1b[31mparked" in terminal.getvalue()
