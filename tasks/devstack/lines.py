@@ -15,6 +15,8 @@ _CHATTER = {"celery.app.trace", "celery.beat", "celery.worker.strategy"}
 def readable(line: str) -> Text | None:
     """Return a line for people; None for one that tells them nothing. Nothing in it can steer the terminal."""
     record = _record(line)
+    if not line.strip():
+        return None
     if record is None:
         return Text(_printable(line.rstrip()))
     level = record.pop("level", "info")

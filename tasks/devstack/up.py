@@ -81,6 +81,7 @@ def _run(stack: ExitStack, messages: Console, *, with_company: bool) -> int:
         ports["company"] = (company, "/health")
         commands.insert(0, company_api(state / "company", company, "--employees", str(sample_config.EMPLOYEES), env=env))
     readiness = Readiness(READY, ports)
+    messages.print(f"redrive: starts {', '.join(command.name for command in commands)}; it takes some seconds")
     processes = stack.enter_context(Processes(commands, console=messages, grace=GRACE, heard=readiness.heard))
     readiness.wait(processes)
 

@@ -24,6 +24,10 @@ def test_other_lines_stay_as_they_are():
         assert readable(other).plain == other
 
 
+def test_empty_lines_are_left_out():
+    assert [readable(line) for line in ("", "  ", "\t")] == [None] * 3
+
+
 def test_what_celery_says_of_every_message_is_left_out_unless_it_is_trouble():
     assert readable(line(event="Task redrive.promote[1] received", logger="celery.worker.strategy")) is None
     assert readable(line(event="Task redrive.recover[1] raised", logger="celery.app.trace", level="error")) is not None

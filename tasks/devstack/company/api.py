@@ -148,6 +148,8 @@ def main() -> None:
     parser.add_argument("--employees", type=int, default=0, help="employ this many people, from number 1")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
+    # Its start and end, and that CTRL+C would end it, are not for whoever runs Redrive: calls and trouble are.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno > logging.INFO)
     logging.getLogger("uvicorn.access").addFilter(lambda record: '"GET /' not in record.getMessage())  # whoever only looks
     budget = {"none": {}, "bounded": BOUNDED, "endless": None}[options.faults]
     uvicorn.run(

@@ -110,7 +110,7 @@ def _table(snapshot: Snapshot, *, seconds: float) -> Table:
     table.add_row(
         "calls", f"{snapshot.calls.total}, at most {snapshot.calls.most} at once", _counted(snapshot.calls.statuses, _ANSWERS)
     )
-    stale = Text(str(snapshot.stale), style="green" if not snapshot.stale else "yellow")
+    stale = Text(in_words(snapshot.stale, "employee"), style="green" if not snapshot.stale else "yellow")
     table.add_row("stale", stale, Text(f"{seconds:.0f} s", style="dim"))
     return table
 
