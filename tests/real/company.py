@@ -80,7 +80,7 @@ class Company:
     def __init__(self, folder: Path, jar: Path, rehearsal: Path) -> None:
         """`rehearsal` has the classes that arrange conflicts: the jar has none."""
         self._folder = folder
-        self._command = ["java", *JVM, f"-Djava.io.tmpdir={folder}", "-Dh2.bindAddress=127.0.0.1", f"-Dloader.path={rehearsal}"]
+        self._command = ["java", *JVM, f"-Djava.io.tmpdir={folder}", f"-Dloader.path={rehearsal}"]
         self._command += ["-cp", str(jar), "org.springframework.boot.loader.launch.PropertiesLauncher"]
         self._ports = {name: child.free_port() for name in self.NAMES}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}

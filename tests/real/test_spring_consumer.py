@@ -82,7 +82,7 @@ def test_conflicts_in_a_dead_letter_topic_are_healed(
     source = DEAD_LETTER_TOPIC.format(bootstrap=rehearsal.broker.bootstrap, topic=topic)
     with (
         stack(tmp_path, elasticmq, company, more=source) as system,  # type: ignore[arg-type]
-        company.running({**properties, "SPRING_PROFILES_ACTIVE": "dlt,rehearsal"}),
+        company.running({**properties, "SPRING_PROFILES_ACTIVE": "rehearsal"}),
     ):
         rehearsal.run()
         found = [dict(message.headers() or []) for message in rehearsal.dead_letters(MEETINGS + 1)]

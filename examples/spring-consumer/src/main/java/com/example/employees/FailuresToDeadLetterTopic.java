@@ -10,9 +10,12 @@ import org.springframework.kafka.listener.DeadLetterPublishingRecoverer;
 import org.springframework.kafka.listener.DefaultErrorHandler;
 import org.springframework.util.backoff.FixedBackOff;
 
-/** Variant 2: what Spring Kafka does by itself. The record goes to {@code <topic>-dlt} with its bytes, and headers that tell why. */
+/**
+ * Variant 2, and the default: Spring Kafka's own recoverer. The record goes to {@code <topic>-dlt} with its bytes, and headers that
+ * tell why. When Kafka does not take it, the recoverer throws, and the record comes again.
+ */
 @Configuration
-@Profile("dlt")
+@Profile("!sqs")
 class FailuresToDeadLetterTopic {
 
     @Bean
