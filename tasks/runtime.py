@@ -22,7 +22,7 @@ from tasks.dlq.intake import Intake
 from tasks.dlq.ledger import Ledger
 from tasks.dlq.ledger.gates import ensure_routes
 from tasks.dlq.maintenance import Maintenance
-from tasks.dlq.reading import BodyReader, SubmissionReader
+from tasks.dlq.reading import SubmissionReader
 from tasks.dlq.recovery import Recovery
 from tasks.dlq.telling import Teller
 from tasks.settings.sources import SqsSource as SqsSourceTable
@@ -133,8 +133,7 @@ class Runtime:
 
     def _configured_sources(self) -> Iterator[tuple[Source, Reader]]:
         for name, table in self.settings.sources.items():
-            reader = BodyReader(route=self.settings.route(table.route), mapping=table.mapping, max_body=table.max_body)
-            yield self._source(name, table), reader
+            yield self._source(name, table), table.reader(self.settings.routes)
 
     def _source(self, name: str, table: SqsSourceTable | KafkaSourceTable) -> Source:
         if isinstance(table, SqsSourceTable):

@@ -81,7 +81,7 @@ class Announcement:
         else:
             yield f"  SQS      {self.settings.broker.endpoint_url or 'AWS, ' + self.settings.broker.region}"
         for name, source in self.settings.sources.items():
-            yield f"  source   {name} -> route {source.route}"
+            yield f"  source   {name} -> route {source.route or 'by choice'}"
             if isinstance(source, SqsSource):
                 yield f"           {self._queue_url(source) or f'{source.queue} (not found)'}"
         yield f"  Flower   http://127.0.0.1:{self.flower}"
@@ -98,8 +98,8 @@ class Announcement:
         yield "From another terminal:"
         yield f"  . {shlex.quote(str(self.file))}"
         yield ""
-        source = next((each for each in self.settings.sources.values() if isinstance(each, SqsSource)), None)
-        yield from self._failures(source, routes[source.route] if source else next(iter(routes.values())))
+        source = next((each for each in self.settings.sources.values() if isinstance(each, SqsSource) and each.route), None)
+        yield from self._failures(source, routes[source.route] if source and source.route else next(iter(routes.values())))
         yield ""
         yield "And look at what became of it:"
         yield "  redrive jobs"

@@ -43,8 +43,10 @@ def body(source: SqsSource, route: Route, values: Mapping[str, str]) -> str | No
             return None
         _put(document, source.each[:-2], [entity])
     text = json.dumps(document)
+    if len(text) > source.max_body:
+        return None
     try:
-        needs = needs_of(text.encode(), source.mapping, route, source.max_body)
+        needs = needs_of(document, source.mapping, route)
     except UnreadableBody:
         return None
     return text if [found for _, found in needs] == [dict(values)] else None

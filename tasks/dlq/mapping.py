@@ -1,8 +1,8 @@
 """From a dead letter's body to its needs: JMESPath expressions that a source's section in redrive.toml gives.
 
 `each` finds the entities in the document ({A, B} in one message: two needs); without it the document is the one entity.
-Each parameter has an expression that is applied to the entity. A dead letter yields all of its needs or none: when one of
-them cannot be read the letter is rejected with its bytes, and can be repaired.
+Each parameter has an expression that is applied to the entity, or is a constant. A dead letter yields all of its needs or none:
+when one of them cannot be read the letter is rejected with its bytes, and can be repaired.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions
 
-from tasks.dlq.body import read_json
 from tasks.dlq.errors import InvalidParameter, UnreadableBody
 from tasks.dlq.parameters import canonical_key, parse_parameters, shown
 
@@ -41,6 +40,7 @@ class BodyMapping:
     Attributes:
         params: for each parameter the JMESPath expression that finds it.
         each: the JMESPath expression that finds the list of entities; None when the document is the entity.
+        constants: parameters that are the same for all.
 
     Raises:
         ValueError: an expression is not JMESPath, or uses an unknown function.
@@ -48,6 +48,7 @@ class BodyMapping:
 
     params: Mapping[str, str]
     each: str | None = None
+    constants: Mapping[str, str] = field(default_factory=dict)
     _params: Mapping[str, ParsedResult] = field(init=False, repr=False, compare=False)
     _each: ParsedResult | None = field(init=False, repr=False, compare=False)
 
@@ -62,7 +63,7 @@ class BodyMapping:
             UnreadableBody: "no-match", "too-many" or "mapping-failed".
         """
         entities = [document] if self._each is None else self._entities(document, self._each)
-        return [{name: _search(path, entity) for name, path in self._params.items()} for entity in entities]
+        return [{**self.constants, **{name: _search(path, entity) for name, path in self._params.items()}} for entity in entities]
 
     def _entities(self, document: Any, each: ParsedResult) -> list[Any]:
         found = _search(each, document)
@@ -81,15 +82,35 @@ class BodyMapping:
         return found
 
 
-def needs_of(body: bytes, mapping: BodyMapping, route: Route, max_bytes: int) -> list[tuple[str, dict[str, str]]]:
-    """Return the needs of a dead letter as (key, parameters), without doubles, sorted by key.
+@dataclass(frozen=True)
+class Condition:
+    """A JMESPath expression over `{"body": …, "origin": …}` that is true or false, in JMESPath's own sense of truth.
 
     Raises:
-        UnreadableBody: the body is not JSON within its bounds, maps to nothing, or a parameter is not of the route's type
-            ("invalid-parameter"). Nothing else is ever raised, whatever the bytes are.
+        ValueError: it is not JMESPath, or uses an unknown function.
+    """
+
+    text: str
+    _path: ParsedResult = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_path", _compile(self.text))
+
+    def holds(self, document: Any, origin: Mapping[str, object]) -> bool:
+        """Tell whether it is true of a dead letter. Raises UnreadableBody("mapping-failed")."""
+        found = _search(self._path, {"body": document, "origin": origin})
+        return found not in (None, False, "", [], {})
+
+
+def needs_of(document: Any, mapping: BodyMapping, route: Route) -> list[tuple[str, dict[str, str]]]:
+    """Return the needs in a document as (key, parameters), without doubles, sorted by key.
+
+    Raises:
+        UnreadableBody: the document maps to nothing, or a parameter is not of the route's type ("invalid-parameter"). Nothing
+            else is ever raised, whatever the document is.
     """
     needs: dict[str, dict[str, str]] = {}
-    for values in mapping.read(read_json(body, max_bytes=max_bytes)):
+    for values in mapping.read(document):
         try:
             parameters = parse_parameters(route.params, values)
         except InvalidParameter as error:

@@ -12,11 +12,12 @@ from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.errors import InvalidParameter, UnknownRoute, UnreadableBody
 from tasks.dlq.mapping import needs_of
 from tasks.dlq.parameters import canonical_key, parse_parameters, shown
+from tasks.dlq.unwrapping import unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from tasks.dlq.mapping import BodyMapping
+    from tasks.dlq.mapping import BodyMapping, Condition
     from tasks.dlq.ports import Record
     from tasks.dlq.route import Route
 
@@ -32,21 +33,45 @@ class Reader(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class BodyReader:
-    """Reads JSON bodies by a mapping to one route's parameters. `max_body` is in bytes."""
+@dataclass(frozen=True)
+class Choice:
+    """A route with the mapping to its parameters, taken by the dead letters for which `when` holds; None is all of them."""
 
     route: Route
     mapping: BodyMapping
+    when: Condition | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BodyReader:
+    """Reads JSON bodies: takes off what is `unwrap`ped, and maps the rest by the first of the `choices` that holds.
+
+    `max_body` is in bytes.
+    """
+
+    choices: Sequence[Choice]
     max_body: int
+    unwrap: Sequence[str] = ()
 
     def read(self, source: str, record: Record) -> DeadLetter:
         """Return the dead letter that the record is."""
         try:
-            needs = needs_of(record.body, self.mapping, self.route, self.max_body)
+            document = self.document(record.body)
+            choice = self._choice(document, record)
+            needs = needs_of(document, choice.mapping, choice.route)
         except UnreadableBody as error:
             return rejected(source, record, error)
-        return _letter(source, record, route=self.route.name, keys=[key for key, _ in needs])
+        return _letter(source, record, route=choice.route.name, keys=[key for key, _ in needs])
+
+    def document(self, body: bytes) -> Any:
+        """Return the JSON document in a body. Raises UnreadableBody."""
+        return read_json(unwrapped(body, self.unwrap, max_bytes=self.max_body), max_bytes=self.max_body)
+
+    def _choice(self, document: Any, record: Record) -> Choice:
+        for choice in self.choices:
+            if choice.when is None or choice.when.holds(document, record.origin):
+                return choice
+        raise UnreadableBody("no-route", "no rule of the source chooses a route for it", hint="see `choose` in redrive.toml")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tasks.dlq.parameters import ParameterType
+    from tasks.dlq.request_body import BodyTemplate
 
 #: Seconds between the end of the last call that a lease allows and the lease's own end: scheduling, a slow commit.
 LEASE_MARGIN = 5.0
@@ -20,7 +21,7 @@ LEASE_START = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """Where and how a key is called. Durations are seconds.
+    """Where and how a key is called. Durations are seconds. Each of the `params` stands in the URL, in the body or in both.
 
     `drain` is how long the API may work on after the client has gone: a key and its slot rest that long after a call whose
     outcome is unknown. `bearer_env` names the environment variable that holds the token; the token itself is never kept here.
@@ -41,6 +42,7 @@ class Route:
     max_response_bytes: int = 65536
     answers: Answers = field(default_factory=Answers)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    body: BodyTemplate | None = None
 
     @property
     def lease(self) -> float:

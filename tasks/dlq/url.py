@@ -38,6 +38,11 @@ def check_template(template: str, names: Iterable[str]) -> None:
     _shape(template, frozenset(names))
 
 
+def variables(template: str) -> frozenset[str]:
+    """Return the names of a template's variables."""
+    return frozenset(URITemplate(template).variable_names)
+
+
 def expand(template: str, parameters: Mapping[str, str]) -> str:
     """Return the URL of one call: `parameters` are canonical texts as `parse_parameters` returns them.
 

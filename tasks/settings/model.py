@@ -58,13 +58,7 @@ class Settings(Section):
     def _parts_agree(self) -> Self:
         found: list[tuple[tuple[str, ...], str]] = []
         for name, source in self.sources.items():
-            route = self.route_tables.get(source.route)
-            if route is None:
-                clause = f"must be one of the routes: {', '.join(sorted(self.route_tables)) or 'there is none yet'}"
-                found.append((("sources", name, "route"), clause))
-            elif set(source.map) != set(route.params):
-                takes = ", ".join(sorted(route.params)) or "no parameter at all"
-                found.append((("sources", name, "map"), f"must have exactly the parameters of route {source.route}: {takes}"))
+            found += [(("sources", name, *path), clause) for path, clause in source.disagreements(self.routes)]
         found += conflicts(self.sources, self.broker)
         found += topic_conflicts(self.sources)
         if self.broker.visibility_timeout is not None and self.broker.visibility_timeout < self._longest_slice:

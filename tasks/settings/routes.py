@@ -5,10 +5,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from tasks.dlq.parameters import ParameterType
+from tasks.dlq.parameters import Integer, ParameterType
+from tasks.dlq.request_body import BodyTemplate
 from tasks.dlq.retry import Answers, RetryPolicy, parse_status_set
 from tasks.dlq.route import Route
-from tasks.dlq.url import check_template
+from tasks.dlq.url import check_template, variables
 from tasks.settings.headers import HeaderName, HeaderValue, merged
 from tasks.settings.params import TypeOfParameter
 from tasks.settings.rules import Bytes, Count, Matching, OneOf, Rule, Seconds, Variable, duration
@@ -18,9 +19,8 @@ from tasks.settings.urls import MASK, Url, masked
 DEFAULT_HEADERS = {"Content-type": "application/json"}
 
 #: No "__": it separates the parts of an environment variable's name.
-Name = Annotated[
-    str, Matching(r"(?=.{1,64}\Z)[a-z0-9]+(?:_[a-z0-9]+)*", "a name of a-z 0-9 with single _ between, at most 64 characters")
-]
+NAME = Matching(r"(?=.{1,64}\Z)[a-z0-9]+(?:_[a-z0-9]+)*", "a name of a-z 0-9 with single _ between, at most 64 characters")
+Name = Annotated[str, NAME]
 ParameterName = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]{0,63}", "the name of a template variable: letters, digits, _")]
 
 
@@ -59,6 +59,23 @@ class Statuses(Rule):
         whole = [family for family in range(1, 6) if value.issuperset(range(family * 100, family * 100 + 100))]
         rest = sorted(status for status in value if status // 100 not in whole)
         return [*rest, *(f"{family}xx" for family in whole)]
+
+
+@dataclass(frozen=True)
+class Body(Rule):
+    """A JSON template for the body of a call."""
+
+    meaning: str = 'JSON with {name} where a parameter stands, such as \'{"id": "{employeeId}"}\''
+
+    def parse(self, value: Any) -> str:
+        """Return the template unchanged."""
+        if not isinstance(value, str):
+            raise self.refusal()
+        try:
+            BodyTemplate(value)
+        except ValueError as error:
+            raise ValueError(f"must be {self.allowed}: {error}") from None
+        return value
 
 
 class RetryTable(Section):
@@ -118,6 +135,7 @@ class RouteTable(Section):
     headers: dict[Annotated[str, HeaderName()], Annotated[str, HeaderValue()]] = Field(
         default_factory=dict, description="default: Content-type: application/json"
     )
+    body: Annotated[str | None, Body()] = Field(default=None, description="default: no body")
     bearer_env: Annotated[str | None, Variable()] = None
     delay: Annotated[float, Seconds("0s", "7d")] = Route.delay
     deadline: Annotated[float, Seconds("100ms", "15m")] = Route.deadline
@@ -132,8 +150,11 @@ class RouteTable(Section):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         found: list[tuple[tuple[str, ...], str]] = []
+        in_body = self._body.variables if self._body else frozenset()
+        if strange := sorted(in_body - self.params.keys()):
+            found.append((("body",), f"must hold the route's params only: there is no parameter {strange[0]}"))
         try:
-            check_template(self.url, self.params)
+            check_template(self.url, self.params.keys() - (in_body - variables(self.url)))
         except ValueError as error:
             detail = error if masked(self.url) == self.url else "the reason is not shown, since the URL holds a secret"
             found.append((("url",), f"must be a template for the route's params: {detail}"))
@@ -146,6 +167,11 @@ class RouteTable(Section):
         if found:
             raise Conflict(*found)
         return self
+
+    @property
+    def _body(self) -> BodyTemplate | None:
+        numbers = frozenset(name for name, kind in self.params.items() if isinstance(kind, Integer))
+        return BodyTemplate(self.body, numbers) if self.body is not None else None
 
     def build(self, name: str) -> Route:
         """Return the route of this name."""
@@ -164,5 +190,6 @@ class RouteTable(Section):
             probe_interval=self.probe_interval,
             max_response_bytes=self.max_response_bytes,
             answers=self.answers.build(),
+            body=self._body,
             retry=RetryPolicy(**self.retry.model_dump()),
         )

@@ -3,20 +3,17 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tasks.dlq.errors import ConfigError
-from tasks.dlq.mapping import BodyMapping, check_expression
 from tasks.settings.kafka import BOOTSTRAP, GROUP, ROLES, PropertyName, PropertyValue, Topics, property_name
-from tasks.settings.routes import Name, ParameterName
-from tasks.settings.rules import Bytes, Line, OneOf, Rule, Variable
-from tasks.settings.sections import Conflict, Section, is_queue
+from tasks.settings.mappings import KINDS, MappingTable
+from tasks.settings.rules import Line, OneOf, Rule, Variable
+from tasks.settings.sections import Conflict, is_queue
 from tasks.settings.urls import HttpUrl
 
-KINDS = ("sqs", "kafka")
 _KIND = OneOf(KINDS)
 
 
@@ -35,31 +32,8 @@ class Queue(Rule):
         raise self.refusal()
 
 
-@dataclass(frozen=True)
-class Path(Rule):
-    """A JMESPath expression."""
-
-    meaning: str = 'a JMESPath expression, such as "employee.id"'
-
-    def parse(self, value: Any) -> str:
-        """Return the expression unchanged."""
-        if not isinstance(value, str):
-            raise self.refusal()
-        try:
-            check_expression(value)
-        except ValueError as error:
-            raise ValueError(f"must be {self.allowed}: {error}") from None
-        return value
-
-
-class SourceTable(Section):
+class SourceTable(MappingTable):
     """What every kind of source has."""
-
-    kind: Annotated[str, _KIND]
-    route: Name
-    each: Annotated[str | None, Path()] = None
-    map: dict[ParameterName, Annotated[str, Path()]] = Field(default_factory=dict)
-    max_body: Annotated[int, Bytes("1B", "16MiB")] = 1 << 20
 
     @model_validator(mode="before")
     @classmethod
@@ -69,11 +43,6 @@ class SourceTable(Section):
         if isinstance(values, dict) and (found := sorted(foreign & values.keys())):
             raise Conflict(*(((name,), f"is no key of a source of kind {json.dumps(values['kind'])}") for name in found))
         return values
-
-    @cached_property
-    def mapping(self) -> BodyMapping:
-        """The compiled mapping from a body to parameters."""
-        return BodyMapping(each=self.each, params=self.map)
 
 
 class SqsSource(SourceTable):

@@ -9,7 +9,7 @@ from tasks.dlq.job import Claim, Ending
 from tasks.dlq.mapping import BodyMapping
 from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Answer, Record, SyncRequest, SyncResult
-from tasks.dlq.reading import BodyReader, SubmissionReader
+from tasks.dlq.reading import BodyReader, Choice, SubmissionReader
 from tasks.dlq.retry import Decision, RetryPolicy
 from tasks.dlq.route import Route
 
@@ -24,7 +24,7 @@ ROUTE = Route(
     deadline=20.0,
     retry=POLICY,
 )
-READER = BodyReader(route=ROUTE, mapping=BodyMapping(params={"id": "id"}, each="employees"), max_body=10_000)
+READER = BodyReader(choices=[Choice(route=ROUTE, mapping=BodyMapping(params={"id": "id"}, each="employees"))], max_body=10_000)
 SUBMISSIONS = SubmissionReader(routes={"employees": ROUTE})
 NUMBERS = (1, 2, 3)
 #: Seconds to wait: until something is due, a lease or a rest is over, or the route may call again.

@@ -23,7 +23,7 @@ from tasks.dlq.errors import BrokerUnavailable, LedgerUnavailable
 from tasks.dlq.intake import Intake
 from tasks.dlq.mapping import BodyMapping
 from tasks.dlq.parameters import Integer
-from tasks.dlq.reading import BodyReader
+from tasks.dlq.reading import BodyReader, Choice
 from tasks.dlq.route import Route
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tasks.dlq.ports import Record
 
 ROUTE = Route(name="employees", url="http://127.0.0.1:1/employees/{employeeId}", params={"employeeId": Integer(positive=True)})
-READER = BodyReader(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}), max_body=100_000)
+READER = BodyReader(choices=[Choice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}))], max_body=100_000)
 #: Each message needs pages of its own: a full SQLite file still has room in the pages it has.
 PADDING = "x" * 20_000
 MESSAGES = 25

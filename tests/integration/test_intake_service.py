@@ -12,12 +12,14 @@ from tasks.dlq.ledger.letters import Recorded
 from tasks.dlq.mapping import BodyMapping
 from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Record
-from tasks.dlq.reading import BodyReader, SubmissionReader, submission
+from tasks.dlq.reading import BodyReader, Choice, SubmissionReader, submission
 from tasks.dlq.route import Route
 
 ROUTE = Route(name="employees", url=EMPLOYEES.url, params={"employeeId": Integer(positive=True)}, window=3)
-READER = BodyReader(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}), max_body=1000)
-PAIRS = BodyReader(route=ROUTE, mapping=BodyMapping(params={"employeeId": "id"}, each="employees[]"), max_body=1000)
+READER = BodyReader(choices=[Choice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}))], max_body=1000)
+PAIRS = BodyReader(
+    choices=[Choice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "id"}, each="employees[]"))], max_body=1000
+)
 SUBMISSIONS = SubmissionReader(routes={"employees": ROUTE})
 
 

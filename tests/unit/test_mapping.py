@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.dlq.body import read_json
 from tasks.dlq.errors import UnreadableBody
 from tasks.dlq.mapping import MAX_NEEDS, BodyMapping, check_expression, needs_of
 from tasks.dlq.parameters import Integer, ParameterType, Text, Uuid
@@ -20,7 +21,7 @@ EACH = BodyMapping(each="employees[]", params={"employeeId": "id"})
 
 def needs(body: Any, mapping: BodyMapping = ONE, route: Route = EMPLOYEES, max_bytes: int = 1 << 20) -> list[Any]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return needs_of(raw, mapping, route, max_bytes)
+    return needs_of(read_json(raw, max_bytes=max_bytes), mapping, route)
 
 
 def refused(body: Any, mapping: BodyMapping = ONE, route: Route = EMPLOYEES) -> UnreadableBody:

@@ -241,9 +241,46 @@ def test_what_is_missing_is_told_with_what_it_must_be():
     assert [each.split(": must be")[0] for each in found] == [
         "redrive.toml: routes.r.url is missing",
         "redrive.toml: sources.s.kind is missing",
-        "redrive.toml: sources.t.route is missing",
         "redrive.toml: sources.t.queue is missing",
     ]
+
+
+def test_a_source_has_a_route_or_choices():
+    table = '[sources.s]\nkind = "sqs"\nqueue = "q"\n'
+    assert line(ROUTE + table) == "redrive.toml: sources.s.route is missing: must be one of the routes: r"
+    choice = '[sources.s.choose.c]\nwhen = "body.a"\nroute = "r"\n'
+    assemble(tomllib.loads(ROUTE + table + choice + 'map.id = "id"'), {})
+    assert "sources.s.choose.c.map: must have exactly the parameters of route r: id" in line(ROUTE + table + choice)
+    assert "sources.s.choose.c.route" in line(ROUTE + table + choice.replace('"r"', '"nowhere"'))
+    assert "sources.s.choose.c.when" in line(ROUTE + table + choice.replace("body.a", "body[") + 'map.id = "id"')
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ('map.id = "id"\nconstants.id = "1"', 'sources.s.constants.id is "1": must not stand in map as well'),
+        ('constants.id = "x"', 'sources.s.constants.id is "x": must be an integer, as route r has it'),
+        ('constants.other = "1"', "sources.s.map: must have exactly the parameters of route r: id"),
+        ('map.id = "id"\nunwrap = ["zip"]', 'sources.s.unwrap is ["zip"]: must be a list of sns, lambda, eventbridge, base64'),
+        ('map.id = "id"\nunwrap = [["sns"]]', "sources.s.unwrap is"),
+    ],
+)
+def test_what_a_source_makes_of_a_body(keys: str, said: str):
+    assert said in line(ROUTE + SOURCE.replace('map.id = "id"', keys))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("'no json'", "must be JSON with {name} where a parameter stands"),
+        ("5", "must be JSON with {name}"),
+        ("""'{"id": "{other}"}'""", "must hold the route's params only: there is no parameter other"),
+    ],
+)
+def test_the_body_of_a_route(body: str, said: str):
+    assert said in line(
+        ROUTE.replace("[sources", f"body = {body}\n[sources") if "[sources" in ROUTE else ROUTE + f"body = {body}\n"
+    )
 
 
 def test_two_sources_do_not_share_a_queue():

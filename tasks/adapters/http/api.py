@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from tasks.adapters.http.session import GRACE, NOT_YET, CutError, Line, Session, active
 from tasks.dlq.clock import boottime
 from tasks.dlq.ports import Answer, SyncResult
-from tasks.dlq.url import expand
+from tasks.dlq.url import expand, variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,7 +100,9 @@ class RequestsSyncApi:
     def _prepare(self, request: SyncRequest) -> requests.PreparedRequest:
         """Return what is sent. Raises ValueError with a message that holds no secret."""
         route = request.route
-        url = expand(route.url, request.parameters)
+        in_url = variables(route.url) if route.body else request.parameters.keys()
+        url = expand(route.url, {name: value for name, value in request.parameters.items() if name in in_url})
+        body = route.body.render(request.parameters) if route.body else None
         headers = CaseInsensitiveDict({
             "User-Agent": _USER_AGENT,
             **route.headers,
@@ -112,7 +114,7 @@ class RequestsSyncApi:
         if token := self._tokens.get(route.name):
             headers["Authorization"] = f"Bearer {token}"
         try:
-            prepared = requests.Request(route.method, url, headers).prepare()
+            prepared = requests.Request(route.method, url, headers, data=body).prepare()
         except (ValueError, requests.RequestException) as error:  # their messages hold the header's value
             raise ValueError(f"requests takes neither method nor headers as they are ({type(error).__name__})") from None
         if prepared.url != url.replace(urlsplit(url).netloc, urlsplit(url).netloc.lower(), 1):
@@ -137,7 +139,8 @@ class RequestsSyncApi:
         except CutError:
             pass
         except Exception as error:  # noqa: BLE001 - whatever a server makes requests raise ends as a result
-            line.finish(_failure(line, error))
+            if line.left() > 0:  # else it is the deadline's: a read that timed out before this call was cut
+                line.finish(_failure(line, error))
         finally:
             if keep:
                 self._idle[os.getpid(), route.name].append((session, self._clock()))
