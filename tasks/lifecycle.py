@@ -35,8 +35,8 @@ class SweepScheduler(PersistentScheduler):
 
 @setup_logging.connect
 def set_up_logging(loglevel: int | None = None, **_: Any) -> None:
-    """Log in one way in all processes; `celery --loglevel` decides how much."""
-    level = logging.getLevelName(loglevel) if isinstance(loglevel, int) else "INFO"
+    """Log in one way in all processes; `celery --loglevel` decides how much, also when beat sets up again."""
+    level = logging.getLevelName(loglevel or logging.getLogger().level)
     logs.configure(level, secrets=settings().secrets())
 
 

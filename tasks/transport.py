@@ -119,6 +119,21 @@ class Channel(SQS.Channel):
             payload = _payload(kept, message["MessageId"])
         return self._envelope_payload(payload, "", message, q_url)
 
+    def _restore(self, message: Any, *_: Any) -> None:
+        """Give back a message that was not acknowledged: SQS hands it out again at once.
+
+        Nothing may be raised: kombu would write the content of such messages into a file in /tmp ("EMERGENCY DUMP").
+        """
+        origin = message.delivery_info
+        try:
+            self.sqs().change_message_visibility(
+                QueueUrl=origin["sqs_queue"], ReceiptHandle=origin["sqs_message"]["ReceiptHandle"], VisibilityTimeout=0
+            )
+        except Exception as error:  # noqa: BLE001 - SQS has it still: it comes again when its time is over
+            log.warning(
+                "a message was not given back to SQS; it comes again later", error=f"{type(error).__name__}: {error}"[:200]
+            )
+
 
 def redrive_call(call: TaskMessage, message_id: str) -> dict[str, Any]:
     """Return the payload of a call of one of Redrive's tasks.

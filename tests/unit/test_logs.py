@@ -6,6 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from celery.app.trace import LOG_RETRY, LOG_SUCCESS
 from celery.beat import SchedulingError
 from kombu.exceptions import OperationalError
 
+from tasks import lifecycle
 from tasks.adapters.logs import configure
 from tasks.dlq.errors import LedgerUnavailable
 
@@ -341,6 +343,14 @@ def test_at_info_each_task_has_its_lines_and_beats_chatter_needs_debug(stream: i
     configure("debug", json=True, stream=stream)
     a_day()
     assert "Scheduler: Sending due task promote (redrive.promote)" in stream.getvalue()
+
+
+def test_beat_sets_up_logging_twice_and_keeps_the_level_that_it_was_given(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lifecycle, "settings", lambda: SimpleNamespace(secrets=tuple))
+    lifecycle.set_up_logging(loglevel=logging.ERROR)
+    lifecycle.set_up_logging()
+
+    assert logging.getLogger().level == logging.ERROR
 
 
 def test_at_error_nothing_but_errors(stream: io.StringIO):
