@@ -644,6 +644,21 @@ def test_time_in_suspension_counts():
     assert result.seconds > 3600
 
 
+def test_what_fails_after_the_deadline_has_failed_by_it():
+    """On a busy machine the call's own thread may wake up before the one that would cut it."""
+    late = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        late.set()
+        peer.reset()
+
+    api = RequestsSyncApi({}, clock=lambda: time.monotonic() + (3600 if late.is_set() else 0))
+    with HostileServer(script) as server:
+        result = api.call(request(server.url(), deadline=60))
+    assert (result.answer, result.unknown) == (Answer.DEADLINE, True)
+
+
 def test_a_call_that_is_interrupted_is_cut_off(api: RequestsSyncApi):
     class Interruption(BaseException):
         pass
