@@ -21,6 +21,7 @@ class CompanyApi:
     def __init__(self) -> None:
         self.answers: deque[tuple[int, dict[str, str]]] = deque()
         self.calls: list[tuple[str, str, dict[str, str]]] = []
+        self.bodies: list[bytes] = []
         self.most_in_flight = 0
         self.most_per_path: Counter[str] = Counter()
         self.gate = threading.Event()
@@ -62,7 +63,7 @@ def company_api_server() -> Iterator[CompanyApi]:
         protocol_version = "HTTP/1.1"
 
         def do_PUT(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            api.bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
             status, headers = api.begin("PUT", self.path, dict(self.headers))
             try:
                 self.send_response(status)
