@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -26,13 +27,17 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SyncRequest:
-    """One call of a job. `attempt` counts from 1 over the job's life; `fence` only grows per key."""
+    """One call of a job. `attempt` counts from 1 over the job's life; `fence` only grows per key.
+
+    `ends_by` is when the call must be over, by `tasks.dlq.clock.boottime`, however late it begins: its lease ends then.
+    """
 
     route: Route
     parameters: Mapping[str, str]
     job_id: int
     attempt: int
     fence: int
+    ends_by: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,6 +107,7 @@ class Recovery:
             go_on = self._monotonic() < stop_at
             since_next = self._monotonic()
             settled, following = self._settle(route, current, ending, decision, unknown=result.unknown, go_on=go_on, since=since)
+            _tell(route, current, ending, settled)
             self._note(done, route, current, settled, decision, named=job_id)
             since, current = since_next, following
         self._ring_later(done, self._ledger.transact(lambda tx: bells.follow_up(tx, route)))
@@ -137,6 +138,7 @@ class Recovery:
             job_id=current.job_id,
             attempt=current.number,
             fence=current.fence,
+            ends_by=since + route.lease - LEASE_MARGIN,
         )
         return self._api.call(request)
 
@@ -179,14 +181,6 @@ class Recovery:
         done.completed += settled.state is State.COMPLETED
         done.parked += settled.state is State.PARKED
         done.paused |= decision.pause
-        log.info(
-            "called",
-            job=current.job_id,
-            route=route.name,
-            parameters=json.dumps(dict(current.parameters)),
-            attempt=current.number,
-            state=settled.state or "late",
-        )
         if settled.state not in WAITING:
             return
         wakeups = self._ledger.transact(lambda tx: bells.reserve(tx, route, [current.job_id]))
@@ -202,3 +196,16 @@ class Recovery:
     def _ring(self, done: Slice) -> None:
         now = self._monotonic()
         ring_all(self._ledger, self._doorbell, [Wakeup(job_id=job_id, delay=max(at - now, 0.0)) for at, job_id in done.bells])
+
+
+def _tell(route: Route, current: Claim, ending: Ending, settled: Settled) -> None:
+    log.info(
+        "called",
+        job=current.job_id,
+        route=route.name,
+        parameters=json.dumps(dict(current.parameters)),
+        attempt=current.number,
+        state=settled.state or "late",
+        outcome=ending.outcome,
+        status=ending.status,
+    )

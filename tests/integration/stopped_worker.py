@@ -22,7 +22,7 @@ from tasks.dlq.retry import RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DEADLINE = 1.0
+START, DEADLINE = 0.3, 1.0
 
 
 class NoBell:
@@ -57,6 +57,7 @@ def sends(_sock: object, *, sending: bool = False) -> bool:
 EDGES: dict[str, Callable[[], None]] = {
     "never": lambda: None,
     "claimed": lambda: stop_before(Recovery, "_call"),
+    "about to prepare": lambda: stop_before(RequestsSyncApi, "call"),
     "about to connect": lambda: stop_before(Line, "hold"),
     "about to send": lambda: stop_before(Line, "hold", sends),
     "about to send the second call": lambda: stop_before(Line, "hold", sends, nth=2),
@@ -66,7 +67,7 @@ EDGES: dict[str, Callable[[], None]] = {
 def main(ledger_url: str, route_url: str, job_id: str, edge: str) -> None:
     """Answer one wake-up."""
     EDGES[edge]()
-    route.LEASE_START = 0.3  # a lease that allows its call to begin so late: else the test would take that long
+    route.LEASE_START = START  # a lease that allows its call to begin so late: else the test would take that long
     employees = route.Route(
         name="employees",
         url=route_url,

@@ -13,7 +13,7 @@ import pytest
 from hostile_server import OK, HostileServer, answer
 from ledger_bench import A, B, a_letter
 from sqlalchemy import select
-from stopped_worker import DEADLINE
+from stopped_worker import DEADLINE, START
 
 from tasks.dlq.ledger import Ledger
 from tasks.dlq.ledger.letters import record
@@ -48,7 +48,7 @@ def work(ledger: Ledger, server: HostileServer, edge: str) -> None:
             assert seen is not None
             if edge != "never":
                 assert seen.si_code == os.CLD_STOPPED
-                time.sleep(DEADLINE + 0.2)  # the time for the call passes while nothing runs: no event can tell of it
+                time.sleep(START + DEADLINE + 0.2)  # the time for the call passes while nothing runs: no event can tell of it
                 worker.send_signal(signal.SIGCONT)
             assert worker.wait(60) == 0
         finally:
@@ -65,7 +65,12 @@ def test_a_worker_that_is_not_stopped_calls(ledger: Ledger):
 
 @pytest.mark.parametrize(
     ("edge", "outcome", "connected"),
-    [("claimed", "not_sent", 0), ("about to connect", "deadline", 0), ("about to send", "deadline", 1)],
+    [
+        ("claimed", "not_sent", 0),
+        ("about to prepare", "deadline", 0),
+        ("about to connect", "deadline", 0),
+        ("about to send", "deadline", 1),
+    ],
 )
 def test_a_worker_that_was_stopped_for_too_long_sends_nothing(ledger: Ledger, edge: str, outcome: str, connected: int):
     put_due(ledger, A)

@@ -78,7 +78,8 @@ class RequestsSyncApi:
         self._strays = [stray for stray in self._strays if stray.is_alive()]
         if len(self._strays) >= _MAX_STRAYS:
             return SyncResult(answer=Answer.NOT_SENT, detail=f"not sent: {_MAX_STRAYS} earlier calls still hang")
-        line = Line(prepared.path_url, secrets=secrets, ends=began + request.route.deadline, clock=self._clock)
+        ends = min(began + request.route.deadline, request.ends_by)
+        line = Line(prepared.path_url, secrets=secrets, ends=ends, clock=self._clock)
         thread = threading.Thread(target=self._run, args=(line, prepared, request.route), name="redrive-call", daemon=True)
         try:
             thread.start()

@@ -200,7 +200,8 @@ def _translated(error: DBAPIError, engine: Engine) -> Exception:
     if _lacks_a_table_or_column(error, said):
         return LedgerOutdated(f"the ledger at {where} is empty or not up to date: {said}", hint="run: redrive db upgrade")
     if isinstance(error, OperationalError) or error.connection_invalidated or said in _NO_DATABASE:
-        return LedgerUnavailable(f"the ledger at {where} does not answer: {said}", hint="check ledger.url and the database")
+        hint = "make room on its disk: work goes on by itself" if "full" in said else "check ledger.url and the database"
+        return LedgerUnavailable(f"the ledger at {where} does not answer: {said}", hint=hint)
     return error
 
 
