@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -28,7 +27,6 @@ from tasks.runtime import Runtime
 from tasks.settings import load
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "producers" / "python"))  # beside the consumer, as a team has it
 
 from redrive_producer import Redrive, to_celery, to_sqs  # noqa: E402
 

@@ -17,11 +17,9 @@ from typing import Any
 
 import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
+from redrive_producer import MAX_STACKTRACE, MAX_TEXT, NotConfirmedError, Redrive, json_of, origin_of, to_celery, to_sqs
 
 PRODUCERS = Path(__file__).parents[2] / "producers" / "python"
-sys.path.insert(0, str(PRODUCERS))  # beside the consumer, as a team has it
-
-from redrive_producer import MAX_STACKTRACE, MAX_TEXT, NotConfirmedError, Redrive, json_of, origin_of, to_celery, to_sqs  # noqa: E402
 
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/employees-dlq"
 BODY = b'{"employeeId": 1234}'
