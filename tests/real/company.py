@@ -77,11 +77,9 @@ class Company:
 
     NAMES = ("one", "two")
 
-    def __init__(self, folder: Path, jar: Path, rehearsal: Path) -> None:
-        """`rehearsal` has the classes that arrange conflicts: the jar has none."""
+    def __init__(self, folder: Path, classpath: str) -> None:
         self._folder = folder
-        self._command = ["java", *JVM, f"-Djava.io.tmpdir={folder}", f"-Dloader.path={rehearsal}"]
-        self._command += ["-cp", str(jar), "org.springframework.boot.loader.launch.PropertiesLauncher"]
+        self._command = ["java", *JVM, f"-Djava.io.tmpdir={folder}", "-cp", classpath, "com.example.employees.Application"]
         self._ports = {name: child.free_port() for name in self.NAMES}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.url = f"http://127.0.0.1:{self._ports[self.NAMES[0]]}"

@@ -13,7 +13,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "acceptance"))  # for its `stack`
 
 from jvm_servers import ElasticMq, KafkaBroker
-from maven import Missing, consumer_jar, server_classpath
+from maven import Missing, server_classpath, spring_consumer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,10 +38,10 @@ def kafka_broker() -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture(scope="session")
-def spring_consumer() -> tuple[Path, Path]:
-    """The built jar of examples/spring-consumer, and the classes of its rehearsal."""
+def consumer_classpath() -> str:
+    """The class path of examples/spring-consumer, with its rehearsal."""
     with or_skip():
-        return consumer_jar()
+        return spring_consumer()
 
 
 @contextmanager

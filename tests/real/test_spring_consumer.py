@@ -38,11 +38,11 @@ def owner() -> Iterator[Owner]:
 
 @pytest.fixture
 def rehearsal(
-    tmp_path: Path, spring_consumer: tuple[Path, Path], kafka_broker: KafkaBroker, owner: Owner, request: pytest.FixtureRequest
+    tmp_path: Path, consumer_classpath: str, kafka_broker: KafkaBroker, owner: Owner, request: pytest.FixtureRequest
 ) -> Rehearsal:
     topic = request.node.name.replace("_", "-")
     kafka_broker.make_topics(topic, f"{topic}-dlt", partitions=PARTITIONS)
-    return Rehearsal(Company(tmp_path, *spring_consumer), owner, kafka_broker, topic)
+    return Rehearsal(Company(tmp_path, consumer_classpath), owner, kafka_broker, topic)
 
 
 @pytest.fixture
