@@ -18,6 +18,7 @@ from celery import Celery
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
 from ledger_bench import Bell
 from patience import until
+from redrive_producer import Redrive, to_celery, to_sqs
 from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -27,8 +28,6 @@ from tasks.runtime import Runtime
 from tasks.settings import load
 
 ROOT = Path(__file__).parents[2]
-
-from redrive_producer import Redrive, to_celery, to_sqs  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
