@@ -45,11 +45,12 @@ dead_letters = Table(
     Column("identity", String(200), nullable=False, doc="what the transport knows of the record; unique in its source"),
     Column("stream", String(300), nullable=False, server_default="", doc="topic/partition; empty where a source has none"),
     Column("origin", Text, nullable=False, doc="JSON object: topic, partition, offset, exception, first sent, …"),
-    Column("body", LargeBinary, nullable=False, doc="the original bytes"),
+    Column("body", LargeBinary, nullable=False, doc="the original bytes, unless a person repaired the letter by others"),
     Column("received_at", Millis, nullable=False),
     Column("reject_reason", String(40), doc="set when the body could not become needs; repairable"),
     Column("reject_detail", Text),
     Column("kept_until", Millis, doc="prune found that the letter is not over, and looks again then"),
+    Column("original_body", LargeBinary, doc="the bytes as they arrived, where a person put others into `body`"),
     UniqueConstraint("source", "identity"),
     sqlite_autoincrement=True,  # ids are never given out twice: a late settle must not meet another's row
 )
