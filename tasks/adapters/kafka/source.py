@@ -1,8 +1,7 @@
 """Kafka topics as a source: read in a consumer group, committed after the ledger's commit, offset by offset.
 
-Three sets are kept by partition: what is assigned, what was handed out and is not yet settled, and what is not yet read to
-its end. A partition's committed offset never passes one that is not settled; what was handed out and neither acknowledged
-nor given back is given back by the next `receive`.
+A partition's committed offset never passes one that is not settled; what was handed out and neither acknowledged nor given
+back is given back by the next `receive`.
 """
 
 from __future__ import annotations
@@ -15,9 +14,11 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from tasks.adapters.kafka.client import check, configuration, open_consumer, talking_to, unavailable
+from tasks.adapters.kafka.commit import Commit
 from tasks.adapters.kafka.dialects import DIALECTS, custom
+from tasks.adapters.kafka.offsets import Offsets, by_partition, partition_of
 from tasks.adapters.kafka.origin import Recogniser
-from tasks.adapters.kafka.records import Place, record_of
+from tasks.adapters.kafka.records import record_of
 from tasks.dlq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer, Message
 
+    from tasks.adapters.kafka.offsets import Partition
     from tasks.dlq.ports import Record
-
-    Partition = tuple[str, int]
 
 log = structlog.get_logger("redrive.kafka")
 
@@ -39,14 +39,6 @@ PATIENCE = 30.0
 OUTAGE = 5.0
 #: Seconds between two looks at whether to end.
 _GLANCE = 0.5
-_MOVED = (
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError.FENCED_INSTANCE_ID,
-    KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001 - how librdkafka's own codes are spelled
-    KafkaError._NO_OFFSET,  # noqa: SLF001
-)
 
 
 class KafkaSource:
@@ -99,8 +91,8 @@ class KafkaSource:
             BrokerUnavailable: Kafka does not answer or refuses, there is no such topic, or no partition was handed out in time.
         """
         with self._lock:
+            self._return(self._offsets.out)
             consumer = self._consumer or self._join()
-            self._return(self._out)
             self._commit()
             first = self._first(consumer, wait)
             if first is None:
@@ -108,9 +100,8 @@ class KafkaSource:
             with talking_to(self._bootstrap):
                 messages = [first, *consumer.consume(BATCH - 1, timeout=0.0)]
             records = [record_of(message, self._recogniser) for message in messages if self._is_record(message)]
-            records = [each for each in records if _partition(each) in self._assigned]  # else another member has it now
-            for each in records:
-                self._out.setdefault(_partition(each), set()).add(_place(each).offset)
+            records = [each for each in records if partition_of(each) in self._assigned]  # else another member has it now
+            self._offsets.hand_out(records)
             return records
 
     def acknowledge(self, records: Sequence[Record]) -> None:
@@ -122,20 +113,14 @@ class KafkaSource:
             BrokerUnavailable: Kafka does not answer; the commit is made up for.
         """
         with self._lock:
-            for partition, offsets in _by_partition(records).items():
-                if partition not in self._out:
-                    log.info("the partition has moved on; what comes again is known", source=self._name, partition=partition)
-                    continue
-                self._out[partition] -= offsets
-                self._due[partition] = min(self._out[partition], default=max(offsets) + 1)
-                if not self._out[partition]:
-                    del self._out[partition]
+            for partition in self._offsets.settle(records):
+                log.info("the partition has moved on; what comes again is known", source=self._name, partition=partition)
             self._commit()
 
     def give_back(self, records: Sequence[Record]) -> None:
         """Go back, in each partition, to the first of these records."""
         with self._lock:
-            self._return(_by_partition(records))
+            self._return(by_partition(records))
 
     def close(self) -> None:
         """Leave the group, so that its other members take over at once; waits for a `receive` to end. Can be used again."""
@@ -152,8 +137,8 @@ class KafkaSource:
         self._missing: set[str] = set()
         self._assigned: set[Partition] = set()
         self._unread: set[Partition] = set()  # not read to the end
-        self._out: dict[Partition, set[int]] = {}  # handed out, not settled
-        self._due: dict[Partition, int] = {}  # to be committed
+        self._offsets = Offsets()
+        self._committing: Commit | None = None
 
     def _join(self) -> Consumer:
         self._consumer = open_consumer(self._name, self._config, self._on_error)
@@ -163,8 +148,8 @@ class KafkaSource:
 
     def _leave(self) -> None:
         consumer, self._consumer = self._consumer, None
-        if consumer:
-            consumer.close()
+        if consumer and (self._committing is None or self._committing.ended(within=OUTAGE)):
+            consumer.close()  # else it is still at work, and the group notices after the session's timeout
         self._forget()
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -179,9 +164,7 @@ class KafkaSource:
         self._assigned -= gone
         self._unread -= gone
         self._joined = bool(self._assigned)
-        for partition in gone:
-            self._out.pop(partition, None)
-            self._due.pop(partition, None)
+        self._offsets.forget(gone)
         log.info("gave up partitions", source=self._name, partitions=_readable(partitions))
 
     def _on_error(self, error: KafkaError) -> None:
@@ -254,60 +237,44 @@ class KafkaSource:
     # --- offsets --------------------------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        """Commit what is due, synchronously."""
-        if not self._due or self._consumer is None:
+        """Commit what is due, after the commit before."""
+        self._end_commit()
+        if self._offsets.due and self._consumer is not None:
+            self._committing, self._offsets.due = Commit(self._consumer, self._offsets.due), {}
+            self._end_commit()
+
+    def _end_commit(self) -> None:
+        commit = self._committing
+        if commit is None:
             return
-        due, self._due = self._due, {}
-        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in due.items()]
-        try:
-            done = self._consumer.commit(offsets=offsets, asynchronous=False)
-            failed = [each.error for each in done or () if each.error]
-        except KafkaException as error:
-            failed = [error.args[0]]
-        for each in failed:
-            if each.code() not in _MOVED:
-                self._due = due
-                raise unavailable(self._bootstrap, each)
-            log.info("the group has moved on without this commit; what comes again is known", source=self._name, said=each.str())
+        if not commit.ended(within=OUTAGE):
+            hint = "check the brokers; the commit goes on as soon as they answer"
+            raise BrokerUnavailable(f"Kafka at {self._bootstrap} does not answer a commit", hint=hint)
+        self._committing = None
+        if commit.moved:
+            said = commit.moved.str()
+            log.info("the group has moved on without a commit; what comes again is known", source=self._name, said=said)
+        if commit.failed:
+            again = {partition: offset for partition, offset in commit.offsets.items() if partition in self._assigned}
+            self._offsets.due = again | self._offsets.due
+            raise unavailable(self._bootstrap, commit.failed)
 
     def _return(self, offsets: Mapping[Partition, Iterable[int]]) -> None:
         """Seek back. Where that fails, leave: whoever reads on starts at the committed offset, before all of them."""
-        for partition, each in list(offsets.items()):
-            out = self._out.pop(partition, set())
-            if not out or self._consumer is None:
-                continue
-            first = min(each)
-            if before := {offset for offset in out if offset < first}:
-                self._out[partition] = before
+        for partition, first in self._offsets.give_back(offsets).items():
+            if self._consumer is None:
+                return
             self._unread.add(partition)
             try:
                 self._consumer.seek(TopicPartition(*partition, first))
             except KafkaException as error:
                 log.warning("cannot go back; joins the group anew", source=self._name, said=error.args[0].str())
                 self._leave()
-                return
 
 
 def _glance(wait: float, began: float, ready: float | None) -> float:
     left = wait - (time.monotonic() - (began if ready is None else ready))
     return min(max(left, 0.02), _GLANCE)
-
-
-def _place(record: Record) -> Place:
-    assert isinstance(record.receipt, Place)  # noqa: S101 - this source's own records
-    return record.receipt
-
-
-def _partition(record: Record) -> Partition:
-    place = _place(record)
-    return place.topic, place.partition
-
-
-def _by_partition(records: Iterable[Record]) -> dict[Partition, set[int]]:
-    found: dict[Partition, set[int]] = {}
-    for record in records:
-        found.setdefault(_partition(record), set()).add(_place(record).offset)
-    return found
 
 
 def _named(partitions: Iterable[TopicPartition]) -> set[Partition]:

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func
+from sqlalchemy import case, func, literal_column
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tasks.dlq.dead_letter import DeadLetter, Rejection
@@ -159,17 +159,20 @@ def _attach_needs(
     for letter_id, letter in fresh:
         for key in letter.keys:
             wanted.setdefault((letter.route, key), []).append(letter_id)
+    if not wanted:
+        return []
+    due = {route: now + round(delays[route] * 1000) for route, _ in wanted}
+    values = [attach_values(route, key, len(ids), due[route], now) for (route, key), ids in sorted(wanted.items())]
+    attached = {(job.route, job.key): job for job in tx.connection.execute(attach_statement(tx), values)}
     opened: list[tuple[str, int]] = []
     rows: list[dict[str, int]] = []
     for (route, key), letter_ids in sorted(wanted.items()):
-        due_at = now + round(delays[route] * 1000)
-        job = tx.connection.execute(attach_statement(tx), attach_values(route, key, len(letter_ids), due_at, now)).one()
+        job = attached[route, key]
         first = job.last_seq - len(letter_ids) + 1
         rows += [{"dead_letter_id": letter_id, "job_id": job.id, "seq": first + n} for n, letter_id in enumerate(letter_ids)]
-        if job.state == State.SCHEDULED and job.due_at == due_at:
+        if job.state == State.SCHEDULED and job.due_at == due[route]:
             opened.append((route, job.id))
-    if rows:
-        tx.connection.execute(needs.insert(), rows)
+    tx.connection.execute(needs.insert(), rows)
     return opened
 
 
@@ -177,7 +180,7 @@ def attach_statement(tx: Transaction) -> Any:
     """Return the upsert that attaches needs to a key's job: the waiting or executing job keeps its state and due time."""
     statement = tx.insert(jobs)
     new = statement.excluded
-    was_closed = jobs.c.state.in_(CLOSED)
+    was_closed = jobs.c.state.in_([literal_column(f"'{state}'") for state in CLOSED])  # in literals: rows go many at a time
 
     def when_closed(value: Any, column: Any) -> Any:
         return case((was_closed, value), else_=column)
@@ -194,7 +197,7 @@ def attach_statement(tx: Transaction) -> Any:
             "misses": when_closed(0, jobs.c.misses),
             "crashes": when_closed(0, jobs.c.crashes),
         },
-    ).returning(jobs.c.id, jobs.c.last_seq, jobs.c.state, jobs.c.due_at)
+    ).returning(jobs.c.id, jobs.c.route, jobs.c.key, jobs.c.last_seq, jobs.c.state, jobs.c.due_at)
 
 
 def attach_values(route: str, key: str, count: int, due_at: int, now: int) -> dict[str, Any]:
