@@ -14,6 +14,7 @@ from tasks.adapters import sentry
 from tasks.adapters.celery_messages import CeleryDeadLetters, MessageReader
 from tasks.adapters.http import RequestsSyncApi
 from tasks.adapters.kafka import KafkaSource
+from tasks.adapters.kafka.lag import Lag, lags
 from tasks.adapters.notify import apprise_sinks
 from tasks.adapters.queues import DEAD, Connection, ensure_queue
 from tasks.adapters.sqs import SqsSource, talking_to
@@ -146,6 +147,12 @@ class Runtime:
             properties=self.settings.kafka_properties(name),
             headers=table.header_names,
         )
+
+    def lags(self, name: str) -> list[Lag]:
+        """Return how far each partition of a Kafka source is behind. Raises BrokerUnavailable, ConfigError."""
+        table = self.settings.kafka_sources[name]
+        properties = self.settings.kafka_properties(name)
+        return lags(name, bootstrap=table.bootstrap, topics=table.topics, group=table.group, properties=properties)
 
     def _celery_dead_letters(self) -> Iterator[tuple[Source, Reader]]:
         for queue in CELERY_QUEUES:

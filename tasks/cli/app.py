@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.cli import audit, config, db, devstack, intake, jobs, operations, rejects, routes, send, usage
+from tasks.cli import audit, config, db, devstack, intake, jobs, operations, rejects, routes, send, stats, usage
 from tasks.cli.errors import ReaderGone, Unwritable
 from tasks.cli.output import Output, flush, silence
 from tasks.dlq.errors import RedriveError, Refused
@@ -49,7 +49,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Take in": {"intake": intake.intake, "send": send.send},
     "Look": {
         "audit": audit.audit,
-        "stats": audit.stats,
+        "stats": stats.stats,
         "jobs": jobs.jobs,
         "show": jobs.show,
         "rejects": rejects.rejects,

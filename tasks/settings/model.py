@@ -125,18 +125,20 @@ class Settings(Section):
             raise ConfigError("\n".join(problems), hint="set the variable in the environment of the worker")
         return tokens
 
+    @property
+    def kafka_sources(self) -> dict[str, KafkaSource]:
+        """The Kafka sources by name."""
+        return {name: table for name, table in self.sources.items() if isinstance(table, KafkaSource)}
+
     def kafka_properties(self, name: str) -> dict[str, str]:
         """Return what librdkafka is told for a Kafka source, secrets included. Raises ConfigError when one is not set."""
-        table = self.sources[name]
-        return table.librdkafka(name, self._environ) if isinstance(table, KafkaSource) else {}
+        return self.kafka_sources[name].librdkafka(name, self._environ)
 
     def secrets(self) -> tuple[str, ...]:
         """Return every secret that this process knows, as it stands: what logs must never show. Checks nothing."""
         names = [self.alerts.sentry_dsn_env, self.alerts.notify_env]
         names += [table.bearer_env for table in self.route_tables.values() if table.bearer_env]
-        names += [
-            name for table in self.sources.values() if isinstance(table, KafkaSource) for name in table.properties_env.values()
-        ]
+        names += [name for table in self.kafka_sources.values() for name in table.properties_env.values()]
         known = [*(self._environ.get(name, "") for name in names), self.broker.secret_access_key or ""]
         return tuple(secret for secret in known if secret)
 
