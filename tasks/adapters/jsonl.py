@@ -1,0 +1,187 @@
+"""A JSONL file as a source: each line is a failure, its object the parameters of one route.
+
+A line's identity is the digest of the route and the line, and which of the file's equal lines it is: the same file twice adds
+nothing, two equal lines are two failures, and a run that was interrupted is resumed by running it again. Lines that are put in
+between, in front or taken out change nothing for the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from tasks.dlq.body import read_json
+from tasks.dlq.dead_letter import DeadLetter
+from tasks.dlq.errors import InvalidParameter, OutOfReach, UnknownRoute, UnreadableBody
+from tasks.dlq.ports import Record
+from tasks.dlq.reading import rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tasks.dlq.reading import SubmissionReader
+
+#: Lines of a batch, and bytes of theirs after which it ends.
+BATCH = 200
+BATCH_BYTES = 4 << 20
+#: Bytes of a line without its end; of a longer one little more is kept.
+LONGEST_LINE = 1 << 20
+_PIECE = LONGEST_LINE + 2
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class _Line:
+    """`text` is the line without its end, or the beginning of a longer one; `size` and `digest` are the whole line's."""
+
+    number: int
+    text: bytes
+    size: int
+    digest: bytes
+
+
+class JsonlSource:
+    """The lines of an open file, read once from where it stands; blank ones are passed over.
+
+    What memory it takes does not grow with the file: which lines there were is noted in a temporary file.
+
+    Args:
+        name: the source's name in the ledger.
+        stream: the file.
+        route: the route that the lines are about.
+        origin: what else is known of all lines.
+        salt: makes other failures of the same lines.
+    """
+
+    def __init__(
+        self, name: str, stream: IO[bytes], *, route: str, origin: Mapping[str, object] | None = None, salt: str = ""
+    ) -> None:
+        self._name = name
+        self._origin = {"route": route, **(origin or {})}
+        self._salt = f"{route}\0{salt}\0".encode()
+        self._stream = stream
+        self._lines = self._read()
+        self._returned: list[Record] = []
+        self._seen = _Occurrences()
+        self._broken: OutOfReach | None = None
+        self.bytes_read = 0
+
+    @property
+    def name(self) -> str:
+        """The source's name in the ledger."""
+        return self._name
+
+    def receive(self, *, wait: float) -> Sequence[Record]:  # noqa: ARG002 - the Protocol's: a file has all it has
+        """Return the next lines; none at the end of the file. Raises OutOfReach, for good, when it cannot be read on."""
+        if self._broken:
+            raise self._broken
+        records, self._returned = self._returned, []
+        size = 0
+        while not records or (len(records) < BATCH and size < BATCH_BYTES):
+            line = next(self._lines, None)
+            if line is None:
+                break
+            records.append(self._record(line))
+            size += len(line.text)
+        return records
+
+    def acknowledge(self, records: Sequence[Record]) -> None:
+        """Do nothing: a file is not changed."""
+
+    def give_back(self, records: Sequence[Record]) -> None:
+        """Hand these records out again next."""
+        self._returned = [*records, *self._returned]
+
+    def close(self) -> None:
+        """Forget which lines there were. The file is closed by whoever opened it."""
+        self._seen.close()
+
+    def _record(self, line: _Line) -> Record:
+        origin = {**self._origin, "line": line.number}
+        if line.size > LONGEST_LINE:
+            origin["line_bytes"] = line.size
+        return Record(identity=f"{line.digest.hex()}/{self._seen.count(line.digest)}", body=line.text, origin=origin)
+
+    def _read(self) -> Iterator[_Line]:
+        """Yield each line that is not blank; of one that is too long only as much as shows it."""
+        number = 0
+        while piece := self._piece(number + 1):
+            number += 1
+            line = self._whole(number, piece)
+            if line.text.strip() or line.size > LONGEST_LINE:
+                yield line
+
+    def _whole(self, number: int, piece: bytes) -> _Line:
+        """Return the line that begins with this piece, read to its end."""
+        text = piece.removeprefix(_BOM) if number == 1 else piece
+        if piece.endswith(b"\n") or len(piece) < _PIECE:
+            text = text.rstrip(b"\r\n")
+            return _Line(number, text, len(text), hashlib.sha256(self._salt + text).digest())
+        size, digest = len(text), hashlib.sha256(self._salt + text)
+        while more := self._piece(number):
+            size += len(more)
+            digest.update(more)
+            if more.endswith(b"\n"):
+                break
+        return _Line(number, text, size, digest.digest())
+
+    def _piece(self, number: int) -> bytes:
+        try:
+            piece = self._stream.readline(_PIECE)
+        except OSError as error:
+            hint = "run it again when it can be read: what is in the ledger is known"
+            self._broken = OutOfReach(f"the file cannot be read from line {number:,} on: {error.strerror}", hint=hint)
+            raise self._broken from error
+        self.bytes_read += len(piece)
+        return piece
+
+
+class _Occurrences:
+    """Counts equal lines, on disk: SQLite makes a temporary file, and removes it."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("CREATE TABLE lines (digest BLOB PRIMARY KEY, count INTEGER) WITHOUT ROWID")
+
+    def count(self, digest: bytes) -> int:
+        """Return which of the lines with this digest this one is, from 1."""
+        statement = "INSERT INTO lines VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count"
+        ((count,),) = self._database.execute(statement, (digest,)).fetchall()
+        return int(count)
+
+    def close(self) -> None:
+        self._database.close()
+
+
+@dataclass(frozen=True)
+class LineReader:
+    """Reads lines whose origin names the route: objects of its parameters."""
+
+    submissions: SubmissionReader
+
+    def read(self, source: str, record: Record) -> DeadLetter:
+        """Return the dead letter that the line is."""
+        try:
+            route, key = self.submissions.needed(record.origin.get("route"), _object(record))
+        except UnreadableBody as error:
+            return rejected(source, record, error)
+        except (UnknownRoute, InvalidParameter) as error:
+            reason = "unknown-route" if isinstance(error, UnknownRoute) else "invalid-parameter"
+            return rejected(source, record, UnreadableBody(reason, error.message, hint=error.hint))
+        return DeadLetter(
+            source=source, identity=record.identity, body=record.body, origin=record.origin, route=route.name, keys=[key]
+        )
+
+
+def _object(record: Record) -> dict[str, Any]:
+    size = record.origin.get("line_bytes", 0)
+    if len(record.body) > LONGEST_LINE and size:
+        text = f"the line has {size:,} bytes; at most {LONGEST_LINE:,} are taken, and little more is kept of it"
+        raise UnreadableBody("too-large", text, hint="the file has the whole line")
+    values = read_json(record.body, max_bytes=LONGEST_LINE)
+    if not isinstance(values, dict):
+        raise UnreadableBody("no-object", "the line is no JSON object", hint='write for example {"employeeId": 1234}')
+    return values
