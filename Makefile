@@ -4,7 +4,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit integration acceptance format up clean
+.PHONY: help setup demo test check unit integration acceptance real format up clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ demo: $(STAMP)  ## the whole story on embedded parts; ends by itself with a verd
 up: $(STAMP)  ## the service with the sample company on embedded parts, until Ctrl-C
 	$(BIN)/redrive up --sample
 
-test: check unit integration acceptance  ## everything: linters, types, layers and all tests
+test: check unit integration acceptance real  ## everything: linters, types, layers and all tests
 
 check: $(STAMP)  ## ruff, mypy and import-linter
 	$(BIN)/ruff format --check .
@@ -41,9 +41,12 @@ integration: $(STAMP)  ## tests against an embedded SQS and real ledgers
 acceptance: $(STAMP)  ## tests with real worker, beat and intake processes
 	$(BIN)/pytest -q -n 2 --dist loadfile tests/acceptance
 
+real: $(STAMP)  ## tests with ElasticMQ, Apache Kafka and a Java consumer; need a JDK 17 and Maven, else they are skipped
+	$(BIN)/pytest -q tests/real
+
 format: $(STAMP)  ## let ruff format and mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove .venv, caches and the embedded state
-	rm -rf .venv .redrive .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv .redrive .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info .cache examples/*/target

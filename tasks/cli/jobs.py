@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tasks.cli.completion import route_names
+from tasks.cli.origin import facts, summary
 from tasks.cli.output import Column, Json, Output
 from tasks.cli.text import counted, pairs, relative
 from tasks.dlq.job import WAITING, State
@@ -71,6 +72,7 @@ def show(job_id: JobId, *, json: Json = False) -> None:
     if view["dead_letters"]:
         out.line()
         out.table(_LETTER_COLUMNS, [_letter_row(each, now) for each in view["dead_letters"]])
+        _show_origin(out, view["dead_letters"][0])
     if view["state"] == State.PARKED:
         out.note(f"when its cause is gone: redrive replay {job_id}\nto give it up: redrive discard {job_id}")
     if len(view["dead_letters"]) == _LATEST < view["needs"]:
@@ -92,6 +94,7 @@ _LETTER_COLUMNS = (
     Column("Received"),
     Column("Source", fold=True),
     Column("Recovered"),
+    Column("Origin", fold=True),
     Column("Body", cut=True),
 )
 
@@ -118,7 +121,7 @@ def when(view: dict[str, Any], now: int) -> str:
 
 
 def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
-    facts = {
+    known = {
         "job": view["id"],
         "state": view["state"],
         "route": view["route"],
@@ -133,7 +136,7 @@ def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
         "created": f"{view['created_at']} ({relative(view['created_at'], now)})",
         "changed": f"{view['changed_at']} ({relative(view['changed_at'], now)})",
     }
-    out.facts(facts)
+    out.facts(known)
 
 
 def _budget(view: dict[str, Any]) -> str:
@@ -155,4 +158,12 @@ def _attempt_row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
 
 def _letter_row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
     recovered = "yes" if view["recovered"] else "not yet"
-    return view["id"], relative(view["received_at"], now), view["source"], recovered, view["body"]
+    return view["id"], relative(view["received_at"], now), view["source"], recovered, summary(view["origin"]), view["body"]
+
+
+def _show_origin(out: Output, letter: dict[str, Any]) -> None:
+    """Show all that is known of where the latest letter comes from."""
+    if letter["origin"]:
+        out.line()
+        out.line(f"Origin of letter {letter['id']}")
+        out.facts({f"  {name}": value for name, value in facts(letter["origin"]).items()})

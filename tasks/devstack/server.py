@@ -29,6 +29,7 @@ class EmbeddedServer(ABC):
     """
 
     name: ClassVar[str]
+    patience: ClassVar[float] = PATIENCE
 
     def __init__(self, directory: Path | None = None) -> None:
         self._given = directory
@@ -81,8 +82,8 @@ class EmbeddedServer(ABC):
         self._stack.close()
 
     def _wait(self) -> None:
-        patience = time.monotonic() + PATIENCE
-        while time.monotonic() < patience:
+        until = time.monotonic() + self.patience
+        while time.monotonic() < until:
             if self.process.poll() is not None:
                 raise OutOfReach(f"embedded {self.name} ended at its start", hint=self._last_words())
             try:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "acceptance"))  # for its `stack`
 
 from jvm_servers import ElasticMq, KafkaBroker
 from maven import Missing, server_classpath, spring_consumer
