@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-
 from jvm_servers import ElasticMq, KafkaBroker
 from maven import Missing, server_classpath, spring_consumer
 
