@@ -121,7 +121,13 @@ def submission(route: Any, parameters: Any) -> bytes:
 
 def _letter(source: str, record: Record, **what: Any) -> DeadLetter:
     return DeadLetter(
-        source=source, identity=record.identity, stream=record.stream, origin=record.origin, body=record.body, **what
+        source=source,
+        identity=record.identity,
+        stream=record.stream,
+        offset=record.offset,
+        origin=record.origin,
+        body=record.body,
+        **what,
     )
 
 

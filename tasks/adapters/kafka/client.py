@@ -19,9 +19,10 @@ log = structlog.get_logger("redrive.kafka")
 _DEFAULTS: Mapping[str, Any] = {
     "client.id": "redrive",
     "socket.keepalive.enable": True,
-    # What is fetched ahead waits in memory: the defaults are 64 and 50 MiB.
-    "queued.max.messages.kbytes": 16384,
-    "fetch.max.bytes": 8 << 20,
+    # What is fetched ahead waits in memory: the defaults are 64, 50 and 1 MiB. A larger message comes all the same.
+    "queued.max.messages.kbytes": 4096,
+    "fetch.max.bytes": 4 << 20,
+    "max.partition.fetch.bytes": 256 << 10,
     # A topic or a partition that is made later is found in half a minute, not in five.
     "topic.metadata.refresh.interval.ms": 30_000,
 }

@@ -9,8 +9,7 @@ writer names it: the exception itself is mostly the framework's wrapper.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tasks.adapters.kafka.dialects import DIALECTS, Dialect, Numbers
 
@@ -27,16 +26,15 @@ MAX_HEADERS = 32
 MAX_HEADER = 256
 _MAX_DIGITS = 19
 _LONG = 8  # bytes
+_NUMERIC = frozenset({"partition", "offset", "timestamp", "attempts"})
 _TRACE = "traceparent"
 _BULKY = ("stacktrace", "springDeserializerException")
 
 
-@dataclass(frozen=True)
-class _Hop:
+class _Hop(NamedTuple):
     dialect: Dialect
     position: int  # of the topic's header, among all
-    index: int  # among the values of its dialect
-    of: int  # so many values
+    number: int  # among the hops of its dialect
 
 
 class Recogniser:
@@ -45,7 +43,7 @@ class Recogniser:
     def __init__(self, dialects: Sequence[Dialect] = DIALECTS) -> None:
         self._topics = {name: dialect for dialect in dialects for name in dialect.names["topic"]}
         self._known = {name for dialect in dialects for names in dialect.names.values() for name in names}
-        self._known |= {name for dialect in dialects for name in dialect.details.values()}
+        self._known |= {name for dialect in dialects for name in dialect.details.values()} | {_TRACE}
 
     def origin(self, headers: Headers) -> dict[str, Any]:
         """Return what the headers tell, JSON-serialisable and without what they do not tell.
@@ -54,70 +52,61 @@ class Recogniser:
         `exception` (class, message, wrapper), `attempts`, `details`, `traceparent`, and the remaining `headers`.
         """
         values: dict[str, list[bytes | None]] = {}
-        for name, value in headers:
+        hops: dict[str, list[_Hop]] = {}
+        rest: dict[str, Any] = {}
+        for position, (name, value) in enumerate(headers):
+            if name not in self._known:
+                self._keep(rest, name, value)
+                continue
             values.setdefault(name, []).append(value)
-        found: dict[str, Any] = {}
-        if hops := self._hops(headers):
-            first, last = hops[0], hops[-1]
-            found["written_by"] = last.dialect.name
-            found["first"] = _place(first, values)
-            if len(hops) > 1:
-                found["last"] = _place(last, values)
-                found["hops"] = len(hops)
-            found |= _failure(last, values)
+            if dialect := self._topics.get(name):
+                written = hops.setdefault(dialect.name, [])
+                written.append(_Hop(dialect, position, len(written)))
+        found = _told(_in_order(hops), values)
         if _TRACE in values:
             found["traceparent"] = text(values[_TRACE][-1])
-        if rest := self._rest(headers):
+        if rest:
             found["headers"] = rest
         return {name: value for name, value in found.items() if value is not None}
 
-    def _hops(self, headers: Headers) -> list[_Hop]:
-        """Return the hops, oldest first. What writers that append have written comes before what one that prepends has."""
-        positions: dict[str, tuple[Dialect, list[int]]] = {}
-        for position, (name, _) in enumerate(headers):
-            if dialect := self._topics.get(name):
-                positions.setdefault(dialect.name, (dialect, []))[1].append(position)
-        hops = [
-            _Hop(dialect, position, index, len(where))
-            for dialect, where in positions.values()
-            for index, position in enumerate(where)
-        ]
-        return sorted(
-            hops, key=lambda hop: (hop.dialect.newest_first, -hop.position if hop.dialect.newest_first else hop.position)
-        )
+    @staticmethod
+    def _keep(rest: dict[str, Any], name: str, value: bytes | None) -> None:
+        """Keep a header that no dialect has; the last value stands, as for Kafka's own lastHeader."""
+        if not name.endswith(_BULKY) and (name in rest or len(rest) < MAX_HEADERS):
+            rest[name[:MAX_HEADER]] = shown(value, MAX_HEADER)
 
-    def _rest(self, headers: Headers) -> dict[str, Any]:
-        rest: dict[str, Any] = {}
-        for name, value in headers:
-            if name in self._known or name == _TRACE or name.endswith(_BULKY):
-                continue
-            if name not in rest and len(rest) >= MAX_HEADERS:
-                break
-            rest[name[:MAX_HEADER]] = shown(value, MAX_HEADER)  # the last value stands, as for Kafka's own lastHeader
-        return rest
+
+def _in_order(hops: Mapping[str, list[_Hop]]) -> list[_Hop]:
+    """Return the hops, oldest first. What writers that append have written comes before what one that prepends has."""
+    every = [hop for written in hops.values() for hop in written]
+    if len(every) > 1:
+        every.sort(key=lambda hop: (hop.dialect.newest_first, -hop.position if hop.dialect.newest_first else hop.position))
+    return every
+
+
+def _told(hops: Sequence[_Hop], values: Mapping[str, list[bytes | None]]) -> dict[str, Any]:
+    if not hops:
+        return {}
+    first, last = hops[0], hops[-1]
+    found: dict[str, Any] = {"written_by": last.dialect.name, "first": _place(first, values)}
+    if len(hops) > 1:
+        found |= {"last": _place(last, values), "hops": len(hops)}
+    return found | _failure(last, values)
 
 
 def _place(hop: _Hop, values: Mapping[str, list[bytes | None]]) -> dict[str, Any]:
-    number = _NUMBERS[hop.dialect.numbers]
-    place = {
-        "topic": text(_value(hop, "topic", values)),
-        "partition": number(_value(hop, "partition", values)),
-        "offset": number(_value(hop, "offset", values)),
-        "timestamp": number(_value(hop, "timestamp", values)),
-        "group": text(_value(hop, "group", values)),
-    }
-    return {name: value for name, value in place.items() if value is not None}
+    return _read(hop, ("topic", "partition", "offset", "timestamp", "group"), values)
 
 
 def _failure(hop: _Hop, values: Mapping[str, list[bytes | None]]) -> dict[str, Any]:
-    wrapper, cause = text(_value(hop, "exception", values)), text(_value(hop, "cause", values))
-    message, reason = text(_value(hop, "message", values)), text(_value(hop, "cause_message", values))
-    exception = {
-        "class": cause or wrapper,
-        "message": (reason or message) if cause else message,
-        "wrapper": wrapper if cause and cause != wrapper else None,
-    }
-    attempts = _NUMBERS[hop.dialect.numbers](_value(hop, "attempts", values))
+    told = _read(hop, ("exception", "cause", "message", "cause_message", "attempts"), values)
+    wrapper, message = told.get("exception"), told.get("message")
+    exception = {"class": wrapper, "message": message}
+    if cause := told.get("cause"):
+        exception = {"class": cause, "message": told.get("cause_message", message)}
+        if cause != wrapper:
+            exception["wrapper"] = wrapper
+    attempts = told.get("attempts")
     if attempts and hop.dialect.attempt_to_come:
         attempts -= 1
     details = {name: text(_last(values.get(header))) for name, header in hop.dialect.details.items()}
@@ -128,14 +117,22 @@ def _failure(hop: _Hop, values: Mapping[str, list[bytes | None]]) -> dict[str, A
     }
 
 
-def _value(hop: _Hop, role: str, values: Mapping[str, list[bytes | None]]) -> bytes | None:
-    """Return a hop's value of a role. One that not every hop has written is that of the latest: which else, nobody can tell."""
-    for name in hop.dialect.names.get(role, ()):
-        if there := values.get(name):
-            if len(there) == hop.of:
-                return there[hop.index]
-            return there[0] if hop.dialect.newest_first else there[-1]
-    return None
+def _read(hop: _Hop, roles: Sequence[str], values: Mapping[str, list[bytes | None]]) -> dict[str, Any]:
+    """Return what a hop says of these roles. A header that not every hop has written is the latest hop's: who else could tell."""
+    dialect = hop.dialect
+    number = _NUMBERS[dialect.numbers]
+    hops = len(values[dialect.names["topic"][0]])
+    found = {}
+    for role in roles:
+        for name in dialect.names.get(role, ()):
+            if there := values.get(name):
+                latest = 0 if dialect.newest_first else -1
+                value = there[hop.number if len(there) == hops else latest]
+                read = number(value) if role in _NUMERIC else text(value)
+                if read is not None:
+                    found[role] = read
+                break
+    return found
 
 
 def _last(values: list[bytes | None] | None) -> bytes | None:

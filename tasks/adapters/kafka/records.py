@@ -63,7 +63,7 @@ def _told(message: Message, recogniser: Recogniser) -> dict[str, Any]:
         headers: Any = message.headers()
     except UnicodeDecodeError:  # a header's name that is not UTF-8
         return {"headers": "unreadable"}
-    return recogniser.origin([(name, None if value is None else _bytes(value)) for name, value in headers or ()])
+    return recogniser.origin(headers) if headers else {}
 
 
 def _identity(place: Place, timestamp: int, key: Any, value: Any) -> str:

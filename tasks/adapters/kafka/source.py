@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("redrive.kafka")
 
 #: Messages in a batch: one transaction of the ledger.
-BATCH = 500
+BATCH = 1000
 #: Seconds for a group to hand out its partitions, and for a broker to tell the end of each.
 PATIENCE = 30.0
 #: Seconds for a broker that librdkafka cannot reach to come back, before that is told.
@@ -83,7 +83,7 @@ class KafkaSource:
         return self._name
 
     def receive(self, *, wait: float) -> Sequence[Record]:
-        """Return up to 500 records; none only when each of this member's partitions has been read to its end.
+        """Return up to 1000 records; none only when each of this member's partitions has been read to its end.
 
         The `wait` for a first record begins when the group has handed out the partitions: joining takes seconds.
 

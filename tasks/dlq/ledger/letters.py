@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tasks.dlq.ledger.engine import Transaction
 
+_JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), default=str)
 _IDENTITY_LIMIT = 200
 _STREAM_LIMIT = 300
 #: What a row that cannot be stored makes the database, its driver (lone surrogates) or the origin's JSON (5,000 digits) raise.
@@ -140,7 +141,7 @@ def _letter_row(letter: DeadLetter, now: int) -> dict[str, Any]:
         "source": letter.source,
         "identity": letter.identity,
         "stream": letter.stream,
-        "origin": json.dumps(letter.origin, ensure_ascii=True, separators=(",", ":"), default=str),
+        "origin": _JSON.encode(letter.origin),
         "body": letter.body,
         "received_at": now,
         "reject_reason": letter.rejection.reason if letter.rejection else None,
