@@ -13,6 +13,7 @@ import structlog
 from tasks.adapters import sentry
 from tasks.adapters.celery_messages import CeleryDeadLetters, MessageReader
 from tasks.adapters.http import RequestsSyncApi
+from tasks.adapters.jsonl import LineReader
 from tasks.adapters.kafka import KafkaSource
 from tasks.adapters.kafka.lag import Lag, lags
 from tasks.adapters.notify import apprise_sinks
@@ -25,11 +26,12 @@ from tasks.dlq.ledger.gates import ensure_routes
 from tasks.dlq.maintenance import Maintenance
 from tasks.dlq.reading import SubmissionReader
 from tasks.dlq.recovery import Recovery
+from tasks.dlq.repair import SubmittedReader
 from tasks.dlq.telling import Teller
 from tasks.settings.sources import SqsSource as SqsSourceTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mypy_boto3_sqs import SQSClient
 
@@ -45,6 +47,8 @@ log = structlog.get_logger("redrive.runtime")
 CELERY_QUEUES = ("redrive-recovery", "redrive-submit", "redrive-maintenance")
 #: The source of all Celery submissions.
 CELERY_SOURCE = "celery"
+#: The source of what `redrive send` records.
+SENT_SOURCE = "cli"
 WAKEUPS = frozenset(f"redrive.{name}" for name in ("recover", "promote", "rescue", "sources", "watch", "prune"))
 
 
@@ -104,6 +108,15 @@ class Runtime:
     def messages(self) -> MessageReader:
         """Reads Celery messages that no task has read."""
         return MessageReader(self.submissions)
+
+    @cached_property
+    def readers(self) -> Mapping[str, Reader]:
+        """What reads the records of each source, and reads the rejected ones again."""
+        own: dict[str, Reader] = {
+            CELERY_SOURCE: SubmittedReader(self.submissions, self.messages),
+            SENT_SOURCE: LineReader(self.submissions),
+        }
+        return own | {name: table.reader(self.settings.routes) for name, table in self.settings.sources.items()}
 
     @cached_property
     def teller(self) -> Teller:

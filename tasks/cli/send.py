@@ -1,9 +1,12 @@
 """`redrive send`: record failures by hand or from a file, as if a consumer had."""
 
+import json as standard_json
+import os
+import stat
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,26 +16,17 @@ from tasks.cli.jobs import when
 from tasks.cli.output import Json, Output
 from tasks.cli.routes import RouteName
 from tasks.cli.text import counted, pairs
-from tasks.dlq.errors import InvalidParameter, Refused, UnreadableBody
+from tasks.dlq.errors import InvalidParameter, OutOfReach, Refused
 
 if TYPE_CHECKING:
     from tasks.cli.session import Session
+    from tasks.dlq.ledger.letters import Recorded
+    from tasks.dlq.ledger.lookup import Standing
+    from tasks.dlq.ports import Record
     from tasks.dlq.route import Route
 
-#: The source of what is sent by hand.
-SOURCE = "cli"
-#: Lines that are written in one transaction.
-_BATCH = 200
-_LONGEST_LINE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a file: its parameters, or why it has none."""
-
-    number: int
-    parameters: Mapping[str, str]
-    problem: Refused | None = None
+#: Rejected lines that are told one by one.
+_TOLD = 20
 
 
 def send(
@@ -42,30 +36,33 @@ def send(
     file: Annotated[
         str | None, typer.Option("--file", metavar="F.jsonl", help="One JSON object of parameters a line; - is standard input.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", metavar="", help="The file's lines are new failures, also those that were sent before.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Record a failure for a route, as if a consumer had: it is called after the route's delay.
 
-    Everything is checked first. A file's wrong lines are told on stderr and the others recorded: exit code 3 then.
+    Each line of a file is recorded once, however often it is sent. Lines that cannot be read are kept as rejected dead letters:
+    exit code 3 then.
     """
     from tasks.cli.session import ringing
     from tasks.settings import settings
 
     out = Output(json=json)
     target = settings().route(route)
-    if file is None:
-        one = Line(0, _checked(target, _parsed(parameters or [])))
-        with ringing(out, create=True) as session:
-            _record(out, session, target, [one])
+    if file is not None:
+        if parameters:
+            raise Refused("--file and NAME=VALUE cannot be given together", hint="leave one of them out")
+        with _opened(file) as stream, ringing(out, create=True) as session:
+            report = _record_lines(out, session, target, file, stream, again=again)
+        report.end(out)
         return
-    if parameters:
-        raise Refused("--file and NAME=VALUE cannot be given together", hint="leave one of them out")
-    with _opened(file) as stream, ringing(out, create=True) as session:
-        sent, refused = _record_lines(out, session, target, _read(stream, target))
-    told = f"{counted(sent, 'line')} recorded, {refused:,} refused"
-    if refused:
-        raise (Partly if sent else Refused)(told, hint="mend the lines that are told above, and send those alone")
-    out.note(told)
+    if again:
+        raise Refused("--again is for --file", hint="each NAME=VALUE is a new failure anyway")
+    values = _checked(target, _parsed(parameters or []))
+    with ringing(out, create=True) as session:
+        _record_one(out, session, target, values)
 
 
 def _parsed(arguments: Sequence[str]) -> dict[str, str]:
@@ -92,76 +89,117 @@ def _checked(route: "Route", values: Mapping[str, Any]) -> dict[str, str]:
         raise InvalidParameter(error.message, hint=f"{near} {error.hint}" if near else error.hint) from error
 
 
+def _record_one(out: Output, session: "Session", route: "Route", values: Mapping[str, str]) -> None:
+    from tasks.cli.session import actor
+    from tasks.dlq.ports import Record
+
+    origin = {"route": route.name, "sent_by": actor()}
+    record = Record(identity=str(uuid.uuid4()), body=standard_json.dumps(values).encode(), origin=origin)
+    _take(session, [record])
+    _Report().add(out, session, [record])
+
+
+def _take(session: "Session", records: Sequence["Record"]) -> "Recorded":
+    from tasks.runtime import SENT_SOURCE
+
+    return session.runtime.intake.take(SENT_SOURCE, session.runtime.readers[SENT_SOURCE], records)
+
+
 def _opened(file: str) -> IO[bytes]:
     try:
         return typer.get_binary_stream("stdin") if file == "-" else open(file, "rb")  # noqa: PTH123 - "-" is no path
     except OSError as error:
         raise Refused(f"cannot read {file!a}: {error.strerror}", hint="give a file with one JSON object a line") from error
+    except RuntimeError:
+        raise Refused("there is no standard input", hint="give a file with one JSON object a line") from None
 
 
-def _read(stream: IO[bytes], route: "Route") -> Iterator[Line]:
-    """Yield each line that is not blank, checked."""
-    from tasks.dlq.body import read_json
-
-    for number, text in _lines(stream):
-        if not text.strip():
-            continue
-        try:
-            values = read_json(text, max_bytes=_LONGEST_LINE)
-            if not isinstance(values, dict):
-                raise InvalidParameter("this is no JSON object", hint='write for example {"employeeId": 1234}')  # noqa: TRY301
-            yield Line(number, _checked(route, values))
-        except (UnreadableBody, InvalidParameter) as error:
-            yield Line(number, {}, error)
-
-
-def _lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield numbered lines; of one that is too long only as much as shows it."""
-    number = 0
-    while text := stream.readline(_LONGEST_LINE + 1):
-        number += 1
-        yield number, text
-        while len(text) > _LONGEST_LINE and not text.endswith(b"\n"):
-            text = stream.readline(_LONGEST_LINE + 1)
-            if not text:
-                return
-
-
-def _record_lines(out: Output, session: "Session", route: "Route", lines: Iterable[Line]) -> tuple[int, int]:
-    sent = refused = 0
-    rest = iter(lines)
-    while batch := list(islice(rest, _BATCH)):
-        good = [line for line in batch if line.problem is None]
-        for line in batch:
-            if line.problem:
-                out.warn(f"line {line.number}: {line.problem.message}", hint=line.problem.hint, line=line.number)
-        if good:
-            _record(out, session, route, good)
-        sent, refused = sent + len(good), refused + len(batch) - len(good)
-    return sent, refused
-
-
-def _record(out: Output, session: "Session", route: "Route", lines: Sequence[Line]) -> None:
-    """Write the lines into the ledger in one transaction, and print the job of each."""
+def _record_lines(out: Output, session: "Session", route: "Route", file: str, stream: IO[bytes], *, again: bool) -> "_Report":
+    from tasks.adapters.jsonl import JsonlSource
+    from tasks.cli.progress import progress
     from tasks.cli.session import actor
-    from tasks.dlq.ledger.queries import jobs_of_keys
-    from tasks.dlq.parameters import canonical_key
-    from tasks.dlq.ports import Record
-    from tasks.dlq.reading import submission
+    from tasks.runtime import SENT_SOURCE
 
-    origin = {"sent_by": actor()}
-    runtime = session.runtime
-    runtime.intake.take(
-        SOURCE,
-        runtime.submissions,
-        [Record(identity=str(uuid.uuid4()), body=submission(route.name, line.parameters), origin=origin) for line in lines],
-    )
-    keys = [canonical_key(line.parameters) for line in lines]
-    with runtime.ledger.begin(read_only=True) as tx:
-        jobs, now = jobs_of_keys(tx, route.name, set(keys)), tx.now()
-    for line, key in zip(lines, keys, strict=True):
-        job = jobs[key]
+    origin = {"sent_by": actor(), "file": os.path.basename(file)}  # noqa: PTH119 - "-" is no path
+    salt = str(uuid.uuid4()) if again else ""
+    source = JsonlSource(SENT_SOURCE, stream, route=route.name, origin=origin, salt=salt)
+    report = _Report()
+    try:
+        with progress(f"sends {file!a}", _size(stream)) as reached:
+            while records := source.receive(wait=0):
+                recorded = _take(session, records)
+                source.acknowledge(records)
+                report.new += recorded.accepted - recorded.rejected
+                report.add(out, session, records)
+                reached(source.bytes_read)
+    except OutOfReach as error:
+        hint = f"{error.hint}; then send it again: {counted(report.lines, 'line')} of it will be known"
+        raise type(error)(error.message, hint=hint) from error
+    finally:
+        source.close()
+    return report
+
+
+def _size(stream: IO[bytes]) -> int | None:
+    """Return the bytes of a file; None of what has no size, such as a pipe."""
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+@dataclass
+class _Report:
+    """What became of the lines: told one by one, and summed up at the end. `new` are those that became needs just now."""
+
+    new: int = 0
+    lines: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    told: list[str] = field(default_factory=list)
+
+    def add(self, out: Output, session: "Session", records: Sequence["Record"]) -> None:
+        """Print the job of each record, as the ledger has it; keep the rejected ones for the end."""
+        from tasks.dlq.ledger.lookup import standings
+        from tasks.runtime import SENT_SOURCE
+
+        with session.runtime.ledger.begin(read_only=True) as tx:
+            found, now = standings(tx, SENT_SOURCE, [record.identity for record in records]), tx.now()
+        self.lines += len(records)
+        for record in records:
+            standing = found.get(record.identity)
+            if standing is None:
+                continue  # known, and pruned at this moment
+            line = {"line": record.origin["line"]} if "line" in record.origin else {}
+            if standing.reject_reason:
+                self._reject(out, line, standing)
+            for job in standing.jobs:
+                if out.json:
+                    out.record({**job, **line})
+                else:
+                    out.line(f"job {job['id']}: {job['route']} {pairs(job['parameters'])} ({job['state']}, {when(job, now)})")
+
+    def _reject(self, out: Output, line: Mapping[str, Any], standing: "Standing") -> None:
+        self.rejected[str(standing.reject_reason)] += 1
+        text = f"line {line.get('line', '')}: {standing.reject_detail}"
         if out.json:
-            out.record({**job, "line": line.number} if line.number else job)
-        else:
-            out.line(f"job {job['id']}: {route.name} {pairs(line.parameters)} ({job['state']}, {when(job, now)})")
+            out.warn(text, letter=standing.letter, reason=standing.reject_reason, **line)
+        elif len(self.told) < _TOLD:
+            self.told.append(f"{text} (letter {standing.letter})")
+
+    def end(self, out: Output) -> None:
+        """Tell what became of all lines. Raises Partly when some are rejected."""
+        rejected = self.rejected.total()
+        for text in self.told:
+            out.note(text)
+        if rejected > _TOLD:
+            by_reason = ", ".join(f"{count:,} {reason}" for reason, count in self.rejected.most_common())
+            out.note(f"these are the first {_TOLD} of {rejected:,} rejected lines: {by_reason}")
+        known = self.lines - rejected - self.new
+        if known:
+            text = f"{counted(known, 'line')} {'was' if known == 1 else 'were'} recorded before, and not once more"
+            out.warn(text, hint="--again makes new failures of all lines", known=known)
+        told = f"{counted(self.new, 'line')} recorded, {known:,} known, {rejected:,} rejected"
+        if rejected:
+            raise Partly(told, hint="those are kept: see redrive rejects, and mend them with redrive repair")
+        out.note(told)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +66,9 @@ def test_without_sqs_it_is_recorded_all_the_same(away: CommandLine):
         (["teams", "name=../admin"], "parameter name is '../admin'", "dot segments"),
         (["teams", "name=a\x1b[31mb"], "parameter name is 'a\\x1b[31mb'", "control characters"),
         (["employees", "--file", "none.jsonl"], "cannot read 'none.jsonl': No such file or directory", "JSON object a line"),
+        (["employees", "--file", "."], "cannot read '.': Is a directory", "JSON object a line"),
+        (["employes", "--file", "none.jsonl"], "there is no route 'employes'", "did you mean employees?"),
+        (["employees", "employeeId=1", "--again"], "--again is for --file", "a new failure anyway"),
         (["employees", "employeeId=1", "--file", "f"], "--file and NAME=VALUE cannot be given together", "leave one"),
     ],
 )
@@ -86,25 +92,56 @@ LINES = (
 )
 
 
-def test_a_files_wrong_lines_are_told_and_the_others_recorded(away: CommandLine):
+def test_a_files_wrong_lines_are_kept_and_told_and_the_others_recorded(away: CommandLine):
     done = away.run("send", "employees", "--file", "-", "--json", stdin=LINES)
     assert done.returncode == 3
     jobs = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(job["line"], job["parameters"]["employeeId"]) for job in jobs] == [(1, "1"), (3, "2"), (7, "1"), (12, "4")]
     *warnings, error = [json.loads(line) for line in done.stderr.splitlines()]
-    assert (error["error"], error["exit_code"]) == ("4 lines recorded, 7 refused", 3)
-    assert [each["line"] for each in warnings if "line" in each] == [4, 5, 6, 8, 9, 10, 11]
-    assert "did you mean employeeId?" in warnings[2]["hint"]
+    assert (error["error"], error["exit_code"]) == ("4 lines recorded, 0 known, 7 rejected", 3)
+    assert "redrive repair" in error["hint"]
+    assert {each["line"]: each["reason"] for each in warnings if "line" in each} == {
+        4: "not-json",
+        5: "no-object",
+        6: "invalid-parameter",
+        8: "not-utf8",
+        9: "integer-too-long",
+        10: "too-deep",
+        11: "too-large",
+    }
     (audit,) = away.json("audit")
-    assert (audit["accepted"], audit["rejected"]) == (4, 0)
+    assert (audit["accepted"], audit["pending"], audit["rejected"], audit["balanced"]) == (11, 4, 7, True)
+    rejects = {each["id"]: each for each in away.json("rejects")}
+    assert {each["letter"] for each in warnings if "line" in each} == rejects.keys()
+    letter = next(each for each in rejects.values() if each["reject_reason"] == "not-json")
+    assert letter["body"] == "not json"
+    assert {name: letter["origin"][name] for name in ("route", "file", "line")} == {"route": "employees", "file": "-", "line": 4}
 
 
-def test_a_file_of_nothing_but_wrong_lines_is_wrong_usage(away: CommandLine):
-    (away.folder / "f.jsonl").write_text("not json\n")
+def test_the_same_file_twice_adds_nothing_unless_it_is_meant_to(away: CommandLine):
+    (away.folder / "f.jsonl").write_bytes(LINES)
+    away.run("send", "employees", "--file", "f.jsonl")
+    done = away.run("send", "employees", "--file", str(away.folder / "f.jsonl"))
+    assert done.returncode == 3
+    assert len(done.stdout.splitlines()) == 4, "it tells the jobs of what is known, too"
+    assert "4 lines were recorded before, and not once more; --again makes new failures of all lines" in done.stderr
+    assert "redrive: 0 lines recorded, 4 known, 7 rejected\n" in done.stderr
+    assert away.json("audit")[0]["accepted"] == 11
+
+    again = away.run("send", "employees", "--file", "f.jsonl", "--again")
+    assert "redrive: 4 lines recorded, 0 known, 7 rejected\n" in again.stderr
+    assert away.json("audit")[0]["accepted"] == 22
+
+
+def test_a_file_of_nothing_but_wrong_lines_is_kept_all_the_same(away: CommandLine):
+    (away.folder / "f.jsonl").write_text("not json\n" * 30)
     done = away.run("send", "employees", "--file", "f.jsonl")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[0].startswith("redrive: line 1: the body is not JSON")
-    assert "redrive: 0 lines recorded, 1 refused\n" in done.stderr
+    assert (done.returncode, done.stdout) == (3, "")
+    told = done.stderr.splitlines()
+    assert told[0].startswith("redrive: line 1: the body is not JSON")
+    assert len([line for line in told if line.startswith("redrive: line ")]) == 20
+    assert "redrive: these are the first 20 of 30 rejected lines: 30 not-json" in told
+    assert "redrive: 0 lines recorded, 0 known, 30 rejected" in told
 
 
 def test_a_long_file_goes_in_by_batches(away: CommandLine):
@@ -112,6 +149,39 @@ def test_a_long_file_goes_in_by_batches(away: CommandLine):
     done = away.run("send", "employees", "--file", "f.jsonl")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1000
-    assert "redrive: 1,000 lines recorded, 0 refused\n" in done.stderr
+    assert "redrive: 1,000 lines recorded, 0 known, 0 rejected\n" in done.stderr
     (stats,) = [each for each in away.json("stats") if each["route"] == "employees"]
     assert stats["jobs"]["scheduled"] == 300
+
+
+def test_a_run_that_is_killed_is_resumed_by_running_it_again(away: CommandLine):
+    """The first run reads from a pipe that stays open: it is killed after some batches, before the file's end."""
+    lines = "".join(f'{{"employeeId": {n + 1}}}\n' for n in range(900)).encode()
+    command = [sys.executable, "-m", "tasks.cli", "send", "employees", "--file", "-"]
+    with subprocess.Popen(command, env=away.env, cwd=away.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:
+        assert killed.stdin
+        assert killed.stdout
+        killed.stdin.write(lines[: len(lines) // 2])
+        killed.stdin.flush()
+        for _ in range(200):
+            killed.stdout.readline()
+        killed.kill()
+    before = away.json("audit")[0]["accepted"]
+    assert 200 <= before < 900
+
+    (away.folder / "f.jsonl").write_bytes(lines)
+    done = away.run("send", "employees", "--file", "f.jsonl")
+    assert f"redrive: {900 - before} lines recorded, {before} known, 0 rejected\n" in done.stderr
+    (audit,) = away.json("audit")
+    assert (audit["accepted"], audit["pending"], audit["balanced"]) == (900, 900, True)
+
+
+def test_on_a_terminal_a_bar_shows_how_far_it_is_and_data_stay_whole(away: CommandLine):
+    (away.folder / "f.jsonl").write_text("".join(f'{{"employeeId": {n + 1}}}\n' for n in range(500)))
+    with away.terminal("send", "employees", "--file", "f.jsonl") as terminal:
+        assert terminal.end() == 0
+    assert "100%" in terminal.seen
+    assert "sends 'f.jsonl'" in terminal.seen
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.seen)
+    assert len(re.findall(r"job \d+: employees employeeId=\d+ \(scheduled, in \d+s\)", shown)) == 500
+    assert "redrive: 500 lines recorded, 0 known, 0 rejected" in shown
