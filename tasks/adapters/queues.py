@@ -13,11 +13,14 @@ from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
 
 log = structlog.get_logger("redrive.queues")
 
-#: What a queue's dead-letter queue is called.
+#: What the name of a queue's dead-letter queue ends in: see `dead_letter_queue`.
 DEAD = "-dead"
+#: What the name of a FIFO queue ends in.
+FIFO = ".fifo"
 #: SQS keeps a message for at most 14 days; so long must a dead letter wait for whoever reads it.
 LONGEST_RETENTION = str(14 * 24 * 3600)
 
@@ -43,36 +46,58 @@ class Connection:
         )
 
 
+def dead_letter_queue(name: str) -> str:
+    """Return what the dead-letter queue of this queue is called; that of a FIFO queue has to be FIFO, too."""
+    return f"{name.removesuffix(FIFO)}{DEAD}{FIFO}" if name.endswith(FIFO) else name + DEAD
+
+
 def ensure_queue(client: SQSClient, name: str, *, visibility_timeout: int, max_receives: int) -> str:
     """Return the queue's URL; make it and its dead-letter queue where they are missing.
 
     An existing queue keeps its attributes, but gets a redrive policy when it has none: without one, SQS throws a message away
-    where Redrive wants it kept.
+    where Redrive wants it kept. A FIFO queue is made without content-based deduplication: by that, SQS would throw away the
+    second of two failures with the same body within five minutes, even when the first has been recovered before.
 
     Raises:
         botocore's ClientError or BotoCoreError.
     """
-    dead_url = (
-        _find(client, name + DEAD)
-        or client.create_queue(QueueName=name + DEAD, Attributes={"MessageRetentionPeriod": LONGEST_RETENTION})["QueueUrl"]
-    )
-    arn = client.get_queue_attributes(QueueUrl=dead_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": str(max_receives)})
     url = _find(client, name)
+    target = _dead_letter_target(client, url)
+    if url and target and not target.endswith(f":{dead_letter_queue(name)}"):
+        return url  # somebody has given it a dead-letter queue already
+    policy = _policy(client, dead_letter_queue(name), max_receives)
     if url is None:
         log.info("created the queue", queue=name)
-        return client.create_queue(
-            QueueName=name,
-            Attributes={
-                "VisibilityTimeout": str(visibility_timeout),
-                "MessageRetentionPeriod": LONGEST_RETENTION,
-                "RedrivePolicy": policy,
-            },
-        )["QueueUrl"]
-    if "RedrivePolicy" not in client.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"]).get("Attributes", {}):
+        attributes = _attributes(name)
+        attributes["VisibilityTimeout"] = str(visibility_timeout)
+        attributes["RedrivePolicy"] = policy
+        return client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+    if target is None:
         client.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": policy})
         log.info("gave the queue a dead-letter queue", queue=name)
     return url
+
+
+def _dead_letter_target(client: SQSClient, url: str | None) -> str | None:
+    """Return the ARN of the dead-letter queue that a queue has."""
+    if url is None:
+        return None
+    found = client.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"]).get("Attributes", {})
+    return str(json.loads(found["RedrivePolicy"])["deadLetterTargetArn"]) if found.get("RedrivePolicy") else None
+
+
+def _policy(client: SQSClient, name: str, max_receives: int) -> str:
+    """Return the redrive policy to the queue of this name, which is made where it is missing."""
+    url = _find(client, name) or client.create_queue(QueueName=name, Attributes=_attributes(name))["QueueUrl"]
+    arn = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    return json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": str(max_receives)})
+
+
+def _attributes(name: str) -> dict[QueueAttributeNameType, str]:
+    made: dict[QueueAttributeNameType, str] = {"MessageRetentionPeriod": LONGEST_RETENTION}
+    if name.endswith(FIFO):
+        made["FifoQueue"] = "true"
+    return made
 
 
 def _find(client: SQSClient, name: str) -> str | None:

@@ -1,10 +1,12 @@
 """SQS as a source: plain JSON that any language sends, received and deleted in batches of ten.
 
-A queue and its dead-letter queue are one source: what SQS gave up to deliver belongs to the same work.
+A queue and its dead-letter queue are one source: what SQS gave up to deliver belongs to the same work. One that other queues
+share is left alone: what they put there is not this source's to read.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import (
         ChangeMessageVisibilityBatchRequestEntryTypeDef,
         DeleteMessageBatchRequestEntryTypeDef,
+        MessageAttributeValueOutputTypeDef,
         MessageTypeDef,
     )
 
@@ -111,19 +114,36 @@ class SqsSource:
         """Return the queue's URL and, where it has a redrive policy, that of its dead-letter queue."""
         if not self._urls:
             url = self._queue if "://" in self._queue else self._client.get_queue_url(QueueName=self._queue)["QueueUrl"]
-            attributes = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"]).get("Attributes", {})
-            self._urls = [url, *self._dead_letter_url(attributes.get("RedrivePolicy"))]
+            attributes = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"]).get("Attributes", {})
+            if attributes.get("ContentBasedDeduplication") == "true":
+                hint = "turn ContentBasedDeduplication off, and have producers send a MessageDeduplicationId for each failure"
+                log.warning("SQS drops a failure that is like one of the last five minutes", queue=self._queue, hint=hint)
+            self._urls = [url, *self._dead_letter_url(url, attributes.get("RedrivePolicy"))]
         return self._urls
 
-    def _dead_letter_url(self, policy: str | None) -> list[str]:
+    def _dead_letter_url(self, url: str, policy: str | None) -> list[str]:
         if not policy:
             return []
         *_, account, name = json.loads(policy)["deadLetterTargetArn"].split(":")
         try:
-            return [self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]]
+            found = self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
         except ClientError as error:
             log.warning("the dead-letter queue is not readable; it is left alone", queue=name, error=_said(error))
             return []
+        if others := self._others(found, url):
+            hint = f"make {name} a source of its own; `choose` by origin.dead_letter_queue_source"
+            log.warning("the dead-letter queue is shared; it is left alone", queue=name, shared_with=others, hint=hint)
+            return []
+        return [found]
+
+    def _others(self, dead_letter_url: str, url: str) -> list[str]:
+        """Return what else SQS moves into a dead-letter queue; nothing where SQS does not tell."""
+        try:
+            found = self._client.list_dead_letter_source_queues(QueueUrl=dead_letter_url).get("queueUrls", [])
+        except ClientError as error:
+            log.debug("whether the dead-letter queue is shared is not known", queue=dead_letter_url, error=_said(error))
+            return []
+        return sorted({_name(each) for each in found} - {_name(url)})
 
 
 def _batches(records: Sequence[Record]) -> Iterator[tuple[str, Sequence[str]]]:
@@ -141,13 +161,16 @@ def record_of(message: MessageTypeDef, queue_url: str) -> Record:
     """Return a message as a record. Its identity is SQS's own message id, which survives redelivery."""
     attributes: Mapping[Any, str] = message.get("Attributes", {})
     origin = {
-        "queue": queue_url.rsplit("/", 1)[-1],
+        "queue": _name(queue_url),
         "message_id": message["MessageId"],
         "sent_at": _number(attributes.get("SentTimestamp")),
         "first_received_at": _number(attributes.get("ApproximateFirstReceiveTimestamp")),
         "receive_count": _number(attributes.get("ApproximateReceiveCount")),
         "dead_letter_queue_source": attributes.get("DeadLetterQueueSourceArn"),
-        "attributes": {name: each.get("StringValue", "") for name, each in message.get("MessageAttributes", {}).items()},
+        "message_group": attributes.get("MessageGroupId"),
+        "deduplication_id": attributes.get("MessageDeduplicationId"),
+        "trace": attributes.get("AWSTraceHeader"),
+        "attributes": {name: _value(each) for name, each in message.get("MessageAttributes", {}).items()},
     }
     return Record(
         identity=message["MessageId"],
@@ -174,6 +197,17 @@ def talking_to(queue: str) -> Iterator[None]:
 
 def _said(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+def _name(queue_url: str) -> str:
+    return queue_url.rsplit("/", 1)[-1]
+
+
+def _value(attribute: MessageAttributeValueOutputTypeDef) -> str | dict[str, str]:
+    """Return a message attribute as JSON has it: text as such, bytes as base64."""
+    if "BinaryValue" in attribute:
+        return {"base64": base64.b64encode(attribute["BinaryValue"]).decode()}
+    return attribute.get("StringValue", "")
 
 
 def _number(text: str | None) -> int | None:

@@ -119,7 +119,7 @@ class Sqs:
     poison: ClassVar = POISON  # SQS takes nothing but characters of XML, and no empty body
     batch = sqs_module.BATCH
     _suffix = ""
-    _attributes: ClassVar[dict[str, str]] = {}
+    _attributes: ClassVar[dict[str, str]] = {"VisibilityTimeout": "600"}  # nothing comes again by itself
 
     def __init__(self, server: SqsServer, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(sqs_module, "GIVEN_BACK", 0)
@@ -164,7 +164,7 @@ class Fifo(Sqs):
     """A FIFO queue: all messages are of one group."""
 
     _suffix = ".fifo"
-    _attributes: ClassVar = {"FifoQueue": "true"}
+    _attributes: ClassVar = {"VisibilityTimeout": "600", "FifoQueue": "true"}
 
     def _grouped(self) -> dict[str, str]:
         return {"MessageGroupId": "employees", "MessageDeduplicationId": str(uuid4())}

@@ -209,6 +209,7 @@ def test_the_sums_do_not_depend_on_the_order(harness: Harness, bench: Bench, sta
     process.drain_all(len(bodies))
 
     rejected = len(harness.poison)
+    assert harness.left() == 0
     assert bench.audit().as_dict()["sources"]["letters"]["lost"] == 0
     assert bench.sums() == {"accepted": 50 + rejected, "pending": 50, "rejected": rejected}
     assert sorted(row["last_seq"] for row in bench.rows("jobs")) == [6, 6, 6, 8, 8, 8, 8]

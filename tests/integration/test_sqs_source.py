@@ -1,0 +1,320 @@
+"""SQS as teams have it: FIFO queues, redrive policies that end at ours, and what other services wrap around a body."""
+
+from __future__ import annotations
+
+import base64
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sources_harness import client_of, employee
+from sqlalchemy import select
+from structlog.testing import capture_logs
+from wiretap import tap
+
+from tasks.adapters.queues import dead_letter_queue, ensure_queue
+from tasks.adapters.sqs import SqsSource
+from tasks.dlq.ledger.audit import audit
+from tasks.dlq.schema import dead_letters, jobs
+from tasks.runtime import Runtime
+from tasks.settings import assemble
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mypy_boto3_sqs import SQSClient
+
+    from tasks.devstack.sqs import EmbeddedSqs
+    from tasks.dlq.ports import Record
+
+DOCS = Path(__file__).parents[2] / "docs" / "sqs.md"
+BASE = """
+[broker]
+url = "sqs://local:only-here@127.0.0.1:{port}"
+[ledger]
+url = "sqlite:///{folder}/ledger.db"
+[routes.employees]
+url = "http://127.0.0.1:1/employees/{{employeeId}}"
+params.employeeId = "positive-int"
+"""
+
+
+@pytest.fixture
+def client(sqs: EmbeddedSqs) -> Iterator[SQSClient]:
+    made = client_of(sqs.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    return request.node.name[-60:].replace("[", "-").replace("]", "").replace(".", "-").strip("-")
+
+
+class Silent:
+    def ring(self, job_id: int, *, delay: float) -> None:
+        pass
+
+
+def ensured(client: SQSClient, name: str, *, max_receives: int = 5) -> str:
+    return ensure_queue(client, name, visibility_timeout=600, max_receives=max_receives)
+
+
+def attributes(client: SQSClient, url: str) -> dict[str, Any]:
+    return client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+
+
+def queues(client: SQSClient, prefix: str) -> set[str]:
+    return {url.rpartition("/")[2] for url in client.list_queues(QueueNamePrefix=prefix).get("QueueUrls", [])}
+
+
+def send(client: SQSClient, queue: str, body: str | bytes, **rest: Any) -> None:
+    url = client.get_queue_url(QueueName=queue)["QueueUrl"]
+    client.send_message(QueueUrl=url, MessageBody=body.decode() if isinstance(body, bytes) else body, **rest)
+
+
+def give_up(client: SQSClient, queue: str, *, times: int) -> None:
+    """Receive all of a queue's messages as a consumer does that never gets through, until SQS moves them."""
+    url = client.get_queue_url(QueueName=queue)["QueueUrl"]
+    for _ in range(times + 1):
+        client.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)
+
+
+def take_all(source: SqsSource) -> list[Record]:
+    """Return and acknowledge all that is there."""
+    taken: list[Record] = []
+    while records := source.receive(wait=0):
+        taken += records
+        source.acknowledge(records)
+    return taken
+
+
+def bodies(records: Sequence[Record]) -> list[bytes]:
+    return [record.body for record in records]
+
+
+# --- the queues that Redrive makes -----------------------------------------------------------------------------------
+
+
+def test_what_a_dead_letter_queue_is_called():
+    assert dead_letter_queue("orders") == "orders-dead"
+    assert dead_letter_queue("orders.fifo") == "orders-dead.fifo"
+
+
+@pytest.mark.parametrize("end", ["", ".fifo"])
+def test_a_queue_is_made_with_a_dead_letter_queue_of_its_kind(client: SQSClient, name: str, end: str):
+    url = ensured(client, name + end)
+    assert ensured(client, name + end) == url
+
+    assert queues(client, name) == {name + end, f"{name}-dead{end}"}
+    dead = attributes(client, client.get_queue_url(QueueName=f"{name}-dead{end}")["QueueUrl"])
+    made = attributes(client, url)
+    policy = json.loads(made["RedrivePolicy"])
+    assert policy == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": "5"}
+    for each in (made, dead):
+        assert each["MessageRetentionPeriod"] == str(14 * 24 * 3600)
+        assert each.get("FifoQueue") == ("true" if end else None)
+        assert each.get("ContentBasedDeduplication", "false") == "false"
+
+
+@pytest.mark.parametrize("end", ["", ".fifo"])
+def test_an_existing_queue_gets_what_it_lacks_and_keeps_the_rest(client: SQSClient, name: str, end: str):
+    made = {"VisibilityTimeout": "7", "MessageRetentionPeriod": "3600"} | ({"FifoQueue": "true"} if end else {})
+    url = client.create_queue(QueueName=name + end, Attributes=made)["QueueUrl"]
+    assert ensured(client, name + end) == url
+    found = attributes(client, url)
+    assert json.loads(found["RedrivePolicy"])["deadLetterTargetArn"].endswith(f":{name}-dead{end}")
+    assert {**found, **made} == found
+
+
+def test_a_queue_with_a_redrive_policy_is_left_as_it_is(client: SQSClient, name: str):
+    dead = client.create_queue(QueueName=f"{name}-graveyard")["QueueUrl"]
+    policy = json.dumps({"deadLetterTargetArn": attributes(client, dead)["QueueArn"], "maxReceiveCount": "3"})
+    url = client.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy})["QueueUrl"]
+    assert ensured(client, name) == url
+    assert attributes(client, url)["RedrivePolicy"] == policy
+    assert queues(client, name) == {name, f"{name}-graveyard"}
+
+
+def test_a_dead_letter_queue_that_vanished_is_made_again(client: SQSClient, name: str):
+    ensured(client, name)
+    client.delete_queue(QueueUrl=client.get_queue_url(QueueName=f"{name}-dead")["QueueUrl"])
+    ensured(client, name)
+    assert queues(client, name) == {name, f"{name}-dead"}
+
+
+# --- FIFO ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fifo_queue_is_drained_over_its_groups_and_its_dead_letter_queue(client: SQSClient, name: str):
+    queue = f"{name}.fifo"
+    ensured(client, queue, max_receives=2)
+    for number in range(3):
+        send(client, queue, employee(90 + number), MessageGroupId="given up", MessageDeduplicationId=f"g-{number}")
+    give_up(client, queue, times=2)
+    for number in range(24):
+        send(client, queue, employee(number), MessageGroupId=f"group {number % 2}", MessageDeduplicationId=f"m-{number}")
+
+    records = take_all(SqsSource("letters", client, queue))
+
+    assert sorted(bodies(records)) == sorted(map(employee, [*range(24), 90, 91, 92]))
+    for group in (0, 1):
+        mine = [record.body for record in records if record.origin["message_group"] == f"group {group}"]
+        assert mine == [employee(number) for number in range(24) if number % 2 == group]
+    assert records[0].origin["deduplication_id"] == "m-0"
+    (given_up,) = {record.origin.get("dead_letter_queue_source") for record in records} - {None}
+    assert str(given_up).endswith(f":{queue}")
+
+
+def test_a_fifo_send_that_is_repeated_counts_once_and_a_failure_that_is_repeated_twice(client: SQSClient, name: str):
+    queue = f"{name}.fifo"
+    ensured(client, queue)
+    for deduplication in ("orders/0/17", "orders/0/17", "orders/0/18"):
+        send(client, queue, employee(1), MessageGroupId="1", MessageDeduplicationId=deduplication)
+    assert len(take_all(SqsSource("letters", client, queue))) == 2
+
+
+def test_content_based_deduplication_is_warned_of(client: SQSClient, name: str):
+    client.create_queue(QueueName=f"{name}.fifo", Attributes={"FifoQueue": "true", "ContentBasedDeduplication": "true"})
+    with capture_logs() as logs:
+        SqsSource("letters", client, f"{name}.fifo").receive(wait=0)
+    (warning,) = [each for each in logs if each["log_level"] == "warning"]
+    assert "MessageDeduplicationId" in warning["hint"]
+
+
+# --- redrive policies ------------------------------------------------------------------------------------------------
+
+
+def test_a_source_is_the_target_of_another_queues_redrive_policy(client: SQSClient, name: str):
+    ensured(client, name)
+    target = attributes(client, client.get_queue_url(QueueName=name)["QueueUrl"])["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": target, "maxReceiveCount": "2"})
+    theirs = client.create_queue(QueueName=f"{name}-theirs", Attributes={"RedrivePolicy": policy})["QueueUrl"]
+    binary = {"DataType": "Binary", "BinaryValue": b"\xff\x00"}
+    send(
+        client,
+        f"{name}-theirs",
+        employee(1),
+        MessageAttributes={"kind": {"DataType": "String", "StringValue": "employee"}, "raw": binary},
+        MessageSystemAttributes={"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-5759e988"}},
+    )
+    give_up(client, f"{name}-theirs", times=2)
+
+    (record,) = take_all(SqsSource("letters", client, name))
+
+    origin = dict(record.origin)
+    assert origin.pop("dead_letter_queue_source") == attributes(client, theirs)["QueueArn"]
+    assert origin.pop("message_id") == record.identity
+    assert 0 < origin.pop("sent_at") <= origin.pop("first_received_at")
+    assert origin == {
+        "queue": name,
+        "receive_count": 3,
+        "trace": "Root=1-5759e988",
+        "attributes": {"kind": "employee", "raw": {"base64": "/wA="}},
+    }
+    json.dumps(origin)
+
+
+def test_a_dead_letter_queue_that_is_shared_is_left_alone(sqs: EmbeddedSqs, client: SQSClient, name: str):
+    url = ensured(client, name)
+    send(client, f"{name}-dead", employee(1))
+    send(client, name, employee(2))
+    shared = json.dumps({"queueUrls": [url, url + "-other"]}).encode()
+    with tap(sqs.port) as wire, capture_logs() as logs:
+        wire.fail("ListDeadLetterSourceQueues", (200, shared))
+        far = client_of(wire.port)
+        assert bodies(take_all(SqsSource("letters", far, name))) == [employee(2)]
+        far.close()
+    (warning,) = [each for each in logs if each["log_level"] == "warning"]
+    assert (warning["queue"], warning["shared_with"]) == (f"{name}-dead", [f"{name}-other"])
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_dead_letter_queue_of_ones_own_is_read(sqs: EmbeddedSqs, client: SQSClient, name: str, *, told: bool):
+    url = ensured(client, name)
+    send(client, f"{name}-dead", employee(1))
+    denied = json.dumps({"__type": "com.amazonaws.sqs#AccessDenied", "message": "no"}).encode()
+    with tap(sqs.port) as wire:
+        wire.fail("ListDeadLetterSourceQueues", (200, json.dumps({"queueUrls": [url]}).encode()) if told else (403, denied))
+        far = client_of(wire.port)
+        assert bodies(take_all(SqsSource("letters", far, name))) == [employee(1)]
+        far.close()
+
+
+# --- what the docs show ----------------------------------------------------------------------------------------------
+
+
+def snippets() -> str:
+    return "".join(part.partition("```")[0] for part in DOCS.read_text().split("```toml\n")[1:])
+
+
+def notification(message: str) -> str:
+    return json.dumps({"Type": "Notification", "TopicArn": "arn:aws:sns:us-east-1:000000000000:t", "Message": message})
+
+
+def about(number: int) -> str:
+    return employee(number).decode()
+
+
+#: Source of the docs → the bodies that it is for. Every one of them needs employees of its own.
+SENT: dict[str, list[str]] = {
+    "employees": [about(1)],
+    "teams": ['{"members": [{"id": 2}, {"id": 3}]}'],
+    "orders": [about(4)],
+    "shared": [about(5), '{"holder": {"id": 6}}'],
+    "notices": [notification(about(7))],
+    "functions": [
+        json.dumps({"version": "1.0", "requestContext": {"condition": "RetriesExhausted"}, "requestPayload": {"employeeId": 8}})
+    ],
+    "events": [json.dumps({"version": "0", "detail-type": "employee changed", "source": "hr", "detail": {"employeeId": 9}})],
+    "encoded": [notification(base64.b64encode(employee(10)).decode())],
+}
+#: What a function that reads a stream sends to its destination: no payload.
+BATCH_INFO = json.dumps({"requestContext": {"condition": "RetryAttemptsExhausted"}, "KinesisBatchInfo": {"batchSize": 1}})
+
+
+@pytest.fixture
+def runtime(sqs: EmbeddedSqs, tmp_path: Path) -> Iterator[Runtime]:
+    text = BASE.format(port=sqs.port, folder=tmp_path) + snippets()
+    made = Runtime(assemble(tomllib.loads(text), {}, file="redrive.toml"), Silent())
+    made.ensure_ledger()
+    made.ensure_queues()
+    yield made
+    made.close()
+
+
+def test_every_queue_of_the_docs_is_read_as_they_say(client: SQSClient, runtime: Runtime):
+    tables = runtime.settings.sources
+    assert tables.keys() == SENT.keys()
+    for source, sent in SENT.items():
+        for body in [*sent, "no json"]:
+            fifo = {"MessageGroupId": "1", "MessageDeduplicationId": body} if tables[source].queue.endswith(".fifo") else {}
+            if "holder" not in body:
+                send(client, tables[source].queue, body, **fifo)
+    badges(client, tables["shared"].queue, '{"holder": {"id": 6}}')
+    send(client, tables["functions"].queue, BATCH_INFO)
+
+    for source, reader in runtime.sources:
+        runtime.intake.drain(source, reader, seconds=60)
+
+    with runtime.ledger.begin(read_only=True) as tx:
+        keys = {json.loads(key)["employeeId"] for key in tx.connection.execute(select(jobs.c.key)).scalars()}
+        reasons = sorted(filter(None, tx.connection.execute(select(dead_letters.c.reject_reason)).scalars()))
+        found = audit(tx)
+    assert keys == {str(number) for number in range(1, 11)}
+    assert reasons == ["not-json"] * 8 + ["not-wrapped"]
+    assert {name: (each.accepted, each.rejected) for name, each in found.sources.items()} == {
+        name: (len(sent) + 1 + (name == "functions"), 1 + (name == "functions")) for name, sent in SENT.items()
+    }
+    assert found.balanced
+
+
+def badges(client: SQSClient, target: str, body: str) -> None:
+    """Have SQS move a message from the queue `badges`, as the docs have it."""
+    arn = attributes(client, client.get_queue_url(QueueName=target)["QueueUrl"])["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "1"})
+    client.create_queue(QueueName="badges", Attributes={"RedrivePolicy": policy})
+    send(client, "badges", body)
+    give_up(client, "badges", times=1)
