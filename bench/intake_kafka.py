@@ -72,7 +72,7 @@ def serve(sizes: list[int], keys: int) -> None:
     from tasks.devstack.kafka import EmbeddedKafka  # noqa: PLC0415
 
     with EmbeddedKafka() as kafka:
-        producer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 20})
+        producer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 20, "batch.size": 65536})
         for size in sizes:
             for number in range(size):
                 body = BODY.format(number=number % keys + 1)

@@ -19,10 +19,13 @@ log = structlog.get_logger("redrive.kafka")
 _DEFAULTS: Mapping[str, Any] = {
     "client.id": "redrive",
     "socket.keepalive.enable": True,
-    # What is fetched ahead waits in memory: the defaults are 64, 50 and 1 MiB. A larger message comes all the same.
+    # What is fetched ahead waits in memory: by default 100,000 messages or 64 MiB, in which headers do not count.
+    # A message that is larger than these bounds comes all the same.
+    "queued.min.messages": 1000,
     "queued.max.messages.kbytes": 4096,
     "fetch.max.bytes": 4 << 20,
     "max.partition.fetch.bytes": 256 << 10,
+    "fetch.queue.backoff.ms": 20,  # a full queue is looked at again after a second by default
     # A topic or a partition that is made later is found in half a minute, not in five.
     "topic.metadata.refresh.interval.ms": 30_000,
 }
