@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.cli import audit, config, db, devstack, intake, jobs, operations, rejects, routes, send, stats, usage
+from tasks.cli import audit, config, db, devstack, intake, jobs, operations, rejects, repair, routes, send, stats, usage
 from tasks.cli.errors import ReaderGone, Unwritable
 from tasks.cli.output import Output, flush, silence
 from tasks.dlq.errors import RedriveError, Refused
@@ -58,6 +58,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Act": {
         "replay": operations.replay,
         "discard": operations.discard,
+        "repair": repair.repair,
         "pause": routes.pause,
         "resume": routes.resume,
     },

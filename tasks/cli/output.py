@@ -73,6 +73,15 @@ class Output:
         """Print one line for people."""
         _write(escaped(text) + "\n")
 
+    def raw(self, data: bytes) -> None:
+        """Print exactly these bytes; on a terminal, which they could steer, escaped."""
+        if sys.stdout.isatty():
+            self.line(data.decode("utf-8", "backslashreplace"))
+            return
+        with _writing():
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+
     def facts(self, facts: Mapping[str, Any]) -> None:
         """Print names and values, unless empty, one below the other; a terminal gets long values in several lines."""
         console, _ = _console()

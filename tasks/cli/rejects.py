@@ -1,25 +1,39 @@
 """`redrive rejects`: the dead letters that could not become needs, kept with their bytes and the reason."""
 
-from typing import Annotated
+from base64 import b64encode
+from typing import Annotated, Any
 
 import typer
 
 from tasks.cli.jobs import MAX_ID
+from tasks.cli.origin import facts
 from tasks.cli.output import Column, Json, Output
 from tasks.cli.text import relative
+from tasks.dlq.errors import NotFound, Refused
 
 
 def rejects(
+    letter_id: Annotated[
+        int | None, typer.Argument(metavar="[ID]", min=1, max=MAX_ID, help="Only this one, with all that is known of it.")
+    ] = None,
     *,
+    body: Annotated[
+        bool, typer.Option("--body", metavar="", help="Print the bytes of the letter as they arrived, and nothing else.")
+    ] = False,
     reason: Annotated[str | None, typer.Option(metavar="REASON", help="Only letters that were rejected for this reason.")] = None,
     after: Annotated[int | None, typer.Option(metavar="ID", min=1, max=MAX_ID, help="Go on below this id.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")] = 50,
     json: Json = False,
 ) -> None:
-    """List rejected dead letters, newest first, and count them by reason."""
+    """List rejected dead letters, newest first, and count them by reason; or show one."""
     from tasks.cli.session import existing_ledger
     from tasks.dlq.ledger.queries import list_rejected, reject_counts
 
+    if letter_id is not None:
+        _show(letter_id, body=body, json=json)
+        return
+    if body:
+        raise Refused("--body is for one letter", hint="for example: redrive rejects 12 --body > body.json")
     out = Output(json=json)
     with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
         views = list_rejected(tx, reason=reason, after=after, limit=limit)
@@ -50,3 +64,48 @@ def rejects(
     )
     if len(views) == limit:
         out.note(f"there may be more: --after {views[-1]['id']}")
+    out.note("when the cause is mended: redrive repair\nto mend one by other bytes: redrive repair ID --body FILE")
+
+
+def _show(letter_id: int, *, body: bool, json: bool) -> None:
+    from tasks.cli.session import existing_ledger
+    from tasks.dlq.ledger.queries import list_rejected
+    from tasks.dlq.ledger.repairing import original_body
+
+    out = Output(json=json)
+    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
+        arrived = original_body(tx, letter_id)
+        found = list_rejected(tx, after=letter_id + 1, limit=1) if letter_id < MAX_ID else []
+        now = tx.now()
+    if body and json:
+        out.record({"id": letter_id, "bytes": len(arrived), "base64": b64encode(arrived).decode()})
+    elif body:
+        out.raw(arrived)
+    elif not found or found[0]["id"] != letter_id:
+        raise NotFound(f"letter {letter_id} is not rejected", hint="--body prints its bytes all the same")
+    elif json:
+        out.record(found[0])
+    else:
+        _facts(out, found[0], now)
+
+
+def _facts(out: Output, view: dict[str, Any], now: int) -> None:
+    out.facts(
+        {
+            "letter": view["id"],
+            "source": view["source"],
+            "identity": view["identity"],
+            "stream": view["stream"],
+            "received": f"{view['received_at']} ({relative(view['received_at'], now)})",
+            "reason": view["reject_reason"],
+            "detail": view["reject_detail"],
+            **{f"origin.{name}": value for name, value in facts(view["origin"]).items()},
+            "bytes": f"{view['bytes']:,}",
+            "body": view["body"],
+        }
+    )
+    name = f"{view['id']}.json"
+    out.note(
+        f"when the cause is mended: redrive repair {view['id']}\n"
+        f"or by other bytes: redrive rejects {view['id']} --body > {name}; edit it; redrive repair {view['id']} --body {name}"
+    )

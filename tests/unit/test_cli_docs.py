@@ -55,7 +55,7 @@ def test_every_command_has_its_section_and_no_other_is_told():
 def test_a_section_has_an_example_and_every_option(name: str):
     section = sections()[name]
     assert any(" ".join(["redrive", *words]).startswith(name) for words in examples(section)), "no example"
-    told = set(re.findall(r"--[a-z]+", section))
+    told = set(re.findall(r"--[a-z]+(?:-[a-z]+)*", section))
     assert told <= set().union(*COMMANDS.values()), "an option that nobody has"
     everywhere = {"--json", "--reason"} | GLOBAL
     assert COMMANDS[name] - everywhere <= told, "an option is not told"

@@ -108,6 +108,16 @@ def last(tx: Transaction, selection: Selection, *, limit: int | None = None) -> 
     return None if found is None else int(found)
 
 
+def not_rejected(tx: Transaction, ids: Collection[int]) -> dict[int, bool]:
+    """Return those of the ids that no rejected letter has, each with whether any letter has it."""
+    column = dead_letters.c
+    known = {
+        row.id: row.reject_reason
+        for row in tx.connection.execute(select(column.id, column.reject_reason).where(column.id.in_(ids)))
+    }
+    return {each: each in known for each in ids if known.get(each) is None}
+
+
 def next_batch(tx: Transaction, selection: Selection, *, after: int, limit: int = BATCH) -> list[Rejected]:
     """Return the next rejected letters behind the id `after`, oldest first: as many as memory surely holds."""
     column = dead_letters.c
