@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+import postgresql_server
 import pytest
 from company_api import CompanyApi, company_api_server
 from kombu.asynchronous import set_event_loop
@@ -49,6 +50,13 @@ queue = "employees-dlq"
 route = "employees"
 map.employeeId = "employeeId"
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _postgresql() -> Iterator[None]:
+    """End the PostgreSQL server that tests of this process may have started."""
+    yield
+    postgresql_server.close_shared()
 
 
 @pytest.fixture(scope="session")

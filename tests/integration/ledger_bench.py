@@ -1,16 +1,18 @@
 """A ledger with a clock that is moved by hand, and short ways to act on it: what the ledger's tests stand on.
 
-The tests run on a SQLite file; where REDRIVE_TEST_POSTGRESQL holds the URL of an empty database (which is wiped), on that too.
+The tests run on a SQLite file and on PostgreSQL: an embedded server's, or the one of which REDRIVE_TEST_POSTGRESQL holds the
+URL of an empty database (which is wiped; not with several test processes).
 """
 
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import pytest
+import postgresql_server
 from sqlalchemy import select, text
 
 from tasks.dlq.dead_letter import DeadLetter, Rejection
@@ -26,9 +28,9 @@ from tasks.dlq.retry import Decision, Outcome, RetryPolicy, Verdict, decide, gro
 from tasks.dlq.route import Route
 from tasks.dlq.schema import attempts, dead_letters, jobs, metadata, needs, routes, tallies
 
-POSTGRESQL = os.environ.get("REDRIVE_TEST_POSTGRESQL", "")
-SQLITE = "sqlite:///{folder}/ledger.db"
-URLS = [pytest.param(SQLITE, id="sqlite"), *([pytest.param(POSTGRESQL, id="postgresql")] if POSTGRESQL else [])]
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+#: Where a ledger may be: what `open_bench` and `a_database` take.
+URLS = [SQLITE, POSTGRESQL]
 EMPLOYEES = Route(name="employees", url="http://127.0.0.1:1/employees/{employeeId}")
 COMPANIES = Route(name="companies", url="http://127.0.0.1:1/companies/{companyId}")
 A, B, C, D = (f'{{"employeeId":"{number}"}}' for number in (1, 2, 3, 4))
@@ -53,16 +55,13 @@ def a_letter(*keys: str, identity: str | None = None, source: str = "queue", rou
 
 
 class Bench:
-    """A fresh ledger at a URL, with a manual clock."""
+    """A ledger at the URL of a fresh database, with a manual clock."""
 
-    def __init__(self, url: str, folder: Path, *, route: Route = EMPLOYEES) -> None:
-        self.url = url.format(folder=folder)
+    def __init__(self, url: str, *, route: Route = EMPLOYEES) -> None:
+        self.url = url
         self.clock = ManualClock()
         self.ledger = self.connect()
         self.route = route
-        if not self.sqlite:
-            wipe(self.ledger)
-        metadata.create_all(self.ledger.engine)  # what the migrations make: see test_migrations
 
     @property
     def sqlite(self) -> bool:
@@ -188,17 +187,32 @@ class Bench:
 
 
 def wipe(ledger: Ledger) -> None:
-    """Remove every table."""
+    """Remove every table that there is."""
     with ledger.begin() as tx:
         metadata.drop_all(tx.connection)
         tx.connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
 
 
-def open_bench(url: str, folder: Path) -> Iterator[Bench]:
-    """Yield a bench and close it: the body of each test file's fixture."""
-    made = Bench(url, folder)
-    yield made
-    made.close()
+def open_bench(kind: str, folder: Path) -> Iterator[Bench]:
+    """Yield a bench on a fresh database and close it: the body of each test file's fixture."""
+    with a_database(kind, folder) as url, closing(Bench(url)) as made:
+        yield made
+
+
+@contextmanager
+def a_database(kind: str, folder: Path, *, empty: bool = False) -> Iterator[str]:
+    """Yield the URL of a fresh database with the ledger's tables, or with nothing in it."""
+    given = os.environ.get("REDRIVE_TEST_POSTGRESQL")
+    if kind == POSTGRESQL and not given:
+        with postgresql_server.shared().database(empty=empty) as url:
+            yield url
+        return
+    url = given if kind == POSTGRESQL and given else f"sqlite:///{folder}/ledger.db"
+    with closing(Ledger(url)) as ledger:
+        wipe(ledger)
+        if not empty:
+            metadata.create_all(ledger.engine, checkfirst=False)  # what the migrations make: see test_migrations
+    yield url
 
 
 class Bell:

@@ -144,7 +144,7 @@ def test_the_fence_of_a_key_grows_even_when_its_job_was_pruned_and_made_anew(ben
 def test_two_sweeps_that_prune_at_once_move_each_sum_once(bench: Bench):
     """Where the database lets both read the same rows (PostgreSQL), only what a sweep itself removed may count."""
     if bench.sqlite:
-        pytest.skip("SQLite: a writer that reads has the only lock already; shown where REDRIVE_TEST_POSTGRESQL is set")
+        pytest.skip("SQLite: a writer that reads has the only lock already; shown on PostgreSQL")
     bench.put(*[a_letter(A) for _ in range(5)], delay=0.0)
     bench.call()
     bench.clock.advance(2 * A_DAY)

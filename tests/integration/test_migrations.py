@@ -1,6 +1,7 @@
 """`redrive db upgrade` makes exactly the schema that this version writes, and says when it is due."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from ledger_bench import URLS, wipe
+from ledger_bench import URLS, a_database, wipe
 from sqlalchemy import inspect
 
 from tasks.dlq import migrations
@@ -19,11 +20,8 @@ from tasks.dlq.schema import metadata
 
 @pytest.fixture(params=URLS)
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger(request.param.format(folder=tmp_path))
-    if made.engine.dialect.name == "postgresql":
-        wipe(made)
-    yield made
-    made.close()
+    with a_database(request.param, tmp_path, empty=True) as url, closing(Ledger(url)) as made:
+        yield made
 
 
 def differences(ledger: Ledger) -> list[Any]:
