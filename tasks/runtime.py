@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from tasks.dlq.ports import AlertSink, Doorbell, Source
     from tasks.dlq.reading import Reader
     from tasks.settings import Settings
-    from tasks.settings.sources import KafkaSource as KafkaSourceTable
 
 log = structlog.get_logger("redrive.runtime")
 
@@ -140,26 +139,38 @@ class Runtime:
         if self.sentry is None:
             log.debug("Sentry is off: no DSN in the environment")
 
-    @cached_property
+    @property
     def sources(self) -> Sequence[tuple[Source, Reader]]:
-        """Every configured source with its reader, and the dead-letter queues of Redrive's own queues."""
-        return [*self._configured_sources(), *self._celery_dead_letters()]
+        """Every source with its reader, as `redrive intake` drains them."""
+        return [*self.queues, *self.topics]
 
-    def _configured_sources(self) -> Iterator[tuple[Source, Reader]]:
+    @cached_property
+    def queues(self) -> Sequence[tuple[Source, Reader]]:
+        """The sources on SQS with their readers, Redrive's own dead-letter queues among them: a sweep drains them."""
+        return [*self._configured_queues(), *self._celery_dead_letters()]
+
+    @cached_property
+    def topics(self) -> Sequence[tuple[Source, Reader]]:
+        """The sources on Kafka with their readers. No sweep drains them: a consumer group is not joined for a slice."""
+        return [
+            (
+                KafkaSource(
+                    name,
+                    bootstrap=table.bootstrap,
+                    topics=table.topics,
+                    group=table.group,
+                    properties=self.settings.kafka_properties(name),
+                    headers=table.header_names,
+                ),
+                table.reader(self.settings.routes),
+            )
+            for name, table in self.settings.kafka_sources.items()
+        ]
+
+    def _configured_queues(self) -> Iterator[tuple[Source, Reader]]:
         for name, table in self.settings.sources.items():
-            yield self._source(name, table), table.reader(self.settings.routes)
-
-    def _source(self, name: str, table: SqsSourceTable | KafkaSourceTable) -> Source:
-        if isinstance(table, SqsSourceTable):
-            return SqsSource(name, self._client_of(table), table.queue)
-        return KafkaSource(
-            name,
-            bootstrap=table.bootstrap,
-            topics=table.topics,
-            group=table.group,
-            properties=self.settings.kafka_properties(name),
-            headers=table.header_names,
-        )
+            if isinstance(table, SqsSourceTable):
+                yield SqsSource(name, self._client_of(table), table.queue), table.reader(self.settings.routes)
 
     def lags(self, name: str) -> list[Lag]:
         """Return how far each partition of a Kafka source is behind. Raises BrokerUnavailable, ConfigError."""
@@ -237,5 +248,7 @@ class Runtime:
         for name in ("teller", "api", "ledger"):
             if part := vars(self).pop(name, None):
                 part.close()
+        for source, _ in vars(self).pop("topics", ()):
+            source.close()
         for name in [name for name in vars(self) if name not in {"settings", "_doorbell"}]:
             del vars(self)[name]

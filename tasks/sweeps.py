@@ -32,9 +32,9 @@ def rescue(self: RedriveTask) -> int:
 
 @shared_task(name="redrive.sources", bind=True)
 def sources(self: RedriveTask) -> int:
-    """Drain every source for at most a slice; one that does not answer keeps none of the others waiting."""
+    """Drain every source on SQS for at most a slice; one that does not answer keeps none of the others waiting."""
     accepted = 0
-    for source, reader in self.runtime.sources:
+    for source, reader in self.runtime.queues:
         try:
             accepted += self.runtime.intake.drain(source, reader, seconds=self.runtime.settings.worker.slice).accepted
         except OutOfReach as error:

@@ -143,7 +143,7 @@ class Member:
 
 
 def _kafka(runtime: Runtime) -> tuple[KafkaSource, Reader]:
-    (source, reader), *_ = runtime._configured_sources()
+    ((source, reader),) = runtime.topics
     assert isinstance(source, KafkaSource)
     return source, reader
 
