@@ -243,6 +243,12 @@ def start_intake(system: Stack, name: str) -> None:
     until(lambda: "drains" in system.log(name), seconds=PATIENCE, what=f"{name}: {system.log(name)[-2000:]}")
 
 
+def known(system: Stack, name: str) -> int:
+    """Return how many letters of Kafka's an intake was handed that the ledger had already."""
+    lines = [json.loads(line) for line in system.log(name).splitlines()]
+    return sum(line["known"] for line in lines if line["event"] == "took" and line["source"] == "dlt")
+
+
 def letters(system: Stack) -> list[dict[str, Any]]:
     with sqlite3.connect(system.folder / "state" / "ledger.db") as ledger:
         ledger.row_factory = sqlite3.Row
@@ -284,13 +290,20 @@ def test_all_that_arrives_is_healed_or_rejected_and_the_audit_balances(zoo: Zoo,
         if "offset" in each.get("first", {}):
             assert {**each["first"], "topic": "employees", "partition": 3, "offset": 42} == each["first"]
 
-    # A second intake, after the first one was killed and after one that ends as it should, adds nothing.
-    for number, kind in enumerate((signal.SIGKILL, signal.SIGTERM), start=1):
-        system.processes["intake" if number == 1 else "intake-1"].send_signal(kind)
+    # An intake that ends as it should and one that is killed, each followed by one that reads the topic from its beginning: a
+    # group that is new has no offsets, and all comes again.
+    for number, kind in enumerate((signal.SIGTERM, signal.SIGKILL), start=1):
+        ending = system.processes["intake" if number == 1 else "intake-1"]
+        ending.send_signal(kind)
+        file = system.folder / "redrive.toml"
+        file.write_text(file.read_text().replace('group = "redrive-zoo', 'group = "redrive-zoo-again'))
+        again = zoo.accepted["dlt"]
         start_intake(system, f"intake-{number}")
         zoo.a_failure(WRITERS["spring"])
         check(system.wait_for_audit(seconds=PATIENCE, **zoo.sums()), zoo)
-    assert system.processes["intake-1"].wait(30) == 0
+        until(lambda name=f"intake-{number}", again=again: known(system, name) >= again, seconds=PATIENCE, what="all of it again")
+        check(system.audit(), zoo)
+        assert ending.wait(30) == (0 if kind is signal.SIGTERM else -kind)
     assert len(company_api.paths()) == len(zoo.paths)
     for name in system.processes:
         assert "Traceback" not in system.log(name), system.log(name)
