@@ -7,7 +7,7 @@ import typer
 from tasks.cli.errors import Partly
 from tasks.cli.output import Column, Json, Output
 from tasks.cli.text import listed
-from tasks.dlq.errors import BrokerUnavailable, OutOfReach, RedriveError
+from tasks.dlq.errors import BrokerUnavailable, OutOfReach, RedriveError, Refused
 
 if TYPE_CHECKING:
     from tasks.runtime import Runtime
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 def intake(
     *,
     once: Annotated[bool, typer.Option("--once", metavar="", help="Drain what is there, and end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Show what would become of the records; keep and acknowledge nothing.")
+    ] = False,
+    source: Annotated[str | None, typer.Option(metavar="SOURCE", help="With --dry-run: look at this source only.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=10_000, help="With --dry-run: records of each source; 50.", show_default=False),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Take in what the sources hold, until Ctrl-C or SIGTERM. What is not yet acknowledged comes again."""
@@ -24,6 +32,13 @@ def intake(
     from tasks.settings import settings
 
     out = Output(json=json)
+    if dry_run:
+        from tasks.cli import dry_run as looking
+
+        looking.dry_run(out, source=source, limit=limit or looking.LIMIT)
+        return
+    if source is not None or limit is not None:
+        raise Refused("--source and --limit are for --dry-run", hint="intake drains every source")
     logs.configure(json=json or None, secrets=settings().secrets())
     runtime = _runtime()
     if not settings().sources:
