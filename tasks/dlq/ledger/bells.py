@@ -7,7 +7,7 @@ and no recent bell is out; the time that it waits for an answer doubles from 15 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, or_, select, update
 
@@ -17,9 +17,9 @@ from tasks.dlq.ledger.gates import is_shut, lock_route, occupied
 from tasks.dlq.schema import jobs, routes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Row, Select
 
     from tasks.dlq.ledger.engine import Transaction
     from tasks.dlq.route import Route
@@ -31,6 +31,8 @@ FIRST_PATIENCE = 15_000
 MOST_PATIENCE = 300_000
 #: SQS delays a message by at most this many seconds; what is due later waits in the ledger until `promote`.
 MAX_DELAY = 900.0
+_JOBS: Select[Any] = select(jobs.c.id, jobs.c.route, jobs.c.key, jobs.c.due_at)
+_OLDEST = (jobs.c.due_at, jobs.c.id)
 
 
 def reserve(tx: Transaction, route: Route, job_ids: Sequence[int]) -> list[Wakeup]:
@@ -45,9 +47,9 @@ def _reserve(tx: Transaction, route: Route, now: int, *which: ColumnElement[bool
     if room <= 0:
         return []
     silent = or_(jobs.c.rung_until.is_(None), jobs.c.rung_until <= now)
-    waiting = select(jobs.c.id, jobs.c.due_at).where(*which, silent, jobs.c.state.in_(WAITING))
-    soon = waiting.where(jobs.c.due_at <= now + MAX_DELAY * 1000).order_by(jobs.c.due_at, jobs.c.id).limit(room)
-    return [_take(tx, row.id, max(row.due_at, now), now) for row in tx.connection.execute(soon).all()]
+    waiting = _JOBS.where(*which, silent, jobs.c.state.in_(WAITING))
+    soon = waiting.where(jobs.c.due_at <= now + MAX_DELAY * 1000).order_by(*_OLDEST).limit(room)
+    return _take(tx, tx.connection.execute(soon).all(), now, at=now)
 
 
 def receive(tx: Transaction, route: Route, job_id: int) -> list[Wakeup]:
@@ -68,7 +70,7 @@ def take_back(tx: Transaction, job_ids: Sequence[int]) -> None:
     """Note that these wake-ups never went out: they leave the window, and the next sweep rings without patience."""
     silent = select(jobs.c.route).where(jobs.c.id.in_(job_ids))
     tx.connection.execute(update(routes).where(routes.c.name.in_(silent)).values(rung_at=None))
-    tx.connection.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(rung_until=None))
+    _set_rung_until(tx, dict.fromkeys(tx.connection.execute(_JOBS.where(jobs.c.id.in_(job_ids))).all()))
 
 
 def follow_up(tx: Transaction, route: Route) -> list[Wakeup]:
@@ -88,8 +90,9 @@ def _ring_after_rest(tx: Transaction, route: Route, now: int) -> list[Wakeup]:
     until = tx.connection.scalar(resting.where(jobs.c.state != State.EXECUTING))
     if until is None or _is_ringing(tx, route.name, since=until - 1, now=until + FIRST_PATIENCE):
         return []
-    first = tx.connection.scalar(select(jobs.c.id).where(due(route.name, now)).order_by(jobs.c.due_at, jobs.c.id).limit(1))
-    return [_take(tx, first, until, now)] if first is not None and until <= now + MAX_DELAY * 1000 else []
+    if until > now + MAX_DELAY * 1000:
+        return []
+    return _take(tx, tx.connection.execute(_JOBS.where(due(route.name, now)).order_by(*_OLDEST).limit(1)).all(), now, at=until)
 
 
 def promote(tx: Transaction, route: Route) -> list[Wakeup]:
@@ -133,10 +136,18 @@ def _ring_due(tx: Transaction, route: Route, now: int, *, count: int) -> list[Wa
     if count <= 0:
         return []
     unanswered = or_(jobs.c.rung_until.is_(None), jobs.c.rung_until <= now + BELL_LIFE - FIRST_PATIENCE)
-    statement = select(jobs.c.id).where(due(route.name, now), unanswered).order_by(jobs.c.due_at, jobs.c.id).limit(count)
-    return [_take(tx, job_id, now, now) for job_id in tx.connection.scalars(statement).all()]
+    statement = _JOBS.where(due(route.name, now), unanswered).order_by(*_OLDEST).limit(count)
+    return _take(tx, tx.connection.execute(statement).all(), now, at=now)
 
 
-def _take(tx: Transaction, job_id: int, due_at: int, now: int) -> Wakeup:
-    tx.connection.execute(update(jobs).where(jobs.c.id == job_id).values(rung_until=due_at + BELL_LIFE))
-    return Wakeup(job_id=job_id, delay=(due_at - now) / 1000)
+def _take(tx: Transaction, rows: Sequence[Row[Any]], now: int, *, at: int) -> list[Wakeup]:
+    """Take a place for each job, to be rung when it is due and not before `at`."""
+    ringing = {row: max(row.due_at, at) for row in rows}
+    _set_rung_until(tx, {row: rings_at + BELL_LIFE for row, rings_at in ringing.items()})
+    return [Wakeup(job_id=row.id, delay=(rings_at - now) / 1000) for row, rings_at in ringing.items()]
+
+
+def _set_rung_until(tx: Transaction, until: Mapping[Row[Any], int | None]) -> None:
+    """Write it into the jobs in the order in which intake locks their keys: else the two may wait for each other."""
+    for row in sorted(until, key=lambda row: (row.route, row.key)):
+        tx.connection.execute(update(jobs).where(jobs.c.id == row.id).values(rung_until=until[row]))

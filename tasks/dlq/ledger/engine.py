@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable
 from tasks.dlq.ledger.clock import DatabaseClock
+from tasks.dlq.ledger.postgresql import DISK_FULL, RUN_AGAIN, STANDBY, TROUBLE, UNDEFINED, lift_limits, postgresql_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,11 +29,7 @@ T = TypeVar("T")
 
 #: Seconds that a SQLite transaction waits for another writer; a writer holds the lock for milliseconds.
 BUSY_TIMEOUT = 15.0
-#: PostgreSQL: deadlock and serialisation failures are the database's invitation to run the transaction again.
-_RUN_AGAIN = {"40P01", "40001"}
 _TRIES = 5
-#: PostgreSQL: undefined_table and undefined_column.
-_UNDEFINED = {"42P01", "42703"}
 #: What SQLite says of a file that is no database, or a damaged one.
 _NO_DATABASE = {"file is not a database", "database disk image is malformed"}
 
@@ -72,12 +70,20 @@ class Ledger:
     def begin(self, *, read_only: bool = False) -> Iterator[Transaction]:
         """Open a transaction; commit at the end, roll back on any error. SQLite: writers take the lock at once.
 
-        A read-only one sees a single moment, however many statements it takes: SQLite's do so by nature.
+        A read-only one sees a single moment, however many statements it takes: SQLite's do so by nature. It may take its time,
+        as audits and migrations do; what is short by nature goes through `transact`.
 
         Raises:
             LedgerUnavailable: the database does not answer, is full, stays locked, or its file was deleted or replaced.
             LedgerOutdated: a table or column is missing.
         """
+        with self._begin(read_only=read_only) as tx:
+            if tx.connection.dialect.name == "postgresql":
+                lift_limits(tx.connection)
+            yield tx
+
+    @contextmanager
+    def _begin(self, *, read_only: bool) -> Iterator[Transaction]:
         options: dict[str, Any] = {"redrive_read_only": read_only}
         if read_only and self.engine.dialect.name == "postgresql":
             options["isolation_level"] = "REPEATABLE READ"
@@ -88,6 +94,8 @@ class Ledger:
                     yield Transaction(connection, self.clock)
                 self._stay(connection)  # else the commit is in a file that nobody will read: nothing may be built on it
         except DBAPIError as error:
+            if _sqlstate(error) == STANDBY:
+                self.engine.dispose()  # the next connection looks for the primary
             raise _translated(error, self.engine) from error
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
@@ -98,12 +106,12 @@ class Ledger:
         """
         for tries in range(1, _TRIES + 1):
             try:
-                with self.begin() as tx:
+                with self._begin(read_only=False) as tx:
                     return work(tx)
             except LedgerUnavailable as error:
-                if tries == _TRIES or getattr(_driver_error(error), "sqlstate", None) not in _RUN_AGAIN:
+                if tries == _TRIES or _sqlstate(error.__cause__) not in RUN_AGAIN:
                     raise
-                time.sleep(0.01 * 2**tries)
+                time.sleep(0.01 * 2**tries * random.uniform(0.5, 1.5))  # noqa: S311 - so that two do not meet again
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -147,8 +155,7 @@ def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
-            return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=5, isolation_level="READ COMMITTED")
+            return postgresql_engine(parsed)
         if parsed.get_backend_name() != "sqlite":
             raise ConfigError(f"a ledger cannot be at {parsed.render_as_string()}", hint="use sqlite:///… or postgresql://…")
         path = _path(parsed)
@@ -190,8 +197,9 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
-def _driver_error(error: BaseException) -> object:
-    return getattr(error.__cause__, "orig", None)
+def _sqlstate(error: BaseException | None) -> str | None:
+    """Return what PostgreSQL calls the error."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
 
 
 def _translated(error: DBAPIError, engine: Engine) -> Exception:
@@ -199,14 +207,16 @@ def _translated(error: DBAPIError, engine: Engine) -> Exception:
     said = " ".join(str(error.orig).split())[:200]
     if _lacks_a_table_or_column(error, said):
         return LedgerOutdated(f"the ledger at {where} is empty or not up to date: {said}", hint="run: redrive db upgrade")
-    if isinstance(error, OperationalError) or error.connection_invalidated or said in _NO_DATABASE:
-        hint = "make room on its disk: work goes on by itself" if "full" in said else "check ledger.url and the database"
+    trouble = said in _NO_DATABASE or _sqlstate(error) in TROUBLE
+    if trouble or isinstance(error, OperationalError) or error.connection_invalidated:
+        full = "full" in said or _sqlstate(error) == DISK_FULL
+        hint = "make room on its disk: work goes on by itself" if full else "check ledger.url and the database"
         return LedgerUnavailable(f"the ledger at {where} does not answer: {said}", hint=hint)
     return error
 
 
 def _lacks_a_table_or_column(error: DBAPIError, said: str) -> bool:
     """Tell an old schema from trouble; PostgreSQL says "does not exist" of databases and roles, too."""
-    if sqlstate := getattr(error.orig, "sqlstate", None):
-        return sqlstate in _UNDEFINED
+    if sqlstate := _sqlstate(error):
+        return sqlstate in UNDEFINED
     return isinstance(error, OperationalError) and ("no such" in said or "has no column" in said)

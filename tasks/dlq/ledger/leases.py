@@ -38,7 +38,7 @@ def rescue(tx: Transaction, route: Route, *, limit: int = 100) -> list[int]:
         .where(jobs.c.route == route.name, executing, jobs.c.lease_until <= now)
         .order_by(jobs.c.lease_until)
         .limit(limit)
-        .with_for_update()
+        .with_for_update(skip_locked=True)  # its needs come just now, or it is settled late: the next sweep sees what is left
     )
     rows = tx.connection.execute(expired).all()
     for row in rows:
