@@ -15,7 +15,7 @@ _PARTS = ("confluent_kafka", "flower", "ministack", "starlette", "uvicorn", "val
 def demo(
     *,
     messages: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="Messages that the consumers read.")] = 400,
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the random numbers: the same seed tells the same story.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Of the random numbers: the same seed tells the same story.")] = 1,
     json: Json = False,
 ) -> None:
     """Play the whole story on embedded parts: consumers that conflict, dead letters, recovery, and the proof."""

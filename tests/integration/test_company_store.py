@@ -78,12 +78,21 @@ def test_refresh_refuses_an_older_fence(company: Company):
 
 
 def test_progress_counts_a_message_once_however_often_it_is_recorded(company: Company):
-    company.learn(moved(1, 1, 2))
-    company.apply(moved(1, 2))
     for _ in range(2):
-        company.record(0, 5, consumer="a", failed=[1, 2])
+        company.record(0, 5, consumer="a", failed=moved(1, 1, 2))
         company.record(0, 6, consumer="a")
-    assert company.progress() == Progress(handled=2, conflicts=1, dead_letters=2, left_stale=1)
+    assert company.progress() == Progress(handled=2, conflicts=1, dead_letters=2, left_stale=2, stale=2)
+
+
+def test_left_stale_are_those_whose_newest_change_failed_and_a_sync_makes_them_stale_no_longer(company: Company):
+    company.learn(moved(1, 1, 2))
+    company.learn(moved(2, 2))
+    company.learn(moved(3, 3))
+    company.apply(moved(2, 2))  # newer than what fails about 2; and 3, whom no consumer has reached yet, is none of Redrive's
+    company.record(0, 5, consumer="a", failed=moved(1, 1, 2))
+    assert company.progress() == Progress(handled=1, conflicts=1, dead_letters=2, left_stale=1, stale=1)
+    company.refresh(1)
+    assert company.progress() == Progress(handled=1, conflicts=1, dead_letters=2, left_stale=1)
 
 
 def test_a_company_is_founded_once(company: Company):

@@ -68,6 +68,8 @@ WRONG = [
     (["send", "x", "--file"], "--file needs a value", "redrive send"),
     (["replay"], "ID is missing", "redrive replay"),
     (["replay", "1", "x"], "ID is 'x'; it must be a whole number", "redrive replay"),
+    (["demo", "--messages", "-1"], "--messages is '-1'; it must be at least 1", "redrive demo"),
+    (["demo", "--seed", "-1"], "--seed is '-1'; it must be at least 0", "redrive demo"),
     (["demo", "--messages", "0"], "--messages is '0'; it must be at least 1", "redrive demo"),
     (["db", "downgrade"], "there is no command 'downgrade'. Did you mean 'upgrade'?", "redrive db"),
 ]

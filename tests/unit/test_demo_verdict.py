@@ -38,7 +38,10 @@ def test_a_good_end_has_no_problem_and_tells_its_proof():
     text = good.text()
     assert "accepted 40 = recovered 40 + pending 0 + parked 0 + discarded 0 + rejected 0" in text
     assert "HTTP 200 21, no answer 2" in text
-    assert "15 of 40 employees were left stale; now every one equals the upstream truth" in text
+    assert (
+        "15 of 40 employees were left stale: their newest change was in conflict\n  now every one equals the upstream truth\n"
+        in text
+    )
     assert "60 messages, 20 conflicts\n  40 dead letters -> 21 jobs -> 23 calls\n" in text
     assert all(len(line) <= 80 for line in text.splitlines())
 
@@ -48,6 +51,16 @@ def test_one_of_a_kind_is_told_as_one():
     text = verdict(messages=1, progress=progress, jobs={"completed": 1}, calls=Calls(total=1, most=1)).text()
     assert "1 message, 1 conflict\n  1 dead letter -> 1 job -> 1 call\n" in text
     assert "1 of 40 employees was left stale" in text
+
+
+def test_where_nothing_conflicted_no_healing_is_claimed():
+    unharmed = verdict({}, messages=1, progress=Progress(handled=1), accepted=0, jobs={}, calls=Calls())
+    assert unharmed.problems == []
+    text = unharmed.text()
+    assert "Verdict: no conflict happened: nothing was there to heal" in text
+    assert "redrive demo --messages 60" in text
+    assert "healed" not in text
+    assert "left stale" not in text
 
 
 @pytest.mark.parametrize(

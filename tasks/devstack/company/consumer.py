@@ -53,12 +53,12 @@ class ChangeConsumer:
         """Deal with one message. It may come again: after a crash, or when a rebalance gave its partition away."""
         change = read(message.value() or b"")
         meeting = dict(message.headers() or {}).get(MEETING)
-        failed: tuple[int, ...] = ()
+        failed: Change | None = None
         try:
             self._company.apply(change, meet=lambda: self._meet(meeting))
         except StaleDataError:
-            failed = change.employees
-            self._send(failed)
+            failed = change
+            self._send(failed.employees)
         self._company.record(message.partition() or 0, message.offset() or 0, consumer=self._name, failed=failed)
 
     def _meet(self, meeting: bytes | str | None) -> None:

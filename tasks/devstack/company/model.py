@@ -6,7 +6,6 @@ The company copies what the neighbour (an HR system, say) holds about its employ
 
 from __future__ import annotations
 
-from sqlalchemy import Index
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -37,6 +36,7 @@ class Employee(CompanyBase):
     department: Mapped[str]
     revision: Mapped[int]
     changes: Mapped[int] = mapped_column(default=0, doc="messages applied to this row, so that each of them writes it")
+    consumed: Mapped[int] = mapped_column(default=0, doc="the newest revision that a consumer, not a sync, has applied")
     fence: Mapped[int] = mapped_column(default=0, doc="the highest Redrive-Fence that has written this row")
     version: Mapped[int] = mapped_column()
 
@@ -55,14 +55,11 @@ class Handled(CompanyBase):
 
 
 class Failure(CompanyBase):
-    """An employee whom a failed message was about, handed over for recovery. `stale` tells what the failure left behind."""
+    """An employee whom a failed message was about, handed over for recovery, with the revision that failed."""
 
     __tablename__ = "failures"
 
     partition: Mapped[int] = mapped_column(primary_key=True)
     offset: Mapped[int] = mapped_column(primary_key=True)
     employee_id: Mapped[int] = mapped_column(primary_key=True)
-    stale: Mapped[bool]
-
-
-Index("ix_failures_stale", Failure.stale, Failure.employee_id)
+    revision: Mapped[int]

@@ -12,7 +12,7 @@ from tasks.devstack.company.model import CompanyBase, Employee, Fact, Failure, H
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 #: Seconds to wait for another process's write.
@@ -38,12 +38,17 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What the consumers have done so far. `left_stale` are employees, the rest are messages."""
+    """What the consumers have done so far, in messages; `dead_letters` are one for each employee of a failed message.
+
+    `left_stale` are the employees whose newest change failed: no consumer has applied it or a newer one, so that they would be
+    stale without Redrive. `stale` are those who are it still: their rows are older than a change that failed.
+    """
 
     handled: int = 0
     conflicts: int = 0
     dead_letters: int = 0
     left_stale: int = 0
+    stale: int = 0
 
 
 class Company:
@@ -83,6 +88,7 @@ class Company:
             meet()
             for employee in employees:
                 employee.changes += 1
+                employee.consumed = max(employee.consumed, change.revision)
                 if employee.revision < change.revision:
                     employee.department, employee.revision = change.department, change.revision
 
@@ -116,25 +122,24 @@ class Company:
                 raise UnknownEmployee(number)
             return _shown(employee)
 
-    def stale(self, among: Sequence[int] | None = None) -> list[int]:
+    def stale(self) -> list[int]:
         """Return the employees whose rows differ from the facts."""
         rows = select(Employee.id, Employee.department, Employee.revision)
         facts = select(Fact.id, Fact.department, Fact.revision)
-        if among is not None:
-            rows, facts = rows.where(Employee.id.in_(among)), facts.where(Fact.id.in_(among))
         with self.database.connect() as company:
             seen = set(company.execute(rows))
         with self.upstream.connect() as upstream:
             return sorted(number for number, *fact in upstream.execute(facts) if (number, *fact) not in seen)
 
-    def record(self, partition: int, offset: int, *, consumer: str, failed: Sequence[int] = ()) -> None:
-        """Note that a message was dealt with, and the employees it was about if it failed. Doing so again changes nothing."""
-        stale = set(self.stale(failed)) if failed else set()
+    def record(self, partition: int, offset: int, *, consumer: str, failed: Change | None = None) -> None:
+        """Note that a message was dealt with, and the change that it was about if it failed. Doing so again changes nothing."""
         where = {"partition": partition, "offset": offset}
         with self.database.begin() as company:
-            company.execute(insert(Handled).prefix_with("OR IGNORE"), [{**where, "consumer": consumer, "conflict": bool(failed)}])
+            company.execute(
+                insert(Handled).prefix_with("OR IGNORE"), [{**where, "consumer": consumer, "conflict": failed is not None}]
+            )
             if failed:
-                rows = [{**where, "employee_id": number, "stale": number in stale} for number in failed]
+                rows = [{**where, "employee_id": number, "revision": failed.revision} for number in failed.employees]
                 company.execute(insert(Failure).prefix_with("OR IGNORE"), rows)
 
     def progress(self) -> Progress:
@@ -144,8 +149,13 @@ class Company:
                 select(func.count(), func.count().filter(Handled.conflict)).select_from(Handled)
             ).one()
             failures = company.scalar(select(func.count()).select_from(Failure))
-            stale = company.scalar(select(func.count(Failure.employee_id.distinct())).where(Failure.stale))
-        return Progress(handled=handled, conflicts=conflicts, dead_letters=failures or 0, left_stale=stale or 0)
+            employees = func.count(Employee.id.distinct())
+            left_stale, stale = company.execute(
+                select(
+                    employees.filter(Employee.consumed < Failure.revision), employees.filter(Employee.revision < Failure.revision)
+                ).join(Failure, Failure.employee_id == Employee.id)
+            ).one()
+        return Progress(handled=handled, conflicts=conflicts, dead_letters=failures or 0, left_stale=left_stale, stale=stale)
 
 
 def _shown(employee: Employee) -> dict[str, Any]:

@@ -32,7 +32,6 @@ class Snapshot:
     accepted: int = 0
     jobs: Mapping[str, int] = field(default_factory=dict)
     calls: Calls = field(default_factory=Calls)
-    stale: int = 0
 
     @property
     def unsettled(self) -> int:

@@ -172,7 +172,6 @@ class Stage:
             accepted=accepted,
             jobs=jobs,
             calls=self._calls(),
-            stale=len(self.company.stale()),
         )
 
     def audit(self) -> Audit:

@@ -92,14 +92,20 @@ class Verdict:
         ]
         if self.problems:
             return "\n".join(["", *lines, "Verdict: NOT healed", *(f"  {problem}" for problem in self.problems), ""])
-        left = last.progress.left_stale
-        healed = f"{left} of {len(self.story.employees)} employees {'was' if left == 1 else 'were'} left stale"
-        lines += [
-            f"Verdict: healed in {self.seconds:.0f} s, nothing lost",
-            f"  {healed}; now every one equals the upstream truth",
-            f"  at most {in_words(last.calls.most, 'call')} in flight at any moment, counted at the API",
-        ]
-        return "\n".join(["", *lines, ""])
+        return "\n".join(["", *lines, *(self._healed() if last.progress.conflicts else self._unharmed()), ""])
+
+    def _healed(self) -> Iterator[str]:
+        left = self.last.progress.left_stale
+        verb = "was" if left == 1 else "were"
+        yield f"Verdict: healed in {self.seconds:.0f} s, nothing lost"
+        yield f"  {left} of {len(self.story.employees)} employees {verb} left stale: their newest change was in conflict"
+        yield "  now every one equals the upstream truth"
+        yield f"  at most {in_words(self.last.calls.most, 'call')} in flight at any moment, counted at the API"
+
+    def _unharmed(self) -> Iterator[str]:
+        yield "Verdict: no conflict happened: nothing was there to heal"
+        yield "  every employee equals the upstream truth; for conflicts, more messages:"
+        yield "  redrive demo --messages 60"
 
 
 def seen(story: Story, last: Snapshot, *, seconds: float) -> dict[str, Any]:

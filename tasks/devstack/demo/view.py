@@ -78,7 +78,7 @@ class _Lines:
             f"{progress.handled}/{in_words(snapshot.messages, 'message')}, {in_words(progress.conflicts, 'conflict')},"
             f" {in_words(progress.dead_letters, 'dead letter')}, {jobs - snapshot.unsettled}/{in_words(jobs, 'job')},"
             f" {in_words(snapshot.calls.total, 'call')},"
-            f" {snapshot.stale} stale",
+            f" {progress.stale} left stale",
             now=snapshot.done,
         )
 
@@ -110,8 +110,8 @@ def _table(snapshot: Snapshot, *, seconds: float) -> Table:
     table.add_row(
         "calls", f"{snapshot.calls.total}, at most {snapshot.calls.most} at once", _counted(snapshot.calls.statuses, _ANSWERS)
     )
-    stale = Text(in_words(snapshot.stale, "employee"), style="green" if not snapshot.stale else "yellow")
-    table.add_row("stale", stale, Text(f"{seconds:.0f} s", style="dim"))
+    stale = Text(in_words(progress.stale, "employee"), style="yellow" if progress.stale else "green")
+    table.add_row("left stale", stale, Text(f"{seconds:.0f} s", style="dim"))
     return table
 
 
