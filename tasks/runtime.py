@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tasks.adapters import sentry
+from tasks.adapters import logs, sentry
 from tasks.adapters.celery_messages import CeleryDeadLetters, MessageReader
 from tasks.adapters.http import RequestsSyncApi
 from tasks.adapters.jsonl import LineReader
@@ -28,6 +28,7 @@ from tasks.dlq.reading import SubmissionReader
 from tasks.dlq.recovery import Recovery
 from tasks.dlq.repair import SubmittedReader
 from tasks.dlq.telling import Teller
+from tasks.settings.queues import others
 from tasks.settings.sources import SqsSource as SqsSourceTable
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Runtime:
     @cached_property
     def _sinks(self) -> Sequence[AlertSink]:
         told = apprise_sinks(self.settings.notify_urls(), origin=self.settings.alerts.notify_env)
-        return [self.sentry, *told] if self.sentry else told
+        return [logs.LogSink(), *([self.sentry] if self.sentry else []), *told]
 
     @cached_property
     def sentry(self) -> SentrySink | None:
@@ -170,7 +171,8 @@ class Runtime:
     def _configured_queues(self) -> Iterator[tuple[Source, Reader]]:
         for name, table in self.settings.sources.items():
             if isinstance(table, SqsSourceTable):
-                yield SqsSource(name, self._client_of(table), table.queue), table.reader(self.settings.routes)
+                readers = others(name, self.settings.sources, self.settings.broker)
+                yield SqsSource(name, self._client_of(table), table.queue, readers), table.reader(self.settings.routes)
 
     def lags(self, name: str) -> list[Lag]:
         """Return how far each partition of a Kafka source is behind. Raises BrokerUnavailable, ConfigError."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import Processor
 
+    from tasks.dlq.ports import Alert
+
     Event = MutableMapping[str, Any]
 
 MASK = "***"
@@ -196,3 +198,14 @@ def _escaped(value: Any) -> str:
     """Return the text with every character that does not print (line ends, ANSI, bidirectional marks) as its escape."""
     text = str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class LogSink:
+    """Writes alerts into the log: whoever has no other channel still finds them there."""
+
+    name = "log"
+
+    def send(self, alert: Alert) -> bool:
+        """Log the alert as one line."""
+        structlog.get_logger("redrive.alerts").warning(alert.title, told=" ".join(alert.text.split()), route=alert.route)
+        return True

@@ -24,6 +24,7 @@ _TYPES = {
     "failure_group": apprise.NotifyType.FAILURE,
     "burst": apprise.NotifyType.WARNING,
     "route_paused": apprise.NotifyType.FAILURE,
+    "breaker_open": apprise.NotifyType.FAILURE,
 }
 
 

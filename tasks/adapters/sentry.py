@@ -31,7 +31,7 @@ _EVENT = ("event_id", "timestamp", "level", "platform", "release", "environment"
 _ALERT = ("message", "tags", "extra")
 _TAGS = ("celery_task_id",)
 _FRAME = ("filename", "function", "module", "lineno", "in_app")
-_LEVELS = {"failure_group": "error", "burst": "warning", "route_paused": "error"}
+_LEVELS = {"failure_group": "error", "burst": "warning", "route_paused": "error", "breaker_open": "error"}
 
 
 def init(dsn: str, *, environment: str, release: str) -> SentrySink:

@@ -128,8 +128,8 @@ class Doorbell(Protocol):
 class Alert:
     """Something that people should know: told once when it begins and once when it is over.
 
-    `kind` is "failure_group", "burst" or "route_paused". `fingerprint` identifies the alert for ever: the same trouble has
-    the same one. `facts` are small values for people and machines; neither they nor the texts hold secrets or bodies.
+    `kind` is "failure_group", "burst", "route_paused" or "breaker_open". `fingerprint` identifies the alert for ever: the same
+    trouble has the same one. `facts` are small values for people and machines; neither they nor the texts hold secrets or bodies.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""What is wrong right now: failure groups, bursts of failures and routes that paused themselves, each as one `Alert`.
+"""What is wrong right now: failure groups, bursts of failures, paused routes and open breakers, each as one `Alert`.
 
 Reads only, and a bounded amount: a loose index scan steps from failure group to failure group instead of over their jobs. An
 alert is made of names, counts and HTTP codes alone. An answer's text stays in the ledger: it may name a person.
@@ -16,7 +16,7 @@ from tasks.dlq.job import State
 from tasks.dlq.ports import Alert
 from tasks.dlq.retry import Outcome
 from tasks.dlq.schema import attempts, jobs, routes
-from tasks.dlq.wording import burst_text, cause, clock_time, group_text, in_words, more_groups_text, paused_text
+from tasks.dlq.wording import breaker_text, burst_text, cause, clock_time, group_text, in_words, more_groups_text, paused_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FAILURE_GROUP = "failure_group"
 BURST = "burst"
 ROUTE_PAUSED = "route_paused"
+BREAKER_OPEN = "breaker_open"
 #: Who paused a route that paused itself.
 REDRIVE = "redrive"
 #: Failure groups of one route that have an alert of their own; further ones share one: a flood of groups is no flood of alerts.
@@ -36,6 +37,8 @@ GROUPS_PER_ROUTE = 10
 GROUPS_SEEN = 10_000
 JOBS_COUNTED = 100_000
 ATTEMPTS_SEEN = 50_000
+#: Faults in a row before an open breaker is told: an API that restarts is no news.
+FAULTS_TOLD = 10
 #: Outcomes that are no failure of a call.
 _NO_FAILURE = (Outcome.SUCCESS, Outcome.NOT_SENT)
 
@@ -59,6 +62,7 @@ def troubles(tx: Transaction, burst: Burst, firing: Collection[str]) -> Iterator
     yield from _failure_groups(tx, firing)
     yield from _bursts(tx, burst, firing)
     yield from _paused_routes(tx)
+    yield from _open_breakers(tx)
 
 
 def _failure_groups(tx: Transaction, firing: Collection[str]) -> Iterator[Alert]:
@@ -192,4 +196,17 @@ def _paused_routes(tx: Transaction) -> Iterator[Alert]:
             route=name,
             count=1,
             facts=facts,
+        )
+
+
+def _open_breakers(tx: Transaction) -> Iterator[Alert]:
+    open_ones = select(routes.c.name).where(routes.c.breaker_open, routes.c.faults >= FAULTS_TOLD, routes.c.paused_at.is_(None))
+    for name in tx.connection.scalars(open_ones.order_by(routes.c.name)):
+        yield Alert(
+            kind=BREAKER_OPEN,
+            fingerprint=f"breaker:{name}",
+            title=f"{name}: the API fails, whatever is called",
+            text=breaker_text(name),
+            route=name,
+            count=1,
         )

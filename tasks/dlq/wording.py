@@ -62,10 +62,21 @@ def paused_text(route: str, since: str) -> str:
     )
 
 
+def breaker_text(route: str) -> str:
+    """Say that the API seems to be down."""
+    return (
+        f"Calls of route {route} fail one after the other, for the API's fault. So one call at a time probes it; that spends no "
+        f"attempt and parks nothing, and all goes on by itself when the API answers.\n"
+        f"Look: redrive stats"
+    )
+
+
 def over_words(kind: str, route: str, facts: Mapping[str, Any], began_at: int) -> tuple[str, str]:
     """Return title and text for an alert that is over."""
     if kind == "route_paused":
         what = "the route is resumed"
+    elif kind == "breaker_open":
+        what = "the API answers again"
     elif kind == "burst":
         what = "calls no longer fail in a burst"
     elif "groups" in facts:

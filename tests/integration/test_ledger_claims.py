@@ -9,6 +9,7 @@ from ledger_bench import COMPANIES, EMPLOYEES, RETRY, URLS, A, B, Bench, C, D, a
 
 from tasks.dlq.job import State
 from tasks.dlq.ledger import gates
+from tasks.dlq.ledger.operations import discard
 from tasks.dlq.retry import Decision, Outcome, Verdict
 
 TWO_AT_ONCE = replace(EMPLOYEES, max_in_flight=2)
@@ -233,6 +234,21 @@ def test_an_open_breaker_costs_no_attempt_and_parks_nothing(bench: Bench):
 
     assert {key: bench.job(key)["attempts"] for key in (A, B, C, D)} == before
     assert {bench.state(key) for key in (A, B, C, D)} <= {State.RETRYABLE, State.SCHEDULED}
+
+
+def test_a_key_that_is_left_alone_behind_an_open_breaker_spends_its_attempts_and_parks(bench: Bench):
+    opened(bench)
+    for key in (B, C, D):
+        job = bench.job(key)
+        assert bench.do(discard, job["id"], state=State(job["state"]), last_seq=job["last_seq"])
+    for _ in range(60):
+        bench.clock.advance(3600)
+        if held := bench.claim():
+            assert held.key == A
+            bench.settle(held, Outcome.API_FAULT)
+
+    assert bench.state(A) is State.PARKED
+    assert bench.job(A)["calls"] <= bench.route.retry.max_attempts + 2
 
 
 def test_resuming_a_route_closes_its_breaker(bench: Bench):

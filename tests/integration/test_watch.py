@@ -10,8 +10,9 @@ from sqlalchemy import select, text, update
 
 from tasks.dlq import troubles
 from tasks.dlq.alerts import KEPT, Burst, watch
+from tasks.dlq.breaker import Breaker
 from tasks.dlq.ledger import Ledger, ManualClock
-from tasks.dlq.ledger.gates import pause_route, resume_route
+from tasks.dlq.ledger.gates import ensure_routes, keep_breaker, pause_route, resume_route
 from tasks.dlq.ports import Alert
 from tasks.dlq.schema import alerts, attempts, jobs, metadata
 from tasks.dlq.telling import LEASE, RETRY, Teller, Told, tell
@@ -315,6 +316,25 @@ def test_a_route_that_paused_itself_is_told_until_it_is_resumed(bench: Bench):
         resume_route(tx, "employees")
     bench.sweep()
     assert bench.ear.titles[-1] == "employees: over: the route is resumed"
+
+
+def test_an_api_that_fails_ten_times_in_a_row_is_told_until_it_answers(bench: Bench):
+    with bench.ledger.begin() as tx:
+        ensure_routes(tx, ["employees"])
+        keep_breaker(tx, "employees", Breaker(open=True, faults=9))
+    bench.sweep()
+    assert not bench.ear.heard
+    with bench.ledger.begin() as tx:
+        keep_breaker(tx, "employees", Breaker(open=True, faults=10))
+    bench.sweep()
+    bench.sweep()
+    (alert,) = bench.ear.heard
+    assert (alert.kind, alert.fingerprint) == ("breaker_open", "breaker:employees")
+    assert "redrive stats" in alert.text
+    with bench.ledger.begin() as tx:
+        keep_breaker(tx, "employees", Breaker())
+    bench.sweep()
+    assert bench.ear.titles[-1] == "employees: over: the API answers again"
 
 
 def test_a_route_that_a_person_paused_is_no_news(bench: Bench):

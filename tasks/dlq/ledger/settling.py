@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, update
+from sqlalchemy import case, select, update
 
 from tasks.dlq.breaker import FAULTS
 from tasks.dlq.job import Settled, State
 from tasks.dlq.ledger.gates import breaker_of, hold_route, keep_breaker, lock_route, pause_route
 from tasks.dlq.retry import Outcome, Verdict
-from tasks.dlq.schema import attempts, jobs
+from tasks.dlq.schema import attempts, jobs, waiting
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
@@ -43,7 +43,7 @@ def settle(tx: Transaction, route: Route, claim: Claim, ending: Ending, decision
         return Settled(job_id=claim.job_id, state=None, due_at=0, late=True)  # pruned meanwhile: it was over long ago
     before = breaker_of(row)
     breaker = before.after(ending.outcome, key=claim.key, now=now, interval=route.probe_interval)
-    if breaker.open and ending.outcome in FAULTS:
+    if breaker.open and ending.outcome in FAULTS and _others_wait(tx, route, claim):
         decision = _unspent(decision, route)
     if decision.verdict is Verdict.COMPLETE:
         values = _completed(route, now)
@@ -97,6 +97,12 @@ def _retried(decision: Decision, ending: Ending, now: int, *, rest: float) -> di
         "misses": jobs.c.misses + 1 if ending.outcome is Outcome.NOT_SENT else 0,
         "crashes": 0,
     }
+
+
+def _others_wait(tx: Transaction, route: Route, claim: Claim) -> bool:
+    """Tell whether another key of the route waits as well. A key that is left alone may be at fault itself, not the API."""
+    others = select(jobs.c.id).where(jobs.c.route == route.name, waiting, jobs.c.id != claim.job_id).limit(1)
+    return tx.connection.execute(others).one_or_none() is not None
 
 
 def _unspent(decision: Decision, route: Route) -> Decision:
