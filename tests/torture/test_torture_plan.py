@@ -1,0 +1,46 @@
+"""A seed is a timetable: the same one each time, with each kind of fault, and nothing that cannot be done."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from torture_plan import WEIGHTS, Dice, timetable
+
+
+def test_the_same_seed_gives_the_same_faults():
+    assert timetable(7, 300) == timetable(7, 300)
+    assert [Dice(7, "api", {"cut": 30}).throw() for _ in range(3)] == [Dice(7, "api", {"cut": 30}).throw() for _ in range(3)]
+
+
+def test_another_seed_gives_others():
+    assert timetable(7, 300) != timetable(8, 300)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_long_run_has_every_fault(seed: int):
+    found = Counter(step.fault for step in timetable(seed, 480))
+    assert {name.rpartition("_")[0] for name in WEIGHTS} <= {name.rpartition("_")[0] for name in found if name}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_process_that_is_killed_is_started_before_anything_else_is_done_to_it(seed: int):
+    steps = [step for step in timetable(seed, 480) if step.target in {"worker1", "worker2", "beat1", "beat2", "intake"}]
+    for name in {step.target for step in steps}:
+        own = [step for step in steps if step.target == name]
+        for one, following in pairwise(own):
+            assert one.action != "kill" or following.action == "start", (one, following)
+            assert not one.action.startswith("stop") or following.action == "go", (one, following)
+            assert one.action != "deploy" or following.action == "retire", (one, following)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_all_steps_lie_in_the_run(seed: int):
+    assert all(0 <= step.at < 25 for step in timetable(seed, 25))
+
+
+def test_dice_throw_each_fault_as_often_as_they_say():
+    dice = Dice(1, "api", {"cut": 10, "slow": 30})
+    found = Counter(dice.throw().fault for _ in range(5000))
+    assert found["cut"] == pytest.approx(500, rel=0.2)
+    assert found["slow"] == pytest.approx(1500, rel=0.1)
+    assert found[""] == pytest.approx(3000, rel=0.1)
