@@ -1,7 +1,8 @@
 """SQS as a source: plain JSON that any language sends, received and deleted in batches of ten.
 
 A queue and its dead-letter queue are one source: what SQS gave up to deliver belongs to the same work. One that other queues
-share is left alone: what they put there is not this source's to read.
+share is left alone: what they put there is not this source's to read. Where it has another reader, this source waits: a message
+that was taken in and not deleted would be moved there, and count twice.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,7 @@ BATCH = 10
 LONGEST_POLL = 20
 #: Seconds until SQS hands out again what was given back.
 GIVEN_BACK = 5
+_ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
 _MISSING = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 
 
@@ -48,12 +51,20 @@ class _Receipt:
 
 
 class SqsSource:
-    """One queue with its dead-letter queue. `queue` is a name, or a URL for another account's queue."""
+    """One queue with its dead-letter queue.
 
-    def __init__(self, name: str, client: SQSClient, queue: str) -> None:
+    Args:
+        name: the source's name.
+        client: of the queue's endpoint.
+        queue: a name, or a URL for another account's queue.
+        others: what else is read at this endpoint: the reader in words by queue (`name` or `…/account/name`).
+    """
+
+    def __init__(self, name: str, client: SQSClient, queue: str, others: Mapping[str, str] | None = None) -> None:
         self._name = name
         self._client = client
         self._queue = queue
+        self._readers = others or {}
         self._urls: list[str] = []
 
     @property
@@ -65,7 +76,7 @@ class SqsSource:
         """Return up to ten records; only the queue itself is waited for, its dead-letter queue is looked at when that is empty.
 
         Raises:
-            BrokerUnavailable: SQS does not answer, or has no such queue.
+            BrokerUnavailable: SQS does not answer or has no such queue, or its dead-letter queue has another reader.
         """
         with talking_to(self._queue):
             queue_url, *dead_letter_urls = self._addresses()
@@ -125,13 +136,18 @@ class SqsSource:
         if not policy:
             return []
         *_, account, name = json.loads(policy)["deadLetterTargetArn"].split(":")
+        if reader := next((who for queue, who in self._readers.items() if _is_same(queue, account, name)), None):
+            raise BrokerUnavailable(
+                f"source {self._name} waits: {reader} reads {name} as well, the dead-letter queue of its queue {_name(url)}",
+                hint="each letter has one reader: leave out one of the two, or give the queue another dead-letter queue",
+            )
         try:
             found = self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
         except ClientError as error:
             log.warning("the dead-letter queue is not readable; it is left alone", queue=name, error=_said(error))
             return []
         if others := self._others(found, url):
-            hint = f"make {name} a source of its own; `choose` by origin.dead_letter_queue_source"
+            hint = "give each of them a dead-letter queue of its own"
             log.warning("the dead-letter queue is shared; it is left alone", queue=name, shared_with=others, hint=hint)
             return []
         return [found]
@@ -144,6 +160,13 @@ class SqsSource:
             log.debug("whether the dead-letter queue is shared is not known", queue=dead_letter_url, error=_said(error))
             return []
         return sorted({_name(each) for each in found} - {_name(url)})
+
+
+def _is_same(queue: str, account: str, name: str) -> bool:
+    """Tell whether a queue (`name` or `…/account/name`) is that of an ARN. Without an account it may be."""
+    *path, last = queue.split("/")
+    told = path[-1] if path and _ACCOUNT.fullmatch(path[-1]) else account
+    return (told, last) == (account, name)
 
 
 def _batches(records: Sequence[Record]) -> Iterator[tuple[str, Sequence[str]]]:

@@ -1,4 +1,8 @@
-"""Which SQS queues are one: no two readers of a queue, and no source that empties Redrive's own."""
+"""Which SQS queues are one: no two readers of a queue, and no source that empties Redrive's own.
+
+A source reads its queue's dead-letter queue, too. What SQS moves there although it was taken in would count twice, were that
+queue another source's: an identity is known within its source alone.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,9 @@ if TYPE_CHECKING:
 
 #: The queues that Redrive talks to itself over, before the prefix; each has a dead-letter queue.
 OWN_QUEUES = tuple(f"redrive-{role}{end}" for role in ("submit", "recovery", "maintenance") for end in ("", "-dead"))
+#: What the dead-letter queue of a queue is called that Redrive makes; of a FIFO queue, ".fifo" follows.
+DEAD = "-dead"
+FIFO = ".fifo"
 _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = "127.0.0.1"
 
@@ -29,22 +36,42 @@ class Address(NamedTuple):
         known = min(len(self.path), len(other.path))
         return self.endpoint == other.endpoint and self.path[-known:] == other.path[-known:]
 
+    @property
+    def dead(self) -> Address:
+        """The dead-letter queue that this queue has, unless somebody has given it another one."""
+        *account, name = self.path
+        end = FIFO if name.endswith(FIFO) else ""
+        return self._replace(path=(*account, name.removesuffix(FIFO) + DEAD + end))
+
 
 def conflicts(sources: Mapping[str, object], broker: Broker) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield the path and a clause for each SQS source that reads one of Redrive's own queues, or another source's queue."""
     own = {_address(queue, None, broker): name for name, queue in _own_queues(broker)}
     seen: dict[str, Address] = {}
-    for name, source in sources.items():
-        if not isinstance(source, SqsSource):
-            continue
-        address = _address(source.queue, source.endpoint, broker)
+    addresses = _addresses(sources, broker)
+    for name, address in addresses.items():
         where = ("sources", name, "queue")
         if ours := next((queue for each, queue in own.items() if each.is_same(address)), None):
             yield where, f"must not be Redrive's own queue {ours}: name the queue that your consumers send failures to"
         elif first := next((other for other, each in seen.items() if each.is_same(address)), None):
             yield where, f"must not be that of source {first}: each letter has one reader"
+        elif living := next((other for other, each in addresses.items() if each.dead.is_same(address)), None):
+            yield where, f"must not be the dead-letter queue of source {living}, which reads it: each letter has one reader"
         else:
             seen[name] = address
+
+
+def others(name: str, sources: Mapping[str, object], broker: Broker) -> dict[str, str]:
+    """Return who else reads at the endpoint of source `name`: the reader in words by queue (`name` or `…/account/name`)."""
+    addresses = _addresses(sources, broker)
+    readers = {address: f"source {other}" for other, address in addresses.items() if other != name}
+    readers |= {_address(queue, None, broker): "Redrive itself" for _, queue in _own_queues(broker)}
+    return {"/".join(each.path): reader for each, reader in readers.items() if each.endpoint == addresses[name].endpoint}
+
+
+def _addresses(sources: Mapping[str, object], broker: Broker) -> dict[str, Address]:
+    queues = {name: source for name, source in sources.items() if isinstance(source, SqsSource)}
+    return {name: _address(source.queue, source.endpoint, broker) for name, source in queues.items()}
 
 
 def _own_queues(broker: Broker) -> Iterator[tuple[str, str]]:

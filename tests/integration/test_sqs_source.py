@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from wiretap import tap
 
 from tasks.adapters.queues import dead_letter_queue, ensure_queue
 from tasks.adapters.sqs import SqsSource
+from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.ledger.audit import audit
 from tasks.dlq.schema import dead_letters, jobs
 from tasks.runtime import Runtime
@@ -241,6 +243,77 @@ def test_a_dead_letter_queue_of_ones_own_is_read(sqs: EmbeddedSqs, client: SQSCl
         far = client_of(wire.port)
         assert bodies(take_all(SqsSource("letters", far, name))) == [employee(1)]
         far.close()
+
+
+TWO_READERS = """
+[sources.living]
+kind = "sqs"
+queue = "{name}"
+route = "employees"
+map.employeeId = "employeeId"
+[sources.dead]
+kind = "sqs"
+queue = "{other}"
+route = "employees"
+map.employeeId = "employeeId"
+"""
+
+
+@pytest.mark.parametrize("by_url", [False, True], ids=["name", "URL"])
+def test_a_source_waits_while_its_dead_letter_queue_has_another_reader(
+    sqs: EmbeddedSqs, client: SQSClient, name: str, tmp_path: Path, *, by_url: bool
+):
+    """A message that was taken in and not deleted would be moved there, and count twice."""
+    grave = client.create_queue(QueueName=f"{name}-graveyard")["QueueUrl"]
+    policy = {"deadLetterTargetArn": attributes(client, grave)["QueueArn"], "maxReceiveCount": "1"}
+    url = client.create_queue(QueueName=name, Attributes={"RedrivePolicy": json.dumps(policy)})["QueueUrl"]
+    send(client, name, employee(1))
+    send(client, f"{name}-graveyard", employee(2))
+    text = BASE + TWO_READERS.replace("{name}", name).replace("{other}", grave if by_url else f"{name}-graveyard")
+    runtime = Runtime(assemble(tomllib.loads(text.format(port=sqs.port, folder=tmp_path)), {}), Silent())
+    living, dead = (source for source, _ in runtime.queues if source.name in {"living", "dead"})
+
+    for _ in range(2):
+        with pytest.raises(BrokerUnavailable) as told:
+            living.receive(wait=0)
+    assert told.value.message == (
+        f"source living waits: source dead reads {name}-graveyard as well, the dead-letter queue of its queue {name}"
+    )
+    assert bodies(dead.receive(wait=0)) == [employee(2)]
+
+    client.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": ""})  # mended: it goes on by itself
+    assert bodies(living.receive(wait=0)) == [employee(1)]
+    runtime.close()
+
+
+def test_a_dead_letter_queue_of_redrives_own_is_read_by_redrive(sqs: EmbeddedSqs, client: SQSClient, name: str, tmp_path: Path):
+    ensured(client, "redrive-submit")
+    target = attributes(client, client.get_queue_url(QueueName="redrive-submit-dead")["QueueUrl"])["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": target, "maxReceiveCount": "5"})
+    client.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy})
+    text = BASE + TWO_READERS.replace("{name}", name).replace("{other}", "elsewhere")
+    runtime = Runtime(assemble(tomllib.loads(text.format(port=sqs.port, folder=tmp_path)), {}), Silent())
+    with pytest.raises(BrokerUnavailable, match="Redrive itself reads redrive-submit-dead as well"):
+        runtime.queues[0][0].receive(wait=0)
+    runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("queue", "is_it"),
+    [
+        ("q", True),
+        ("111111111111/q", True),
+        ("queue/q", True),  # as an older ElasticMQ has it: no account
+        ("222222222222/q", False),
+        ("111111111111/p", False),
+    ],
+)
+def test_the_reader_of_a_dead_letter_queue_is_known_by_name_and_account(client: SQSClient, name: str, queue: str, *, is_it: bool):
+    target = "arn:aws:sqs:us-east-1:111111111111:q"
+    source = SqsSource("letters", client, name, {queue: "source other"})
+    policy = json.dumps({"deadLetterTargetArn": target, "maxReceiveCount": "5"})
+    with pytest.raises(BrokerUnavailable) if is_it else nullcontext():
+        assert source._dead_letter_url("http://h/111111111111/living", policy) == []  # SQS has no such queue
 
 
 # --- what the docs show ----------------------------------------------------------------------------------------------

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.adapters.queues import DEAD
+from tasks.adapters.queues import DEAD, dead_letter_queue
 from tasks.dlq.errors import ConfigError
 from tasks.dlq.route import Route
 from tasks.runtime import CELERY_QUEUES
 from tasks.settings import Settings, assemble
 from tasks.settings.keys import keys_of
 from tasks.settings.patterns import check_pattern
-from tasks.settings.queues import OWN_QUEUES
+from tasks.settings.queues import OWN_QUEUES, Address
 from tasks.settings.urls import masked
 
 ROUTE = """
@@ -310,6 +310,37 @@ def test_queues_of_other_accounts_and_endpoints_are_others(other: str):
     two = SOURCE.replace('queue = "q"', 'queue = "http://a/1/q"')
     two += SOURCE.replace("sources.s", "sources.t").replace('queue = "q"', other)
     assemble(tomllib.loads(BROKER + ROUTE + two), {})
+
+
+@pytest.mark.parametrize(
+    ("queue", "dead"),
+    [
+        ("q", "q-dead"),
+        ("q.fifo", "q-dead.fifo"),
+        ("http://a/1/q", "http://b/1/q-dead"),
+        ("q", "http://a/1/q-dead"),
+        ("http://a/1/q", "q-dead"),
+    ],
+)
+def test_a_dead_letter_queue_is_read_with_its_queue_and_is_no_source_of_its_own(queue: str, dead: str):
+    for living, first, second in (("s", queue, dead), ("t", dead, queue)):
+        two = SOURCE.replace('"q"', f'"{first}"') + SOURCE.replace("sources.s", "sources.t").replace('"q"', f'"{second}"')
+        found = line(BROKER + ROUTE + two)
+        assert found == (
+            f'redrive.toml: sources.{"st".replace(living, "")}.queue is "{dead}": must not be the dead-letter queue of source'
+            f" {living}, which reads it: each letter has one reader"
+        )
+
+
+@pytest.mark.parametrize(("queue", "other"), [("q", "q-dead.fifo"), ("q.fifo", "q-dead"), ("http://a/1/q", "http://a/2/q-dead")])
+def test_what_is_only_called_like_a_dead_letter_queue_is_a_source(queue: str, other: str):
+    two = SOURCE.replace('"q"', f'"{queue}"') + SOURCE.replace("sources.s", "sources.t").replace('"q"', f'"{other}"')
+    assemble(tomllib.loads(BROKER + ROUTE + two), {})
+
+
+@pytest.mark.parametrize("name", ["q", "q.fifo", "q-dead"])
+def test_settings_and_adapter_call_a_dead_letter_queue_alike(name: str):
+    assert Address(("h", 1), ("a", name)).dead.path == ("a", dead_letter_queue(name))
 
 
 def test_aws_is_one_endpoint_whether_it_is_named_or_not():
