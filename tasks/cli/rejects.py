@@ -14,7 +14,7 @@ from tasks.dlq.errors import NotFound, Refused
 
 def rejects(
     letter_id: Annotated[
-        int | None, typer.Argument(metavar="[ID]", min=1, max=MAX_ID, help="Only this one, with all that is known of it.")
+        int | None, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="Only this one, with all that is known of it.")
     ] = None,
     *,
     body: Annotated[

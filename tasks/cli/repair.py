@@ -34,7 +34,7 @@ _WORDS = {
 
 def repair(
     letter_ids: Annotated[
-        list[int] | None, typer.Argument(metavar="[ID]", min=1, max=MAX_ID, help="Letters, as redrive rejects lists them.")
+        list[int] | None, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="Letters, as redrive rejects lists them.")
     ] = None,
     *,
     body: Annotated[
