@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 
 from tasks.adapters.queues import Connection
 from tasks.devstack import examples
+from tasks.devstack.sample import EMPLOYEES
 from tasks.dlq.url import expand
 from tasks.settings.rules import duration
 from tasks.settings.sources import SqsSource
@@ -86,7 +87,7 @@ class Announcement:
                 yield f"           {self._queue_url(source) or f'{source.queue} (not found)'}"
         yield f"  Flower   http://127.0.0.1:{self.flower}"
         if self.company:
-            yield f"  company  http://127.0.0.1:{self.company}/stats"
+            yield f"  company  http://127.0.0.1:{self.company}/stats (employees 1 to {EMPLOYEES})"
         yield f"  config   {self.settings.source_file}"
 
     def _examples(self) -> Iterator[str]:

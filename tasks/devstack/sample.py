@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: How many people the sample company employs.
-EMPLOYEES = 50
+#: How many people the sample company employs, from number 1; the documentation's favourite is 1234.
+EMPLOYEES = 2000
 ROUTE = "employees"
 SOURCE = "employees_dlq"
 QUEUE = "employees-dlq"

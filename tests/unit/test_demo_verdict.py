@@ -39,7 +39,7 @@ def test_a_good_end_has_no_problem_and_tells_its_proof():
     assert "accepted 40 = recovered 40 + pending 0 + parked 0 + discarded 0 + rejected 0" in text
     assert "HTTP 200 21, no answer 2" in text
     assert (
-        "15 of 40 employees were left stale: their newest change was in conflict\n  now every one equals the upstream truth\n"
+        "15 of 40 employees were left stale, their newest change in conflict;\n  now every one equals the upstream truth\n"
         in text
     )
     assert "60 messages, 20 conflicts\n  40 dead letters -> 21 jobs -> 23 calls\n" in text

@@ -7,6 +7,7 @@ import pytest
 
 from tasks.devstack import examples
 from tasks.devstack.announcement import Announcement
+from tasks.devstack.sample import EMPLOYEES
 from tasks.settings import Settings, assemble
 
 ROUTE = """
@@ -126,3 +127,9 @@ def test_the_file_for_another_terminal_means_the_same_wherever_that_stands(tmp_p
     assert path.startswith("export PATH=/")
     assert path.endswith(':"$PATH"')
     assert announcement.file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_sample_company_tells_whom_it_employs_and_1234_is_among_them():
+    announcement = Announcement(state=Path("/s"), settings=made(ROUTE), env={}, flower=1, sqs=None, company=8080)
+    assert "  company  http://127.0.0.1:8080/stats (employees 1 to 2000)" in announcement.text().splitlines()
+    assert 1234 <= EMPLOYEES == 2000

@@ -98,7 +98,7 @@ class Verdict:
         left = self.last.progress.left_stale
         verb = "was" if left == 1 else "were"
         yield f"Verdict: healed in {self.seconds:.0f} s, nothing lost"
-        yield f"  {left} of {len(self.story.employees)} employees {verb} left stale: their newest change was in conflict"
+        yield f"  {left} of {len(self.story.employees)} employees {verb} left stale, their newest change in conflict;"
         yield "  now every one equals the upstream truth"
         yield f"  at most {in_words(self.last.calls.most, 'call')} in flight at any moment, counted at the API"
 
