@@ -41,6 +41,8 @@ class Harness(Protocol):
     poison: ClassVar[dict[str, bytes]]
     #: The most records of one `receive`.
     batch: int
+    #: Whether what was acknowledged never comes again. (A file is read from its beginning.)
+    remembers: bool
 
     def open(self) -> Source:
         """Return the source as another process would open it; what an earlier one was handed is not yet redelivered."""
@@ -72,6 +74,7 @@ class Memory:
 
     poison: ClassVar = POISON | BINARY_POISON
     batch = 10
+    remembers = True
 
     def __init__(self) -> None:
         self._source = MemorySource("letters", batch=self.batch)
@@ -118,6 +121,7 @@ class Sqs:
 
     poison: ClassVar = POISON  # SQS takes nothing but characters of XML, and no empty body
     batch = sqs_module.BATCH
+    remembers = True
     _suffix = ""
     _attributes: ClassVar[dict[str, str]] = {"VisibilityTimeout": "600"}  # nothing comes again by itself
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tasks.dlq.ports import Record, Source
 
 #: A group takes three seconds to hand out its partitions, and notices after six that a member is gone.
-PROPERTIES = {"session.timeout.ms": "6000", "socket.timeout.ms": "1000"}
+PROPERTIES = {"session.timeout.ms": "6000", "socket.timeout.ms": "1000", "reconnect.backoff.max.ms": "200"}
 _numbers = count(1)
 
 
@@ -35,6 +35,7 @@ class Kafka:
 
     poison: ClassVar = POISON | BINARY_POISON
     batch = 10
+    remembers = True
 
     def __init__(self, bootstrap: str, process: subprocess.Popen[str] | None = None) -> None:
         self._bootstrap = bootstrap

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 import pytest
 from ledger_bench import EMPLOYEES, SQLITE, Bell, Bench, open_bench
 from patience import until
+from sources_file import File
 from sources_harness import Fifo, Memory, Sqs, SqsServer, employee
 from sources_kafka import Pool
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
+from tasks.adapters.jsonl import LineReader
 from tasks.dlq.errors import LedgerUnavailable, OutOfReach
 from tasks.dlq.intake import Intake
 from tasks.dlq.ledger.letters import Recorded
 from tasks.dlq.mapping import BodyMapping
 from tasks.dlq.parameters import Integer
-from tasks.dlq.reading import BodyReader, Choice
+from tasks.dlq.reading import BodyReader, Choice, SubmissionReader
 from tasks.dlq.route import Route
 
 if TYPE_CHECKING:
@@ -37,11 +39,12 @@ if TYPE_CHECKING:
 
 ROUTE = Route(name="employees", url=EMPLOYEES.url, params={"employeeId": Integer(positive=True)})
 READER = BodyReader(choices=[Choice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}))], max_body=1 << 20)
+LINES = LineReader(SubmissionReader(routes={"employees": ROUTE}))
 #: More than two batches of any source.
 LETTERS = [employee(number % 7 + 1) for number in range(25)]
 #: Seconds that a receive may take for a record that is surely there.
 PATIENCE = 20.0
-KINDS = ("memory", "sqs", "sqs-fifo", "kafka")
+KINDS = ("memory", "file", "sqs", "sqs-fifo", "kafka")
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +64,12 @@ def server(sqs: EmbeddedSqs) -> Iterator[SqsServer]:
 
 
 @pytest.fixture(params=KINDS)
-def harness(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
+def harness(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:
     match request.param:
         case "memory":
             made: Harness = Memory()
+        case "file":
+            made = File(tmp_path, monkeypatch)
         case "sqs":
             made = Sqs(request.getfixturevalue("server"), monkeypatch)
         case "sqs-fifo":
@@ -112,7 +117,7 @@ class Process:
 
     def read(self, source: str, record: Record) -> DeadLetter:
         self.before_reading()
-        return READER.read(source, record)
+        return (LINES if "line" in record.origin else READER).read(source, record)
 
     def drain(self, *, wait: float = 0.0, stop: Callable[[], bool] = lambda: False) -> Recorded:
         return self.intake.drain(self, self, seconds=float("inf"), wait=wait, stop=stop)
@@ -124,7 +129,7 @@ class Process:
         def enough() -> bool:
             nonlocal total
             try:
-                total += self.drain(wait=0.1)
+                total += self.drain()
             except OutOfReach:
                 return False
             return len(self._bench.rows("dead_letters")) >= letters
@@ -181,7 +186,8 @@ def test_all_is_taken_in_batches_and_acknowledged(harness: Harness, bench: Bench
     assert max(map(len, process.batches)) <= harness.batch
     assert len({*process.acknowledged}) == 25
     assert harness.left() == 0
-    assert process.drain() == Recorded()
+    again = process.drain()
+    assert (again.accepted, again.known) == (0, 0 if harness.remembers else 25)
     assert bench.sums() == {"accepted": 25, "pending": 25}
 
 
@@ -279,7 +285,7 @@ def test_a_stop_ends_after_the_batch_in_hand_and_leaves_the_rest(harness: Harnes
     assert harness.left() == 25 - taken.accepted
     harness.crash(first.source, [])
     rest = start().drain_all(25)
-    assert (rest.accepted, rest.known) == (25 - taken.accepted, 0)
+    assert (rest.accepted, rest.known) == (25 - taken.accepted, 0 if harness.remembers else taken.accepted)
     assert bench.sums() == {"accepted": 25, "pending": 25}
 
 
@@ -320,7 +326,7 @@ def test_a_source_that_goes_down_in_the_middle_loses_and_skips_nothing(
         with pytest.raises(OutOfReach):
             process.drain(wait=PATIENCE)
     kept = len(bench.rows("dead_letters"))
-    assert kept > len(process.acknowledged) > 0
+    assert kept >= len(process.acknowledged) > 0
 
     harness.come_up()
     harness.expire([each for batch in process.batches for each in batch if each.identity not in process.acknowledged])
