@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_LENGTH = 256
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
+MAX_DIGITS = 18
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 #: "." or ".." between slashes of either kind; some servers take blanks and ";parameters" off a segment before they look.
 _DOT_SEGMENT = re.compile(r"(?:^|[/\\])\s*\.{1,2}\s*(?:;[^/\\]*)?(?:$|[/\\])")
@@ -54,12 +55,18 @@ class Integer:
         """Return the decimal digits of `value`."""
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError(self.allowed)  # noqa: TRY004 - one error type for a wrong value
-        if isinstance(value, int) and abs(value) >= 10**18:  # before str(): Python refuses to print 5,000 digits
-            raise ValueError(self.allowed)
+        if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:  # before str(): Python refuses to print 5,000 digits
+            raise ValueError(self._bounded)
         digits = str(value)
-        if not _INTEGER.fullmatch(digits) or digits == "-0" or (self.positive and int(digits) <= 0):
+        if not _INTEGER.fullmatch(digits) or digits == "-0" or (self.positive and digits[0] in "-0"):
             raise ValueError(self.allowed)
+        if len(digits.removeprefix("-")) > MAX_DIGITS:
+            raise ValueError(self._bounded)
         return digits
+
+    @property
+    def _bounded(self) -> str:
+        return f"{self.allowed} of at most {MAX_DIGITS} digits"
 
 
 @dataclass(frozen=True)
@@ -187,13 +194,12 @@ def parse_parameters(types: Mapping[str, ParameterType], values: Mapping[str, An
     parsed: dict[str, str] = {}
     for name in sorted(types):
         if values.get(name) is None:
-            raise InvalidParameter(f"parameter {name} is missing", hint=f"{name} must be {types[name].allowed}")
+            missing = "missing or null" if name in values else "missing"  # JMESPath finds null for both
+            raise InvalidParameter(f"parameter {name} is {missing}", hint=f"{name} must be {types[name].allowed}")
         try:
             parsed[name] = types[name].parse(values[name])
         except ValueError as error:
-            raise InvalidParameter(
-                f"parameter {name} is {shown(values[name])}", hint=f"{name} must be {types[name].allowed}"
-            ) from error
+            raise InvalidParameter(f"parameter {name} is {shown(values[name])}", hint=f"{name} must be {error}") from error
     return parsed
 
 
@@ -203,10 +209,15 @@ def canonical_key(parameters: Mapping[str, str]) -> str:
 
 
 def shown(value: Any, limit: int = 60) -> str:
-    """Return `value` for a message: escaped, on one line, cut at `limit` characters; of a long or nested one only the kind."""
+    """Return `value` for a message: escaped, on one line, cut at `limit` characters; of a long or nested one only the kind.
+
+    Truth values and null are spelled as in JSON, where they come from.
+    """
     if isinstance(value, int) and value.bit_length() > 256:  # noqa: PLR2004 - Python refuses to print 5,000 digits
         return f"an integer of {value.bit_length()} bits"
     if isinstance(value, dict | list | tuple):  # may hold such integers, and be nested deeper than ascii() can go
         return "an object" if isinstance(value, dict) else "a list"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     text = ascii(value[: limit + 1] if isinstance(value, str) else value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -36,10 +36,24 @@ def test_an_integer_may_have_a_sign_and_eighteen_digits(value: Any):
 def test_what_is_no_positive_integer_is_refused(value: Any):
     with pytest.raises(InvalidParameter) as refusal:
         parse_parameters(INTEGERS, {"id": value})
-    assert refusal.value.hint == "id must be a positive integer"
+    assert refusal.value.hint.startswith("id must be a positive integer")
     assert len(refusal.value.message) < 120
     assert refusal.value.message.isascii() or "…" in refusal.value.message
     assert refusal.value.message.isprintable()
+
+
+@pytest.mark.parametrize("value", [10**18, pytest.param(HUGE, id="5,001 digits"), "9" * 19, "1" * 5000])
+def test_of_a_number_that_is_too_long_it_is_told_how_long_it_may_be(value: Any):
+    with pytest.raises(InvalidParameter) as refusal:
+        parse_parameters(INTEGERS, {"id": value})
+    assert refusal.value.hint == "id must be a positive integer of at most 18 digits"
+
+
+@pytest.mark.parametrize(("value", "told"), [(True, "true"), (False, "false"), (1e3, "1000.0"), ("abc", "'abc'"), (0, "0")])
+def test_a_refused_value_is_told_as_json_has_it_with_what_is_wrong(value: Any, told: str):
+    with pytest.raises(InvalidParameter) as refusal:
+        parse_parameters(INTEGERS, {"id": value})
+    assert (refusal.value.message, refusal.value.hint) == (f"parameter id is {told}", "id must be a positive integer")
 
 
 @pytest.mark.parametrize("value", ["-0", "0" * 2, "-01", True])
@@ -148,7 +162,7 @@ def test_a_choice_that_could_not_stand_in_a_url_is_refused_when_it_is_made(choic
 def test_missing_null_and_unknown_parameters_are_refused():
     with pytest.raises(InvalidParameter, match="parameter id is missing"):
         parse_parameters(INTEGERS, {})
-    with pytest.raises(InvalidParameter, match="parameter id is missing"):
+    with pytest.raises(InvalidParameter, match="parameter id is missing or null"):
         parse_parameters(INTEGERS, {"id": None})
     with pytest.raises(InvalidParameter, match=r"unknown parameter '\\ud800'") as refusal:
         parse_parameters(INTEGERS, {"id": 1, "\ud800": 2})
@@ -174,7 +188,7 @@ def test_the_key_is_the_same_whatever_the_order_and_the_notation():
 def test_shown_is_one_short_line():
     assert shown("a\nb") == "'a\\nb'"
     assert shown(HUGE) == f"an integer of {HUGE.bit_length()} bits"
-    assert shown(None) == "None"
+    assert shown(None) == "null"
     assert shown({"a": 1}) == "an object"
     assert shown([1]) == "a list"
     assert len(shown("x" * 10_000)) == 60
