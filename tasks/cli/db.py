@@ -18,12 +18,14 @@ def upgrade(*, json: Json = False) -> None:
     """Make the ledger, or bring it to the schema that this version writes. Does nothing when it is there already."""
     from alembic.util import CommandError
 
+    from tasks.cli.session import ensure_state_dir
     from tasks.dlq import migrations
     from tasks.dlq.errors import LedgerOutdated
     from tasks.dlq.ledger import Ledger
     from tasks.settings import settings
 
     out = Output(json=json)
+    ensure_state_dir(create=True)
     ledger = Ledger(settings().ledger.url)
     where = ledger.engine.url.render_as_string(hide_password=True)
     try:

@@ -7,7 +7,6 @@ import os
 import socket
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import make_url
@@ -17,7 +16,7 @@ from tasks.dlq import migrations
 from tasks.dlq.errors import BrokerUnavailable, LedgerOutdated
 from tasks.dlq.ledger import Ledger, bells
 from tasks.dlq.waking import ring_all
-from tasks.settings import settings
+from tasks.settings import directory, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,17 +29,29 @@ if TYPE_CHECKING:
 _HINT = "run: redrive db upgrade, or start a worker; `redrive config` tells where the ledger is looked for"
 
 
+def ensure_state_dir(*, create: bool) -> None:
+    """See that the state directory can hold the ledger, where that is its place: else its error would be about the ledger.
+
+    Raises:
+        ConfigError: it is no directory, or, with `create`, cannot be made or written to.
+    """
+    if settings().describe()["settings"]["ledger.url"]["from"] == "default":
+        (directory.make if create else directory.check)(settings().state_path)
+
+
 @contextmanager
 def existing_ledger() -> Iterator[Ledger]:
     """Open the ledger for a command that does not make one.
 
     Raises:
+        ConfigError: the state directory is none.
         LedgerOutdated: it is empty, or not of this version's schema.
         LedgerUnavailable: the database does not answer.
     """
+    ensure_state_dir(create=False)
     url = make_url(settings().ledger.url)
     where = url.render_as_string(hide_password=True)
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+    if url.get_backend_name() == "sqlite" and url.database and not os.path.exists(url.database):  # noqa: PTH110 - Path's raises where it may not look
         raise LedgerOutdated(f"there is no ledger at {where} yet", hint=_HINT)
     ledger = Ledger(settings().ledger.url)
     try:
@@ -80,9 +91,11 @@ def ringing(out: Output, *, create: bool = False) -> Iterator[Session]:
     """Open a session on the ledger that is there; or on a new one, with `create`. At the end, tell when nobody was woken.
 
     Raises:
-        LedgerOutdated, LedgerUnavailable: as `existing_ledger`.
+        ConfigError, LedgerOutdated, LedgerUnavailable: as `existing_ledger`.
     """
     logs.configure("ERROR", json=out.json, secrets=settings().secrets())
+    if create:
+        ensure_state_dir(create=True)
     session = Session()
     try:
         if create:
@@ -105,12 +118,12 @@ class _Bell:
 
     def ring(self, job_id: int, *, delay: float) -> None:
         """Send one wake-up; after the first that fails, no other is tried. Raises BrokerUnavailable."""
+        if self.unsent:
+            raise self.unsent.with_traceback(None)  # it would grow with each ring, and hold what each was about
         from tasks.celery import app
         from tasks.delivery import CeleryDoorbell
 
         try:
-            if self.unsent:
-                raise self.unsent
             CeleryDoorbell(app).ring(job_id, delay=delay)
         except BrokerUnavailable as error:
             self.unsent = error

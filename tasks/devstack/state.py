@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tasks.dlq.errors import Refused
+from tasks.settings.directory import make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,14 +17,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Hold the directory. The lock ends with this process, however it ends. Raises Refused."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / "up.lock").open("a+")
-    except OSError as error:
-        hint = "REDRIVE_STATE_DIR names another directory"
-        raise Refused(f"the state directory {directory} cannot be used: {error.strerror}", hint=hint) from error
-    with lock:
+    """Hold the directory. The lock ends with this process, however it ends. Raises Refused, ConfigError."""
+    make(directory)
+    with (directory / "up.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from tasks.dlq.errors import ConfigError, UnknownRoute
 from tasks.dlq.parameters import shown
 from tasks.dlq.route import Route
+from tasks.settings import directory
 from tasks.settings.description import Origins, describe
 from tasks.settings.keys import suggestion
 from tasks.settings.queues import conflicts
@@ -89,10 +90,10 @@ class Settings(Section):
     def make_state_dir(self) -> None:
         """Make the state directory where it is missing; end the process with a message when that cannot be."""
         try:
-            self.state_path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            sys.stderr.write(f"redrive: the state directory cannot be made: {error}\nset REDRIVE_STATE_DIR to one that can\n")
-            raise SystemExit(1) from None
+            directory.make(self.state_path)
+        except ConfigError as error:
+            sys.stderr.write(f"redrive: {error.message}\n{error.hint}\n")
+            raise SystemExit(error.exit_code) from None
 
     @property
     def visibility_timeout(self) -> int:

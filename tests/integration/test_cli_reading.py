@@ -44,6 +44,15 @@ def test_a_command_that_looks_makes_no_ledger(cli: CommandLine, command: list[st
     assert not (cli.folder / ".redrive").exists()
 
 
+@pytest.mark.parametrize("command", [["send", "employees", "employeeId=1"], ["jobs"], ["db", "upgrade"]])
+def test_a_state_directory_that_is_none_is_named_itself(cli: CommandLine, command: list[str]):
+    error = cli.error(*command, code=2, REDRIVE_STATE_DIR="/dev/null")
+    assert error["error"] == "the state directory /dev/null is not a directory"
+    assert error["hint"].startswith("REDRIVE_STATE_DIR")
+    error = cli.error("send", "employees", "employeeId=1", code=2, REDRIVE_STATE_DIR="/dev/null/below")
+    assert error["error"] == "the state directory /dev/null/below cannot be made: Not a directory"
+
+
 def test_an_empty_file_is_an_empty_ledger(cli: CommandLine):
     (cli.folder / ".redrive").mkdir()
     (cli.folder / ".redrive" / "ledger.db").touch()

@@ -1,0 +1,30 @@
+"""The state directory on disk: every way in which it cannot be used is a ConfigError."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tasks.dlq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HINT = "REDRIVE_STATE_DIR, or state_dir in redrive.toml, names another directory"
+
+
+def check(directory: Path) -> None:
+    """See that the directory is one, unless it is not there. Raises ConfigError."""
+    if os.path.lexists(directory) and not os.path.isdir(directory):  # noqa: PTH112 - false where Path's raises: no permission
+        raise ConfigError(f"the state directory {directory.absolute()} is not a directory", hint=_HINT)
+
+
+def make(directory: Path) -> None:
+    """Make the directory where it is missing. Raises ConfigError."""
+    check(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the state directory {directory.absolute()} cannot be made: {error.strerror}", hint=_HINT) from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ConfigError(f"the state directory {directory.absolute()} is not writable", hint=_HINT)
