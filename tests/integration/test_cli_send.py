@@ -6,12 +6,15 @@ import json
 import re
 import subprocess
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
 from command_line import CommandLine, command_line, depth
 from sqlalchemy import select
 
+from tasks.cli import session
+from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.schema import dead_letters
 
 if TYPE_CHECKING:
@@ -52,6 +55,18 @@ def test_without_sqs_it_is_recorded_all_the_same(away: CommandLine):
     assert "beat's next sweep rings again" in done.stderr
     (audit,) = away.json("audit")
     assert (audit["accepted"], audit["pending"]) == (1, 1)
+
+
+def test_a_bell_that_broke_does_not_remember_each_ring():
+    """A long file rings thousands of times; what is raised again and again grows by what raised it."""
+    bell = session._Bell()
+    bell.unsent = BrokerUnavailable("away")
+    depths = set()
+    for _ in range(3):
+        with pytest.raises(BrokerUnavailable) as caught:
+            bell.ring(1, delay=0)
+        depths.add(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert len(depths) == 1
 
 
 @pytest.mark.parametrize(
