@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 
 from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable, OutOfReach
 from tasks.dlq.job import State
-from tasks.dlq.ledger import DatabaseClock, Ledger, bells, engine, leases, queries
+from tasks.dlq.ledger import DatabaseClock, Ledger, bells, leases, queries, sqlite
 from tasks.dlq.ledger.claims import claim
 from tasks.dlq.retry import Outcome
 
@@ -88,7 +88,7 @@ def test_a_ledger_without_a_column_is_outdated(bench: Bench):
 
 
 def test_a_ledger_that_stays_locked(sqlite_bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
     other = sqlite_bench.connect()
     with sqlite_bench.ledger.begin(), pytest.raises(LedgerUnavailable, match="database is locked"):
         other.transact(lambda tx: claim(tx, sqlite_bench.route, worker="w"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ledger_bench import SQLITE, A, B, Bench, a_letter, open_bench
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from tasks.dlq import migrations
 from tasks.dlq.errors import LedgerOutdated, LedgerUnavailable
@@ -107,6 +107,114 @@ def test_an_old_schema_in_the_new_file_is_told(bench: Bench, file: Path, backup:
         write(bench)
     with pytest.raises(LedgerOutdated, match="no column named stream"):
         write(bench)
+
+
+def is_sound(file: Path) -> bool:
+    """Tell what SQLite finds in the file alone: nothing that lies beside it."""
+    alone = shutil.copy(file, file.with_suffix(".alone"))
+    with sqlite3.connect(alone) as connection:
+        said = connection.execute("PRAGMA integrity_check").fetchall()
+        letters = connection.execute("SELECT count(*) FROM dead_letters").fetchall()
+    connection.close()
+    return said == [("ok",)] and letters == [(1,)]
+
+
+@pytest.mark.parametrize("act", [write, read])
+def test_a_file_is_not_opened_while_the_log_of_the_one_before_lies_beside_it(
+    bench: Bench, file: Path, backup: Path, act: Callable[[Bench], None]
+):
+    """SQLite would write what is in it over the new file."""
+    bench.put(*[a_letter(A) for _ in range(100)])
+    backup.replace(file)
+
+    with pytest.raises(LedgerUnavailable, match="was replaced"):
+        act(bench)
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable, match=f"{file} is not the one that the ledger.db-wal and -shm beside it") as caught:
+            act(bench)
+        assert caught.value.hint == "stop every process, remove that -wal and -shm, and start again"
+    assert is_sound(file)
+
+    for end in ("-wal", "-shm"):
+        file.with_name(file.name + end).unlink()
+    assert count(bench.ledger) == 1
+    write(bench)
+    assert bench.sums() == {"accepted": 2, "pending": 2}
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
+def test_either_of_them_is_enough(bench: Bench, file: Path, backup: Path, end: str):
+    backup.replace(file)
+    file.with_name(file.name + end).unlink()
+
+    for told in ("was replaced", "is not the one that"):
+        with pytest.raises(LedgerUnavailable, match=told):
+            write(bench)
+    assert is_sound(file)
+
+
+@pytest.mark.parametrize("still", ["running", "stopped"])
+def test_a_process_that_starts_then_refuses_as_well(bench: Bench, file: Path, backup: Path, still: str):
+    """Whether or not those that wrote the log are there, and before any of them has noticed."""
+    bench.put(*[a_letter(A) for _ in range(100)])
+    backup.replace(file)
+    if still == "stopped":
+        bench.close()
+        assert file.with_name("ledger.db-wal").exists()
+    other = bench.connect()
+
+    with pytest.raises(LedgerUnavailable, match="is not the one that"):
+        count(other)
+    other.close()
+    assert is_sound(file)
+
+
+def test_a_copy_that_comes_with_its_own_log_is_opened(bench: Bench, file: Path, tmp_path: Path):
+    ends = ("", "-wal", "-shm")
+    for end in ends:
+        shutil.copy(f"{file}{end}", tmp_path / f"copy{end}")
+    for end in ends:
+        (tmp_path / f"copy{end}").replace(f"{file}{end}")
+
+    with pytest.raises(LedgerUnavailable, match="was replaced"):
+        read(bench)
+    write(bench)
+    assert bench.sums() == {"accepted": 2, "pending": 2}
+
+
+def test_a_damaged_file_in_its_place_is_told_and_only_a_new_one_is_looked_through(bench: Bench, file: Path, backup: Path):
+    whole = backup.read_bytes()
+    size = int.from_bytes(whole[16:18], "big")  # the size of a page: the file format, section 1.3
+    remove(file)
+    file.write_bytes(whole[: -size * 3] + b"\x55" * size * 3)
+
+    with pytest.raises(LedgerUnavailable, match="was replaced"):
+        read(bench)
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable, match=f"{file} is damaged: ") as caught:
+            read(bench)
+        assert "restore a backup" in caught.value.hint
+
+    remove(file)
+    backup.rename(file)
+    said: list[str] = []
+    event.listen(bench.ledger.engine, "connect", lambda connection, _: connection.set_trace_callback(said.append), insert=True)
+    assert count(bench.ledger) == 1
+    assert said.count("PRAGMA quick_check(1)") == 1
+    bench.ledger.close()
+    assert count(bench.ledger) == 1
+    assert said.count("PRAGMA quick_check(1)") == 1
+
+
+@pytest.mark.parametrize("note", [None, "", "what else", "1:2 3:4 5:6"])
+def test_without_a_note_of_what_was_opened_all_works_as_well(bench: Bench, file: Path, note: str | None):
+    bench.ledger.close()
+    file.with_name("ledger.db-files").unlink()
+    if note is not None:
+        file.with_name("ledger.db-files").write_text(note)
+
+    write(bench)
+    assert bench.sums() == {"accepted": 2, "pending": 2}
 
 
 def test_it_is_told_once_however_many_connections_there_were(bench: Bench, file: Path, backup: Path):

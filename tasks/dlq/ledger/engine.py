@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
@@ -17,18 +14,17 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable
 from tasks.dlq.ledger.clock import DatabaseClock
 from tasks.dlq.ledger.postgresql import DISK_FULL, RUN_AGAIN, STANDBY, TROUBLE, UNDEFINED, lift_limits, postgresql_engine
+from tasks.dlq.ledger.sqlite import sqlite_engine, stay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import URL, Connection, Engine, Table
+    from sqlalchemy import Connection, Engine, Table
 
     from tasks.dlq.ledger.clock import Clock
 
 T = TypeVar("T")
 
-#: Seconds that a SQLite transaction waits for another writer; a writer holds the lock for milliseconds.
-BUSY_TIMEOUT = 15.0
 _TRIES = 5
 #: What SQLite says of a file that is no database, or a damaged one.
 _NO_DATABASE = {"file is not a database", "database disk image is malformed"}
@@ -90,9 +86,9 @@ class Ledger:
         try:
             with self.engine.connect().execution_options(**options) as connection:
                 with connection.begin():
-                    self._stay(connection)
+                    stay(connection)
                     yield Transaction(connection, self.clock)
-                self._stay(connection)  # else the commit is in a file that nobody will read: nothing may be built on it
+                stay(connection)  # else the commit is in a file that nobody will read: nothing may be built on it
         except DBAPIError as error:
             if _sqlstate(error) == STANDBY:
                 self.engine.dispose()  # the next connection looks for the primary
@@ -118,38 +114,6 @@ class Ledger:
         """Close all connections."""
         self.engine.dispose()
 
-    def _stay(self, connection: Connection) -> None:
-        """Raise LedgerUnavailable, and forget all connections, when SQLite's file is not the one that was opened any more."""
-        opened: _File | None = connection.info.get("redrive_file")
-        if opened is None:
-            return
-        found = _identity(opened.path)
-        if found == opened and found.inode:
-            return
-        connection.invalidate()
-        self.engine.dispose()
-        became = "was replaced by another" if found.inode else "was deleted"
-        raise LedgerUnavailable(
-            f"the ledger's file {opened.path} {became} while this process had it open",
-            hint="the next try opens what is there now; before a restore stop every process and remove the old -wal and -shm too",
-        )
-
-
-class _File(NamedTuple):
-    """Which file is at a path; inode 0 when there is none."""
-
-    path: str
-    device: int
-    inode: int
-
-
-def _identity(path: str) -> _File:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - twice in each transaction: a Path costs as much again
-    except OSError:
-        return _File(path, 0, 0)
-    return _File(path, found.st_dev, found.st_ino)
-
 
 def _engine(url: str) -> Engine:
     try:
@@ -158,43 +122,11 @@ def _engine(url: str) -> Engine:
             return postgresql_engine(parsed)
         if parsed.get_backend_name() != "sqlite":
             raise ConfigError(f"a ledger cannot be at {parsed.render_as_string()}", hint="use sqlite:///… or postgresql://…")
-        path = _path(parsed)
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
+        return sqlite_engine(parsed)
     except (SQLAlchemyError, ValueError) as error:  # ValueError: a port that is no number
         raise ConfigError("the ledger's URL cannot be read", hint="for example sqlite:///.redrive/ledger.db") from error
     except OSError as error:
         raise LedgerUnavailable(f"the ledger's folder cannot be made: {error}", hint="check ledger.url") from error
-    if path:
-        event.listen(engine, "connect", lambda _, record: record.info.update(redrive_file=_identity(str(path))))
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _path(url: URL) -> Path | None:
-    """Return where SQLite's file is; None in memory, and where the URL is SQLite's own (`file:…`)."""
-    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-        return None
-    return Path(url.database).absolute()
-
-
-def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
-    """Take the transactions out of the driver's hands, and make a commit mean "on disk"."""
-    dbapi_connection.isolation_level = None
-    cursor = dbapi_connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # a source is acknowledged after the commit: it must survive a power cut
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """A deferred transaction that reads first and writes later fails with SQLITE_BUSY at once: writers begin IMMEDIATE."""
-    read_only = connection.get_execution_options().get("redrive_read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def _sqlstate(error: BaseException | None) -> str | None:
