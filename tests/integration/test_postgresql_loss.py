@@ -1,0 +1,368 @@
+"""Lost connections, servers that restart or become standbys, commits whose answer never came: nothing is lost or doubled."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cuttable import Cuttable
+from ledger_bench import EMPLOYEES, A, B, Bell, Bench, a_letter
+from postgresql_processes import Letters
+from postgresql_server import EmbeddedPostgresql
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from tasks.dlq.errors import LedgerUnavailable
+from tasks.dlq.intake import Intake
+from tasks.dlq.job import State
+from tasks.dlq.ledger import DatabaseClock, Ledger, Transaction, bells, leases, letters, postgresql
+from tasks.dlq.ports import Answer, Record, SyncRequest, SyncResult
+from tasks.dlq.recovery import Recovery
+from tasks.dlq.retry import Outcome
+
+PATIENCE = 30.0  # seconds: only a test that hangs needs so long
+ROUTE = replace(EMPLOYEES, delay=0.0, drain=0.0)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedPostgresql]:
+    """A server to be crashed: not the one of the other tests."""
+    with EmbeddedPostgresql() as made:
+        yield made
+
+
+@pytest.fixture
+def bench(server: EmbeddedPostgresql) -> Iterator[Bench]:
+    with server.database() as url, closing(Bench(url, route=ROUTE)) as made:
+        made.clock = made.ledger.clock = DatabaseClock()
+        yield made
+
+
+def terminate_all(server: EmbeddedPostgresql) -> None:
+    server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname LIKE 'test_%'")
+
+
+class Api:
+    """Does something in the middle of a call, once; then answers 200."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self.act = act
+        self.calls: list[str] = []
+
+    def call(self, request: SyncRequest) -> SyncResult:
+        self.calls.append(request.parameters["employeeId"])
+        act, self.act = self.act, lambda: None
+        act()
+        return SyncResult(answer=Answer.ANSWERED, status=200)
+
+
+def recovery(bench: Bench, api: Api, **rest: Any) -> Recovery:
+    return Recovery(bench.ledger, {"employees": ROUTE}, api, Bell(), slice_seconds=5.0, worker="w", **rest)
+
+
+# --- connections and servers that go away ----------------------------------------------------------------------------
+
+
+def test_idle_connections_that_were_ended_are_replaced_before_use(bench: Bench, server: EmbeddedPostgresql):
+    bench.put_due(A)
+    terminate_all(server)
+    assert bench.claim() is not None  # nobody noticed
+
+
+def test_a_server_that_crashed_is_found_again_with_all_that_was_committed(bench: Bench, server: EmbeddedPostgresql):
+    bench.put_due(A)
+    held = bench.claimed()
+    server.crash()
+    with pytest.raises(LedgerUnavailable, match="does not answer"):
+        bench.settle(held)
+    server.start()
+    bench.settle(held)
+    assert bench.sums() == {"accepted": 1, "recovered": 1}
+
+
+def test_a_transaction_whose_connection_is_ended_is_rolled_back_and_told(bench: Bench, server: EmbeddedPostgresql):
+    def work(tx: Transaction) -> None:
+        letters.record(tx, [a_letter(A)], delays={"employees": 0.0})
+        terminate_all(server)
+        tx.now()
+
+    with pytest.raises(LedgerUnavailable, match="does not answer"):
+        bench.do(work)
+    assert bench.sums() == {}
+    bench.put(a_letter(A))
+    assert bench.sums() == {"accepted": 1, "pending": 1}
+
+
+@pytest.mark.parametrize("how", ["terminated", "restarted"])
+def test_a_call_that_was_made_is_written_down_when_the_server_is_back(bench: Bench, server: EmbeddedPostgresql, how: str):
+    """In the middle of the call all connections end; the settle tries again while the lease lasts."""
+    job_id = bench.put_due(A)
+    bench.put_due(B)
+    slept: list[float] = []
+
+    def comes_back(seconds: float) -> None:
+        slept.append(seconds)
+        server.start()
+
+    api = Api((lambda: terminate_all(server)) if how == "terminated" else server.crash)
+    done = recovery(bench, api, sleep=comes_back).run(job_id)
+
+    assert (done.calls, done.completed) == (2, 2)
+    assert sorted(api.calls) == ["1", "2"]
+    assert len(slept) == (how == "restarted")
+    assert bench.sums() == {"accepted": 2, "recovered": 2}
+
+
+def test_a_server_that_became_a_standby_is_left_for_the_primary(bench: Bench, server: EmbeddedPostgresql):
+    bench.put_due(A)
+    name = make_url(bench.url).database
+    with bench.ledger.engine.connect() as connection:  # stays in the pool
+        connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+        connection.commit()
+    with pytest.raises(LedgerUnavailable, match="read-only"):
+        bench.claim()
+    assert bench.claim() is not None  # by a connection of its own
+
+    server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # what a standby tells who connects
+    with pytest.raises(LedgerUnavailable, match="read-only"), closing(Ledger(bench.url)) as ledger:
+        ledger.transact(lambda tx: letters.record(tx, [a_letter(B)], delays={"employees": 0.0}))
+
+
+# --- commits whose answer never came ---------------------------------------------------------------------------------
+
+
+class CommitCutter(Cuttable):
+    """A proxy before PostgreSQL that cuts the connection once a commit's answer passes, instead of passing it on."""
+
+    def __init__(self, upstream: int) -> None:
+        super().__init__(upstream)
+        self.armed = threading.Event()
+
+    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                if self.armed.is_set() and b"C\0\0\0\x0bCOMMIT\0" in data:  # CommandComplete: the server has committed
+                    self.armed.clear()
+                    break
+                other.sendall(data)
+        for connection in (one, other):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._open.discard(one)
+        one.close()
+
+
+@pytest.fixture
+def cutter(server: EmbeddedPostgresql) -> Iterator[CommitCutter]:
+    with closing(CommitCutter(server.port)) as made:
+        yield made
+
+
+@pytest.fixture
+def lose_the_answer(bench: Bench, cutter: CommitCutter) -> Callable[[], None]:
+    """Let the bench go through the proxy, and the answer to its next commit be lost."""
+    bench.ledger.close()
+    bench.url = make_url(bench.url).set(port=cutter.port).render_as_string(hide_password=False)
+    bench.ledger = Ledger(bench.url, clock=bench.clock)
+    assert bench.sums() == {}  # it has connected, which has a commit of its own
+    return cutter.armed.set
+
+
+def test_a_batch_whose_commit_was_not_answered_is_known_when_it_comes_again(bench: Bench, lose_the_answer: Callable[[], None]):
+    intake = Intake(bench.ledger, {"employees": ROUTE}, Bell())
+    records = [Record(identity=f"m-{n}", body=f'["{{\\"employeeId\\":\\"{n}\\"}}"]'.encode()) for n in range(3)]
+    lose_the_answer()
+    with pytest.raises(LedgerUnavailable):  # so the source is not acknowledged
+        intake.take("queue", Letters(), records)
+
+    again = intake.take("queue", Letters(), records)
+
+    assert (again.accepted, again.known) == (0, 3)
+    assert bench.sums() == {"accepted": 3, "pending": 3}
+    assert len(bench.promote()) == 1  # a sweep rings for what nobody rang for
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_settle_whose_commit_was_not_answered_may_be_said_again(bench: Bench, lose_the_answer: Callable[[], None], status: int):
+    bench.put_due(A)
+    held = bench.claimed()
+    outcome = Outcome.SUCCESS if status == 200 else Outcome.API_FAULT
+    lose_the_answer()
+    with pytest.raises(LedgerUnavailable):
+        bench.settle(held, outcome, status=status)
+    first = dict(bench.job(A))
+
+    assert bench.settle(held, outcome, status=status).late
+
+    assert dict(bench.job(A)) == first
+    assert first["state"] == (State.COMPLETED if status == 200 else State.RETRYABLE)
+    (attempt,) = bench.rows("attempts")
+    assert attempt["outcome"] == outcome
+    assert bench.rows("routes")[0]["faults"] == (status != 200)  # the breaker counted it once
+
+
+def test_a_claim_whose_commit_was_not_answered_is_rescued_and_called_once(bench: Bench, lose_the_answer: Callable[[], None]):
+    """Settle and next claim in one commit: what was claimed by nobody's knowledge waits for the end of its lease."""
+    job_id = bench.put_due(A)
+    bench.put_due(B)
+    api = Api(lose_the_answer)
+
+    done = recovery(bench, api, sleep=lambda _: None).run(job_id)
+
+    assert (done.calls, api.calls) == (1, ["1"])
+    assert (bench.state(A), bench.state(B)) == (State.COMPLETED, State.EXECUTING)
+    assert bench.claim() is None
+    bench.execute("UPDATE jobs SET lease_until = 0 WHERE state = 'executing'")
+    assert bench.rescue() == [bench.job(B)["id"]]
+    bench.execute("UPDATE jobs SET due_at = 0, rest_until = NULL WHERE state = 'retryable'")
+    bench.call()
+    assert bench.sums() == {"accepted": 2, "recovered": 2}
+
+
+# --- waiting is bounded ----------------------------------------------------------------------------------------------
+
+
+def shown(bench: Bench, names: list[str]) -> dict[str, str]:
+    return bench.do(lambda tx: {name: tx.connection.scalar(text(f"SHOW {name}")) for name in names})
+
+
+def test_each_connection_has_its_limits_and_commits_to_disk(bench: Bench, server: EmbeddedPostgresql):
+    server.execute(f"ALTER DATABASE {make_url(bench.url).database} SET synchronous_commit = off")
+    bench.ledger.engine.dispose()
+    names = [*postgresql.LIMITS, "synchronous_commit", "application_name", "transaction_isolation"]
+    assert list(shown(bench, names).values()) == ["1min", "30s", "15s", "on", "redrive", "read committed"]
+    with bench.ledger.begin(read_only=True) as tx:  # an audit takes its time, at one moment
+        assert tx.connection.scalar(text("SHOW statement_timeout")) == "0"
+        assert tx.connection.scalar(text("SHOW transaction_isolation")) == "repeatable read"
+
+
+def test_what_the_url_says_has_precedence(bench: Bench):
+    with closing(Ledger(bench.url + "?application_name=shop&keepalives_idle=3")) as ledger:
+        assert ledger.transact(lambda tx: tx.connection.scalar(text("SHOW application_name"))) == "shop"
+        with ledger.engine.connect() as connection:
+            found = connection.connection.dbapi_connection.info.get_parameters()
+    assert (found["keepalives_idle"], found["tcp_user_timeout"]) == ("3", "15000")
+
+
+def test_whoever_is_stopped_inside_a_transaction_loses_its_locks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """A worker that is paused while it holds the route must not hold up the others."""
+    bench.put_due(A)
+    monkeypatch.setitem(postgresql.LIMITS, "idle_in_transaction_session_timeout", "200")
+    with closing(bench.connect()) as other:
+        other.clock = DatabaseClock()
+
+        def stopped(tx: Transaction) -> None:
+            bells.lock_route(tx, "employees")
+            assert bench.claim() is not None  # it waited for the end of the other's transaction
+            tx.now()
+
+        with pytest.raises(LedgerUnavailable, match="idle-in-transaction"):
+            other.transact(stopped)
+
+
+def test_a_lock_that_does_not_come_is_given_up_and_told(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(postgresql.LIMITS, "lock_timeout", "50")
+    with closing(bench.connect()) as other, bench.ledger.begin() as tx:
+        bells.lock_route(tx, "employees")
+        with pytest.raises(LedgerUnavailable, match="lock timeout"):
+            other.transact(lambda tx: bells.lock_route(tx, "employees"))
+
+
+def test_a_role_without_grants_is_told_plainly(bench: Bench, server: EmbeddedPostgresql):
+    server.execute("CREATE ROLE nosey LOGIN PASSWORD 'secret'")
+    url = make_url(bench.url).set(username="nosey", password="secret").render_as_string(hide_password=False)
+    with pytest.raises(LedgerUnavailable, match="permission denied"), closing(Ledger(url)) as ledger:
+        ledger.transact(lambda tx: bells.lock_route(tx, "employees"))
+
+
+# --- deadlocks -------------------------------------------------------------------------------------------------------
+
+
+def cross(bench: Bench, first: list[str], second: list[str], *, tries: list[str]) -> None:
+    """Update the jobs of two keys in two transactions, each in its own order, both having the first when they want the second."""
+    meet = threading.Barrier(2)
+
+    def work(tx: Transaction, keys: list[str]) -> None:
+        tries.append(keys[0])
+        for number, key in enumerate(keys):
+            tx.connection.execute(text("UPDATE jobs SET calls = calls + 1 WHERE key = :key"), {"key": key})
+            if number == 0 and len(tries) <= 2:
+                meet.wait(PATIENCE)
+
+    threads = [threading.Thread(target=lambda keys=keys: bench.do(work, keys)) for keys in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+
+def test_a_deadlock_is_run_again_and_never_comes_to_the_surface(bench: Bench):
+    bench.put(a_letter(A, B))
+    tries: list[str] = []
+    cross(bench, [A, B], [B, A], tries=tries)
+    assert len(tries) == 3  # one of the two was told to run again
+    assert [row["calls"] for row in bench.rows("jobs")] == [2, 2]
+
+
+def held_up(bench: Bench, keys: list[str], work: Any) -> list[str]:
+    """Run `work` while an intake holds the keys one after the other; return the errors of both."""
+    told: list[str] = []
+    half, goes_on = threading.Event(), threading.Event()
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+
+    def intake(tx: Transaction) -> None:
+        for key in sorted(keys):
+            tx.connection.execute(text("UPDATE jobs SET last_seq = last_seq WHERE key = :key"), {"key": key})
+            half.set()
+            goes_on.wait(0.3)  # until `work` waits for this key, or is through
+
+    other = threading.Thread(target=lambda: bench.do(intake))
+    other.start()
+    assert half.wait(PATIENCE)
+    bench.do(work)
+    goes_on.set()
+    other.join(PATIENCE)
+    bench.ledger.engine.dispose()
+    with bench.ledger.begin() as tx:
+        tx.connection.execute(text("SELECT pg_stat_force_next_flush()"))
+        told += ["deadlock"] * int(tx.connection.scalar(text(deadlocks)))
+    return told
+
+
+def both_executing(bench: Bench) -> None:
+    """B's lease is the older: the rescue's order is not the keys'."""
+    bench.route = replace(ROUTE, max_in_flight=2)
+    bench.put_due(B)
+    bench.put_due(A)
+    bench.claimed()
+    bench.claimed()
+    bench.execute("UPDATE jobs SET lease_until = id")
+
+
+def both_waiting(bench: Bench) -> None:
+    """B is due before A: the bells' order is not the keys'."""
+    bench.put_due(B)
+    bench.put_due(A)
+    bench.execute("UPDATE jobs SET due_at = id")
+
+
+def test_the_rescue_and_an_intake_never_wait_for_each_other(bench: Bench):
+    both_executing(bench)
+    assert held_up(bench, [A, B], lambda tx: leases.rescue(tx, bench.route)) == []
+    assert len(bench.rescue()) >= 1  # what the intake held is left for the next sweep
+
+
+def test_bells_and_an_intake_never_wait_for_each_other(bench: Bench):
+    both_waiting(bench)
+    ids = [row["id"] for row in bench.rows("jobs")]
+    assert held_up(bench, [A, B], lambda tx: bells.reserve(tx, bench.route, ids)) == []
+
+
+def test_bells_in_the_order_of_their_due_times_would_meet_an_intake(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    both_waiting(bench)
+    monkeypatch.setattr(bells, "sorted", lambda rows, **_: list(rows), raising=False)
+    ids = [row["id"] for row in bench.rows("jobs")]
+    assert held_up(bench, [A, B], lambda tx: bells.reserve(tx, bench.route, ids)) == ["deadlock"]
