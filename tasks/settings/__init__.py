@@ -19,7 +19,7 @@ from tasks.settings.environment import CONFIG, overridden
 from tasks.settings.file import read_table
 from tasks.settings.keys import keys_of
 from tasks.settings.model import Settings
-from tasks.settings.problems import problems_of
+from tasks.settings.problems import one_line, problems_of, without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +76,21 @@ def assemble(table: Mapping[str, Any], environ: Mapping[str, str], *, file: str 
         made = Settings.model_validate(found.table)
     except ValidationError as error:
         problems += problems_of(error, keys, found.table, origins)
+        problems += [problem for problem in _beside(error, found.table, origins) if problem not in problems]
     if problems:
-        raise ConfigError("\n".join(problems), hint="docs/configuration.md has every key; redrive.example.toml is a start")
+        raise ConfigError(
+            "\n".join(map(one_line, problems)), hint="docs/configuration.md has every key; redrive.example.toml is a start"
+        )
     made.remember(origins, environ)
     return made
+
+
+def _beside(error: ValidationError, table: Mapping[str, Any], origins: Origins) -> list[str]:
+    """Return the problems of sources that an error keeps from being seen: whether things fit is asked of right ones only."""
+    rest = without(error, table)
+    try:
+        if rest is not None:
+            Settings.model_validate(rest)
+    except ValidationError as more:
+        return problems_of(more, keys_of(Settings), table, origins)
+    return []

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from tasks.settings.description import Origins
 
+_NAMED = ("routes", "sources")
+_ANY_ROUTE = {"url": "https://company.com/"}
+
 
 def problems_of(error: ValidationError, keys: Sequence[Key], table: Mapping[str, Any], origins: Origins) -> list[str]:
     """Return one line for each problem; `table` is what was validated, the environment's values included."""
@@ -23,6 +26,36 @@ def problems_of(error: ValidationError, keys: Sequence[Key], table: Mapping[str,
         for detail in error.errors(include_url=False, include_input=False)
         for path, clause in _clauses(detail, keys, table)
     ]
+
+
+def one_line(problem: str) -> str:
+    """Return the problem with what does not print as its escape: a variable's name may hold a line end, and forge a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in problem)
+
+
+def without(error: ValidationError, table: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return `table` without what an error is about, to tell whether the other sources fit; None where nobody can know.
+
+    A route that is wrong is a route all the same: it keeps its name, and the sources that take it are left out.
+    """
+    wrong = {_path(detail["loc"], table, ends_there=True)[:2] for detail in error.errors(include_url=False, include_input=False)}
+    if any(path[:1] in {(), ("broker",)} or path in {("sources",), ("routes",)} for path in wrong):
+        return None
+    kept = {name: value for name, value in table.items() if (name,) not in {path[:1] for path in wrong} or name in _NAMED}
+    routes = {path[1] for path in wrong if path[0] == "routes"}
+    kept["routes"] = {name: _ANY_ROUTE if name in routes else each for name, each in table.get("routes", {}).items()}
+    kept["sources"] = {
+        name: each
+        for name, each in table.get("sources", {}).items()
+        if ("sources", name) not in wrong and not routes.intersection(_routes_of(each))
+    }
+    # What a slice needs follows from all routes.
+    kept["broker"] = {name: value for name, value in table.get("broker", {}).items() if name != "visibility_timeout"}
+    return kept
+
+
+def _routes_of(source: Mapping[str, Any]) -> list[Any]:
+    return [source.get("route"), *(choice.get("route") for choice in source.get("choose", {}).values())]
 
 
 def _clauses(detail: ErrorDetails, keys: Sequence[Key], table: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:

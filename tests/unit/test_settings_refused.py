@@ -245,6 +245,31 @@ def test_what_is_missing_is_told_with_what_it_must_be():
     ]
 
 
+def test_what_does_not_fit_is_told_beside_what_is_wrong_elsewhere():
+    bad_queue = SOURCE.replace("sources.s", "sources.t").replace('"q"', '"no queue"')
+    unknown = SOURCE.replace('"r"', '"nowhere"')
+    found = lines(ROUTE + unknown + bad_queue + "[worker]\nconcurrency = 0")
+    assert [each.partition(":")[2].split()[0] for each in found] == [
+        "sources.t.queue",
+        "worker.concurrency",
+        "sources.s.route",
+    ]
+
+
+def test_a_wrong_route_is_a_route_all_the_same():
+    other = '[routes.other]\nurl = "http://host/"\n'
+    assert "routes.r.deadline" in line(ROUTE + 'deadline = "2h"\n' + SOURCE)
+    _, unknown = lines(ROUTE + 'deadline = "2h"\n' + other + SOURCE.replace('route = "r"', 'route = "nowhere"'))
+    assert unknown.endswith('sources.s.route is "nowhere": must be one of the routes: other, r')
+
+
+@pytest.mark.parametrize(
+    "name", ["REDRIVE_X__\nredrive: ok=x", "REDRIVE_ROUTES__R__PARAMS__A\nredrive: ok", "REDRIVE_\x1b[2J__X"]
+)
+def test_a_variables_name_forges_no_line(name: str):
+    assert all(ascii(name)[1:-1] in each for each in lines(ROUTE, **{name: "x"}))
+
+
 def test_a_source_has_a_route_or_choices():
     table = '[sources.s]\nkind = "sqs"\nqueue = "q"\n'
     assert line(ROUTE + table) == "redrive.toml: sources.s.route is missing: must be one of the routes: r"
