@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from celery import Task
 from kombu.exceptions import OperationalError
 
+from tasks.adapters.celery_messages import RECOVER
 from tasks.dlq.errors import BrokerUnavailable, Retryable
 from tasks.dlq.ledger.bells import MAX_DELAY
 from tasks.runtime import Runtime
@@ -30,7 +31,6 @@ log = structlog.get_logger("redrive.delivery")
 #: What a message that could not be sent raises: kombu translates what it takes for passing, and lets SQS' own refusals through.
 UNSENT = (OperationalError, OSError, BotoCoreError, ClientError)
 
-RECOVER = "redrive.recover"
 #: Seconds until a task that found the ledger or the broker out of reach looks again.
 OUT_OF_REACH_DELAY = 15.0
 

@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from celery import shared_task
+from celery.worker.request import Request
 
 from tasks.adapters.celery_messages import submitted
 from tasks.dlq.errors import OutOfReach
@@ -17,16 +18,32 @@ from tasks.transport import KEEP
 if TYPE_CHECKING:
     from tasks.delivery import RedriveTask
 
+
+class Irrevocable(Request):
+    """The request of a task whose message is a failure: revoking an id, which a producer chose, must not make it vanish."""
+
+    def revoked(self) -> bool:
+        """Return that it is not."""
+        return False
+
+
 #: Whatever goes wrong: the message stays in SQS, comes again with the same identity, and ends in the dead-letter queue, which is
 #: swept. A retry of Celery's would be a new message, and the failure could count twice.
-STAYS_IN_SQS = {"bind": True, "typing": False, "throws": (OutOfReach,), "acks_on_failure_or_timeout": False}
+STAYS_IN_SQS = {
+    "bind": True,
+    "typing": False,
+    "throws": (OutOfReach,),
+    "acks_on_failure_or_timeout": False,
+    "Request": "tasks.intake:Irrevocable",
+}
 
 
 @shared_task(name="redrive.submit", **STAYS_IN_SQS)
-def submit(self: RedriveTask, *args: Any, **kwargs: Any) -> None:
+def submit(self: RedriveTask, args: list[Any], kwargs: dict[str, Any]) -> None:
     """Record a failure: `send_task("redrive.submit", kwargs={"route": …, "parameters": {…}, "origin": {…}})`.
 
-    Whatever the arguments are, they are kept: what names no route or has a wrong parameter becomes a rejected dead letter.
+    Whatever the producer's arguments are, they are kept: what names no route or has a wrong parameter becomes a rejected dead
+    letter. The transport hands them over as two values, for Python would refuse some names (`self`) as a task's own.
     """
     runtime = self.runtime
     runtime.intake.take(CELERY_SOURCE, runtime.submissions, [submitted(_record(self), args, kwargs)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from tasks.delivery import RECOVER, RedriveTask, send_if_possible
+from tasks.adapters.celery_messages import RECOVER
+from tasks.delivery import RedriveTask, send_if_possible
 from tasks.dlq.clock import boottime
 from tasks.dlq.errors import OutOfReach, Retryable
 

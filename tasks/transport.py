@@ -14,6 +14,7 @@ import base64
 import json
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,7 +23,7 @@ from kombu.transport import SQS, TRANSPORT_ALIASES
 from kombu.utils import json as kombu_json
 from vine import promise
 
-from tasks.adapters.celery_messages import SUBMIT, TaskMessage, read_message, unknown_task
+from tasks.adapters.celery_messages import SUBMIT, TaskMessage, check_call, not_plain, read_message
 from tasks.dlq.errors import UnreadableBody
 from tasks.runtime import WAKEUPS
 
@@ -46,8 +47,13 @@ class Channel(SQS.Channel):
     """A channel that polls on whatever happens, and delivers nothing but calls of Redrive's tasks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.prepare_polls()
         super().__init__(*args, **kwargs)
+
+    def prepare_polls(self) -> None:
+        """Begin with no poll out, and none failed."""
         self._failures: Counter[str] = Counter()
+        self._overdue: dict[str, Any] = {}
 
     def _schedule_queue(self, queue: str) -> None:
         try:
@@ -60,27 +66,36 @@ class Channel(SQS.Channel):
         del callback
         url, name = self._new_queue(queue), self.canonical_queue_name(queue)
         connection = self.asynsqs(queue=name)
-        poll = promise(self._polled, (queue, url))
-        overdue = self._later(POLL_OVERDUE, self._give_up, queue, poll)
-
-        def failed(*args: Any) -> None:
-            overdue.cancel()
-            self._rest(queue, args[-1])
-
-        poll.on_error = failed
-        poll.then(lambda _: overdue.cancel())
-        return self._get_from_sqs(queue_name=name, queue_url=url, count=count, connection=connection, callback=poll)
+        poll = promise(self._polled, (queue, url), on_error=lambda *args: self._failed(queue, args[-1]))
+        self._overdue[queue] = self._later(POLL_OVERDUE, self._give_up, queue, poll)
+        try:
+            return self._get_from_sqs(queue_name=name, queue_url=url, count=count, connection=connection, callback=poll)
+        except Exception:  # not sent at all, for want of credentials perhaps: `_schedule_queue` rests
+            poll.cancel()
+            self._over(queue)
+            raise
 
     def _polled(self, queue: str, url: str, answer: Any) -> None:
+        self._over(queue)
         if not isinstance(answer, dict):  # what kombu makes of a 5xx, and of no answer
             raise ConnectionError("no answer from SQS")
+        fetched = self._on_messages_ready(url, queue, answer)
         if self._failures.pop(queue, 0):
             log.info("SQS answers again", queue=queue)
-        self._loop1(queue, self._on_messages_ready(url, queue, answer))
+        self._loop1(queue, fetched)
+
+    def _failed(self, queue: str, error: BaseException) -> None:
+        self._over(queue)
+        self._rest(queue, error)
+
+    def _over(self, queue: str) -> None:
+        """One poll of the queue is out at a time: whatever ends it takes its alarm along."""
+        if alarm := self._overdue.pop(queue, None):
+            alarm.cancel()
 
     def _give_up(self, queue: str, poll: Any) -> None:
         poll.cancel()  # messages that come after all stay in SQS, and come again
-        self._rest(queue, TimeoutError(f"no answer within {POLL_OVERDUE} s"))
+        self._failed(queue, TimeoutError(f"no answer within {POLL_OVERDUE} s"))
 
     def _rest(self, queue: str, error: BaseException) -> None:
         """Say what happened to a poll, and schedule the next: after 1 s, 2 s, 4 s … 15 s."""
@@ -139,17 +154,18 @@ def redrive_call(call: TaskMessage, message_id: str) -> dict[str, Any]:
     """Return the payload of a call of one of Redrive's tasks.
 
     Raises:
-        UnreadableBody: it is for another task ("unknown-task"), or would not be to Celery what it is to us ("not-plain").
+        UnreadableBody: see `check_call`; or it would not be to Celery what it is to us ("not-plain").
     """
-    if call.task != SUBMIT and call.task not in WAKEUPS:
-        raise unknown_task()
+    check_call(call, WAKEUPS)
+    if call.task == SUBMIT:
+        call = replace(call, args=[call.args, call.kwargs], kwargs={})
     payload = _payload(call, message_id)
     try:
         same = kombu_json.loads(payload["body"])[:2] == [call.args, call.kwargs]
-    except Exception as error:  # kombu's JSON makes objects of what has a `__type__`, by whatever code is registered for it
-        raise UnreadableBody("not-plain", "the arguments are more than plain JSON") from error
+    except Exception as error:  # whatever the code does that makes objects of what has a `__type__`
+        raise not_plain() from error
     if not same:
-        raise UnreadableBody("not-plain", "the arguments are more than plain JSON")
+        raise not_plain()
     return payload
 
 

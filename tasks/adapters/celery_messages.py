@@ -19,7 +19,7 @@ from tasks.dlq.errors import UnreadableBody
 from tasks.dlq.reading import MAX_SUBMISSION, Reader, rejected, submission
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from tasks.dlq.dead_letter import DeadLetter
     from tasks.dlq.ports import Record, Source
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("redrive.sqs")
 
 SUBMIT = "redrive.submit"
+RECOVER = "redrive.recover"
+_MAX_ID_OF_A_JOB = 2**63 - 1
 #: Base64 twice (the envelope, and the body in it) makes 16 bytes of 9.
 _MAX_MESSAGE = MAX_SUBMISSION * 2
 #: Characters of a task's id: a UUID has 36.
@@ -88,15 +90,17 @@ class MessageReader:
     """Reads Celery messages that no task has read: submissions as `redrive.submit` itself would, all else as rejected."""
 
     submissions: Reader
+    wakeups: frozenset[str] = frozenset()
 
     def read(self, source: str, record: Record) -> DeadLetter:
         """Return the dead letter that the message is."""
         try:
             message = read_message(record.body)
+            check_call(message, self.wakeups)
         except UnreadableBody as error:
             return rejected(source, record, error)
         if message.task != SUBMIT:
-            return rejected(source, record, unknown_task())
+            return rejected(source, record, not_plain())
         return self.submissions.read(source, submitted(record, message.args, message.kwargs))
 
 
@@ -111,9 +115,31 @@ def submitted(record: Record, args: Sequence[Any], kwargs: dict[str, Any]) -> Re
     )
 
 
-def unknown_task() -> UnreadableBody:
-    """Return what is wrong with a message for another application's task."""
-    return UnreadableBody("unknown-task", "the message is for a task that is none of Redrive's")
+def check_call(message: TaskMessage, wakeups: Container[str]) -> None:
+    """Refuse what no task of Redrive's takes: a sweep takes no arguments, a wake-up the id of a job, a submission whatever comes.
+
+    Raises:
+        UnreadableBody: "unknown-task" or "wrong-arguments".
+    """
+    if message.task == SUBMIT:
+        return
+    if message.task not in wakeups:
+        raise UnreadableBody("unknown-task", "the message is for a task that is none of Redrive's")
+    match message.args, message.kwargs:
+        case [], {**rest} if message.task != RECOVER and not rest:
+            return
+        case [job_id], {**rest} if message.task == RECOVER and not rest and _is_id(job_id):
+            return
+    raise UnreadableBody("wrong-arguments", f"the message's arguments are not those of {message.task}")
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 < value <= _MAX_ID_OF_A_JOB
+
+
+def not_plain() -> UnreadableBody:
+    """Return what is wrong with arguments that kombu would make objects of, by whatever code is registered for it."""
+    return UnreadableBody("not-plain", "the message's arguments are more than plain JSON")
 
 
 def task_of(body: bytes) -> str:

@@ -7,6 +7,7 @@ when one of them cannot be read the letter is rejected with its bytes, and can b
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,7 @@ class Condition:
     def holds(self, document: Any, origin: Mapping[str, object]) -> bool:
         """Tell whether it is true of a dead letter. Raises UnreadableBody("mapping-failed")."""
         found = _search(self._path, {"body": document, "origin": origin})
-        return found not in (None, False, "", [], {})
+        return found is not None and found is not False and found not in ("", [], {})
 
 
 def needs_of(document: Any, mapping: BodyMapping, route: Route) -> list[tuple[str, dict[str, str]]]:
@@ -157,4 +158,5 @@ def _search(path: ParsedResult, document: Any) -> Any:
 
 def _gist(error: Exception) -> str:
     """Return the first line of an error of jmespath's in ASCII: it may hold a value from the body, of any length."""
-    return ascii(str(error).partition("\n")[0])[1:-1][:200]
+    line = re.sub(r"(?i)^(?:invalid|bad) jmespath expression: |(?:, for expression)?:$", "", str(error).partition("\n")[0])
+    return ascii(line)[1:-1][:200]

@@ -42,6 +42,13 @@ class BodyTemplate:
             document = read_json(self.text.encode("utf-8", "surrogatepass"), max_bytes=MAX_TEMPLATE)
         except UnreadableBody as error:
             raise ValueError(error.message) from error
+        for text in (*_texts(document), *_names(document)):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise ValueError("it holds a lone surrogate, which no request can carry") from None
+        if name := next((name for name in _names(document) if _PLACE.search(name)), None):
+            raise ValueError(f"the name {json.dumps(name)} holds a place: only values can")
         object.__setattr__(self, "_document", document)
         object.__setattr__(self, "variables", frozenset(name for text in _texts(document) for name in _PLACE.findall(text)))
 
@@ -73,3 +80,14 @@ def _texts(document: Any) -> Iterator[str]:
         case dict():
             for each in document.values():
                 yield from _texts(each)
+
+
+def _names(document: Any) -> Iterator[str]:
+    match document:
+        case list():
+            for each in document:
+                yield from _names(each)
+        case dict():
+            for name, each in document.items():
+                yield name
+                yield from _names(each)

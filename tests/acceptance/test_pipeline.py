@@ -216,11 +216,14 @@ def test_what_a_submission_asks_of_celery_beyond_its_task_does_not_count(system:
     system.submit("employees", employeeId=4, options={"compression": "zlib"})
     system.submit("employees", employeeId=10**999)
     system.submit("employees", employeeId={"__type__": "datetime", "__value__": "soon"})
+    with system.producer() as producer:  # `self` is a name like any other
+        kwargs = {"self": 1, "task": 2, "route": "employees", "parameters": {"employeeId": 6}}
+        producer.send_task("redrive.submit", kwargs=kwargs, queue="redrive-submit")
     for _ in range(2):  # an id that a producer chose, and chose again: two failures
         system.submit("employees", employeeId=5, options={"task_id": "mine"})
-    audit = system.wait_for_audit(accepted=8, recovered=5, rejected=3)
+    audit = system.wait_for_audit(accepted=9, recovered=6, rejected=3)
     assert audit["balanced"]
-    assert set(company_api.paths()) == {f"/employees/{number}" for number in (1, 2, 3, 5)}
+    assert set(company_api.paths()) == {f"/employees/{number}" for number in (1, 2, 3, 5, 6)}
 
 
 def test_beat_makes_the_state_directory(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi):

@@ -17,8 +17,10 @@ from tasks.dlq.reading import SubmissionReader, submission
 from tasks.dlq.route import Route
 from tasks.transport import KEEP, Channel, redrive_call
 
+WAKEUPS = frozenset({"redrive.recover", "redrive.prune"})
 READER = MessageReader(
-    SubmissionReader(routes={"employees": Route(name="employees", url="http://a/{id}", params={"id": Integer(positive=True)})})
+    SubmissionReader(routes={"employees": Route(name="employees", url="http://a/{id}", params={"id": Integer(positive=True)})}),
+    WAKEUPS,
 )
 
 
@@ -101,6 +103,37 @@ def test_a_message_for_another_task_is_rejected():
     assert letter.rejection.reason == "unknown-task"
 
 
+@pytest.mark.parametrize(
+    ("task", "arguments"),
+    [
+        ("redrive.recover", [[], {}]),
+        ("redrive.recover", [[1, 2], {}]),
+        ("redrive.recover", [["1"], {}]),
+        ("redrive.recover", [[True], {}]),
+        ("redrive.recover", [[0], {}]),
+        ("redrive.recover", [[2**63], {}]),
+        ("redrive.recover", [[1.5], {}]),
+        ("redrive.recover", [[{"a": 1}], {}]),
+        ("redrive.recover", [[1], {"a": 1}]),
+        ("redrive.prune", [[1], {}]),
+        ("redrive.prune", [[], {"keep": 0}]),
+    ],
+)
+def test_a_wake_up_with_other_arguments_is_no_call(task: str, arguments: list[Any]):
+    body = message(arguments, headers={"task": task})
+    with pytest.raises(UnreadableBody) as refused:
+        redrive_call(read_message(body), "m-1")
+    assert refused.value.reason == "wrong-arguments"
+    letter = READER.read("celery", Record(identity="m-1", body=body))
+    assert letter.rejection is not None
+    assert letter.rejection.reason == "wrong-arguments"
+
+
+def test_a_wake_up_is_a_call():
+    assert redrive_call(read_message(message([[7], {}], headers={"task": "redrive.recover"})), "m-1")["headers"]["id"] == "chosen"
+    assert redrive_call(read_message(message([[], {}], headers={"task": "redrive.prune"})), "m-1")
+
+
 def test_the_worker_and_the_sweep_make_the_same_dead_letter_of_a_submission():
     """It may be taken by both: when the acknowledgement of the first is lost."""
     arguments = [["employees"], {"parameters": {"id": "7"}, "origin": {"topic": "t"}}, {}]
@@ -123,7 +156,7 @@ def test_celery_is_handed_the_call_and_nothing_else_that_was_asked():
     }
     arguments = [["employees", {"id": 1}], {}, {"chain": [{"task": "x"}], "callbacks": 5}]
     payload = redrive_call(read_message(message(arguments, headers=wishes)), "m-1")
-    assert kombu_json.loads(payload["body"]) == [["employees", {"id": 1}], {}, {}]
+    assert kombu_json.loads(payload["body"]) == [[["employees", {"id": 1}], {}], {}, {}]
     assert payload["headers"] == {
         "lang": "py",
         "task": "redrive.submit",

@@ -46,6 +46,12 @@ def test_the_first_choice_that_holds_is_taken(body: Any, origin: dict[str, Any],
     assert read(body, **origin).route == route
 
 
+def test_a_condition_is_true_as_jmespath_has_it():
+    condition = Condition("body")
+    assert all(condition.holds(value, {}) for value in (0, 0.0, 1, "a", [0], {"a": None}, True))
+    assert not any(condition.holds(value, {}) for value in (False, None, "", [], {}))
+
+
 @pytest.mark.parametrize("body", [{"id": 1}, {"members": []}, {"members": None}, {"members": ""}, [], 5, None, {"type": "team"}])
 def test_what_no_choice_wants_is_rejected(body: Any):
     assert read(body).rejection.reason == "no-route"
