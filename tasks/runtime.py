@@ -107,7 +107,7 @@ class Runtime:
     @cached_property
     def messages(self) -> MessageReader:
         """Reads Celery messages that no task has read."""
-        return MessageReader(self.submissions)
+        return MessageReader(self.submissions, WAKEUPS)
 
     @cached_property
     def readers(self) -> Mapping[str, Reader]:
