@@ -305,6 +305,7 @@ def test_all_that_arrives_is_healed_or_rejected_and_the_audit_balances(zoo: Zoo,
         check(system.audit(), zoo)
         assert ending.wait(30) == (0 if kind is signal.SIGTERM else -kind)
     assert len(company_api.paths()) == len(zoo.paths)
+    assert "redrive.kafka" not in system.log("worker"), "joining a group takes seconds: the worker has calls to make"
     for name in system.processes:
         assert "Traceback" not in system.log(name), system.log(name)
 

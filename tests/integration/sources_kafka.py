@@ -41,7 +41,7 @@ class Kafka:
         self._bootstrap = bootstrap
         self._process = process
         self._topic = f"letters-{next(_numbers)}"
-        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1})
+        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1, "log_level": 2})
         self._producer.list_topics(self._topic, timeout=10)  # the mock makes it
         self._joined: list[KafkaSource] = []
         self._opened: list[KafkaSource] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from tasks.adapters.jsonl import LineReader
+from tasks.adapters.memory import MemorySource
 from tasks.dlq.errors import LedgerUnavailable, OutOfReach
 from tasks.dlq.intake import Intake
 from tasks.dlq.ledger.letters import Recorded
@@ -287,6 +289,19 @@ def test_a_stop_ends_after_the_batch_in_hand_and_leaves_the_rest(harness: Harnes
     rest = start().drain_all(25)
     assert (rest.accepted, rest.known) == (25 - taken.accepted, 0 if harness.remembers else taken.accepted)
     assert bench.sums() == {"accepted": 25, "pending": 25}
+
+
+def test_whoever_waits_for_the_source_in_memory_is_told_of_a_record_and_of_an_outage():
+    source = MemorySource("letters")
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(source.receive, wait=600)
+        source.put(b"{}", origin={"topic": "employees"})
+        (record,) = waiting.result(PATIENCE)
+        assert (record.body, record.origin) == (b"{}", {"topic": "employees"})
+        waiting = threads.submit(source.receive, wait=600)
+        source.go_down()
+        with pytest.raises(OutOfReach):
+            waiting.result(PATIENCE)
 
 
 # --- what goes away --------------------------------------------------------------------------------------------------
