@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasks.cli.errors import Partly
+from tasks.cli.files import opened
 from tasks.cli.jobs import MAX_ID
 from tasks.cli.output import Column, Json, Output
 from tasks.cli.text import counted, listed, pairs
@@ -110,18 +111,19 @@ def _chosen(out: Output, ledger: "Ledger", selection: "Selection", limit: int | 
 
 
 def _confirm(out: Output, total: int) -> None:
-    if out.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if out.json or not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         hint = "add --yes; --dry-run shows what would become of them"
         raise Refused(f"{counted(total, 'letter')} would be read again, and nobody can be asked", hint=hint)
     typer.confirm(f"Read {counted(total, 'letter')} again? (--dry-run shows what would become of them)", abort=True, err=True)
 
 
 def _read(file: str) -> bytes:
+    hint = "give a file with the whole body"
     try:
-        with typer.get_binary_stream("stdin") if file == "-" else open(file, "rb") as stream:  # noqa: PTH123 - "-" is no path
+        with opened(file, hint=hint) as stream:
             content = stream.read(_LONGEST_BODY + 1)
     except OSError as error:
-        raise Refused(f"cannot read {file!a}: {error.strerror}", hint="give a file with the whole body") from error
+        raise Refused(f"cannot read {file!a}: {error.strerror}", hint=hint) from error
     if len(content) > _LONGEST_BODY:
         raise Refused(f"{file!a} has more than {_LONGEST_BODY:,} bytes", hint="no source takes so long a body")
     return content

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasks.cli.errors import Partly
+from tasks.cli.files import opened
 from tasks.cli.jobs import when
 from tasks.cli.output import Json, Output
 from tasks.cli.routes import RouteName
@@ -54,7 +55,7 @@ def send(
     if file is not None:
         if parameters:
             raise Refused("--file and NAME=VALUE cannot be given together", hint="leave one of them out")
-        with _opened(file) as stream, ringing(out, create=True) as session:
+        with opened(file, hint="give a file with one JSON object a line") as stream, ringing(out, create=True) as session:
             report = _record_lines(out, session, target, file, stream, again=again)
         report.end(out)
         return
@@ -103,15 +104,6 @@ def _take(session: "Session", records: Sequence["Record"]) -> "Recorded":
     from tasks.runtime import SENT_SOURCE
 
     return session.runtime.intake.take(SENT_SOURCE, session.runtime.readers[SENT_SOURCE], records)
-
-
-def _opened(file: str) -> IO[bytes]:
-    try:
-        return typer.get_binary_stream("stdin") if file == "-" else open(file, "rb")  # noqa: PTH123 - "-" is no path
-    except OSError as error:
-        raise Refused(f"cannot read {file!a}: {error.strerror}", hint="give a file with one JSON object a line") from error
-    except RuntimeError:
-        raise Refused("there is no standard input", hint="give a file with one JSON object a line") from None
 
 
 def _record_lines(out: Output, session: "Session", route: "Route", file: str, stream: IO[bytes], *, again: bool) -> "_Report":

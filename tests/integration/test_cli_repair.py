@@ -246,6 +246,16 @@ def test_what_is_wrong_is_refused_before_anything_is_done(tmp_path: Path, argume
     assert sums(cli) == {"accepted": 1, "rejected": 1}
 
 
+@pytest.mark.parametrize("arguments", [["repair"], ["repair", "1", "--body", "-"], ["send", "employees", "--file", "-"]])
+def test_without_a_standard_input_nobody_is_asked_and_nothing_read(tmp_path: Path, arguments: list[str]):
+    cli = world(tmp_path, "id")
+    put(cli, employee(1))
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "tasks.cli", *arguments]
+    done = subprocess.run(command, env=cli.env, cwd=cli.folder, capture_output=True, check=False, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert ("there is no standard input" in done.stderr) == ("-" in arguments)
+
+
 def test_nothing_to_repair_is_no_failure(tmp_path: Path):
     cli = world(tmp_path)
     cli.arrange("a")

@@ -1,0 +1,18 @@
+"""Files that commands are given; "-" is standard input."""
+
+from typing import IO
+
+import typer
+
+from tasks.dlq.errors import Refused
+
+
+def opened(file: str, *, hint: str) -> IO[bytes]:
+    """Return the file, open for reading. Raises Refused, with `hint` on what it should be."""
+    try:
+        return typer.get_binary_stream("stdin") if file == "-" else open(file, "rb")  # noqa: PTH123 - "-" is no path
+    except OSError as error:
+        raise Refused(f"cannot read {file!a}: {error.strerror}", hint=hint) from error
+    except (RuntimeError, ValueError) as error:  # closed; a NUL in its name
+        told = "there is no standard input" if file == "-" else f"cannot read {file!a}: it is no file's name"
+        raise Refused(told, hint=hint) from error
