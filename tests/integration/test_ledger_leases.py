@@ -162,7 +162,9 @@ def test_a_process_watches_the_databases_clock_by_one_of_its_own(bench: Bench, c
     """Instead of the database's clock its counterpart is moved: against a step it seems to stand."""
     assert clock.steady_for() == 0.0
     bench.do(Transaction.now)
-    ticks[0] += 100
+    ticks[0] += 50
+    bench.do(Transaction.now)
+    ticks[0] += 50
     bench.do(Transaction.now)
     assert bench.do(Transaction.steady_for) == clock.steady_for() == 100.0
 
@@ -176,6 +178,16 @@ def test_a_process_watches_the_databases_clock_by_one_of_its_own(bench: Bench, c
     ticks[0] += 7
     bench.do(Transaction.now)
     assert clock.steady_for() == 7.0
+
+
+def test_of_a_clock_that_was_not_looked_at_for_long_nothing_is_known(bench: Bench, clock: DatabaseClock, ticks: list[float]):
+    """It may have gone back, had a lease given, and gone forth again."""
+    bench.do(Transaction.now)
+    for gap, steady in ((60.0, 60.0), (1.0, 61.0), (60.5, 0.0), (7.0, 7.0)):
+        ticks[0] += gap
+        with capture_logs() as logs:
+            bench.do(Transaction.now)
+        assert (clock.steady_for(), logs) == (steady, [])
 
 
 def test_a_crash_spends_no_attempt_but_is_counted(bench: Bench):

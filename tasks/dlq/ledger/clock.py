@@ -32,6 +32,8 @@ _STATEMENTS: dict[str, Select[Any]] = {name: select(literal_column(expression)) 
 
 #: Seconds that the ledger's clock may get ahead between two reads. A lease's margin bears it; drift and slewing take less.
 _TOLERANCE = 1.0
+#: Seconds between two reads, of which no more is known: the clock may have gone back and forth. The sweeps read far more often.
+_LONGEST_GAP = 60.0
 
 
 class Clock(Protocol):
@@ -47,10 +49,14 @@ class Clock(Protocol):
 
 
 class _Watch:
-    """Compares the times that a clock tells with those of one that nobody sets. A step back ends no lease: it does not count."""
+    """Compares the times that a clock tells with those of one that nobody sets. A step back ends no lease: it does not count.
 
-    def __init__(self, elapsed: Callable[[], float]) -> None:
+    What came between two reads is not seen: a step back, a lease by that time, a step forward. Hence `longest_gap`, in seconds.
+    """
+
+    def __init__(self, elapsed: Callable[[], float], longest_gap: float) -> None:
         self._elapsed = elapsed
+        self._longest_gap = longest_gap
         self._since = elapsed()
         self._last: tuple[int, float] | None = None
 
@@ -59,7 +65,7 @@ class _Watch:
         here = self._elapsed()
         told, then = self._last or (now, here)
         ahead = (now - told) / 1000 - (here - then)
-        if self._last is None or ahead > _TOLERANCE:
+        if self._last is None or ahead > _TOLERANCE or here - then > self._longest_gap:
             self._since = here
         if ahead > _TOLERANCE:
             log.warning("the ledger's clock went forward by a step; slew the database's clock", seconds=round(ahead, 1))
@@ -74,7 +80,7 @@ class DatabaseClock:
     """The database's own clock, read afresh at each call."""
 
     def __init__(self, *, elapsed: Callable[[], float] = boottime) -> None:
-        self._watch = _Watch(elapsed)
+        self._watch = _Watch(elapsed, _LONGEST_GAP)
 
     def read(self, connection: Connection) -> int:
         """Return whole milliseconds since the epoch, by the database."""
@@ -93,7 +99,7 @@ class ManualClock:
     def __init__(self, now: int = 1_700_000_000_000) -> None:
         self.now = now
         self._elapsed = 0.0
-        self._watch = _Watch(lambda: self._elapsed)
+        self._watch = _Watch(lambda: self._elapsed, float("inf"))  # it is moved in long strides
 
     def read(self, connection: Connection) -> int:  # noqa: ARG002 - the Protocol's
         """Return the time that was set."""
