@@ -1,5 +1,7 @@
 """`redrive config`: what is in force, and where it came from."""
 
+from json import dumps
+
 from tasks.cli.output import Column, Json, Output
 
 
@@ -12,7 +14,8 @@ def config(*, json: Json = False) -> None:
     if json:
         out.record(described)
         return
-    out.note(f"read from {described['file']}" if described["file"] else "there is no redrive.toml here: all defaults")
+    where = settings().source_file
+    out.note(f"read from {where}" if described["file"] else f"read from the environment, for the rest defaults: {where}")
     columns = [Column("Setting"), Column("Value", fold=True), Column("From", fold=True)]
     out.table(columns, [(name, _plain(each["value"]), each["from"]) for name, each in described["settings"].items()])
 
@@ -22,4 +25,6 @@ def _plain(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return ", ".join(_plain(each) for each in value)
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {dumps(each, ensure_ascii=False)}" for name, each in value.items()) + " }"
     return "" if value is None else str(value)

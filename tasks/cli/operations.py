@@ -122,7 +122,7 @@ def _act(
             result, why = "skipped", "changed meanwhile"
         results[job_id] = result
         if out.json:
-            out.record({"job": job_id, "result": result, "reason": why})
+            out.record({"job": job_id, "result": result} | ({"reason": why} if why else {}))
         else:
             out.line(f"job {job_id}: {result.replace('_', ' ')}{f', {why}' if why else ''}")
     return results

@@ -188,7 +188,8 @@ def _writing() -> Iterator[None]:
 
 
 def _complain(value: Mapping[str, Any]) -> None:
-    sys.stderr.write(json.dumps(value, separators=(",", ":"), ensure_ascii=True) + "\n")
+    told = {name: each for name, each in value.items() if each != ""}
+    sys.stderr.write(json.dumps(told, separators=(",", ":"), ensure_ascii=True) + "\n")
 
 
 def _say(text: str, hint: str = "") -> None:

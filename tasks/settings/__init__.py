@@ -59,7 +59,9 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         path = Path(environ[CONFIG])
     if path is None and DEFAULT_FILE.exists():
         path = DEFAULT_FILE
-    return assemble({} if path is None else read_table(path), environ, file=None if path is None else str(path))
+    if path is None:
+        return assemble({}, environ)
+    return assemble(read_table(path.absolute()), environ, file=str(path.absolute()))
 
 
 def assemble(table: Mapping[str, Any], environ: Mapping[str, str], *, file: str | None = None) -> Settings:

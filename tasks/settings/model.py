@@ -103,7 +103,7 @@ class Settings(Section):
     @property
     def source_file(self) -> str:
         """The file that was read, for messages."""
-        return self._origins.file or "redrive.toml (not there)"
+        return self._origins.file or f"{Path('redrive.toml').absolute()} (not there)"
 
     def tokens(self) -> dict[str, str]:
         """Return the bearer token of each route that has one, for the process that calls.

@@ -40,7 +40,7 @@ def states(cli: CommandLine) -> dict[int, str]:
 
 
 def results(objects: list[dict[str, Any]]) -> list[tuple[int, str, str]]:
-    return [(each["job"], each["result"], each["reason"]) for each in objects]
+    return [(each["job"], each["result"], each.get("reason", "")) for each in objects]
 
 
 def test_replay_opens_a_closed_job_and_wakes_a_worker(on_sqs: CommandLine, sqs: EmbeddedSqs):

@@ -191,7 +191,19 @@ def test_config_shows_what_is_in_force_and_masks_secrets(cli: CommandLine):
     done = cli.run("config")
     assert done.returncode == 0
     assert "only-here" not in done.stdout
-    assert done.stderr == "redrive: read from redrive.toml\n"
+    assert done.stderr == f"redrive: read from {cli.folder}/redrive.toml\n"
+    assert described["file"] == f"{cli.folder}/redrive.toml"
+
+
+def test_config_shows_values_as_people_write_them(cli: CommandLine):
+    colours = {"REDRIVE_ROUTES__TEAMS__PARAMS__NAME": '{"enum": ["red", "grün"]}'}
+    assert '{ enum = ["red", "grün"] }' in cli.run("config", **colours).stdout
+
+
+def test_without_a_file_it_is_told_where_one_would_be(cli: CommandLine):
+    (cli.folder / "redrive.toml").unlink()
+    assert cli.run("config").stderr.endswith(f": {cli.folder}/redrive.toml (not there)\n")
+    assert f"{cli.folder}/redrive.toml (not there)" in cli.error("send", "employees", "employeeId=1", code=2)["hint"]
 
 
 def test_a_wrong_config_is_refused_by_every_command_with_file_and_key(cli: CommandLine):

@@ -34,7 +34,9 @@ def refused(path: Path | None = None, **environ: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load(path, environ)
     assert caught.value.hint
-    return caught.value.message
+    message = caught.value.message
+    assert message.startswith("/"), "a file is told with its directory"
+    return message.removeprefix(f"{Path.cwd()}/")
 
 
 # --- which file ------------------------------------------------------------------------------------------------------
@@ -81,7 +83,7 @@ def test_celery_commands_end_with_the_message_and_no_traceback(capsys: pytest.Ca
         settings_or_exit()
     assert caught.value.code == 2
     told, hint = capsys.readouterr().err.splitlines()
-    assert told == "redrive: redrive.toml: worker.concurrency is 0: must be a whole number from 1 to 64"
+    assert told == f"redrive: {Path.cwd()}/redrive.toml: worker.concurrency is 0: must be a whole number from 1 to 64"
     assert "docs/configuration.md" in hint
 
 

@@ -112,11 +112,13 @@ def test_machines_get_errors_and_warnings_as_objects_and_no_chatter(capsys: pyte
     out.note("there may be more")
     out.warn("line 3: no", hint="why", line=3)
     out.fail("no job 9", hint="list them", exit_code=4)
+    out.warn("line 4: no", reason="")
     captured = capsys.readouterr()
     assert captured.out == ""
     assert [json.loads(line) for line in captured.err.splitlines()] == [
         {"warning": "line 3: no", "hint": "why", "line": 3},
         {"error": "no job 9", "hint": "list them", "exit_code": 4},
+        {"warning": "line 4: no"},  # what is empty is left out
     ]
 
 
