@@ -190,3 +190,11 @@ def test_only_unreadable_body_ever_escapes(body: bytes, each: str | None, expres
     for key, parameters in found:
         assert json.loads(key) == parameters
         assert kind.parse(parameters["employeeId"]) == parameters["employeeId"]
+
+
+@pytest.mark.parametrize("text", ["a[", "foo(", '"', "a b", "a[?", "{a"])
+def test_of_a_wrong_expression_it_is_told_what_is_wrong_and_nothing_hangs_behind_it(text: str):
+    with pytest.raises(ValueError, match=r"is not JMESPath: \w") as refusal:
+        check_expression(text)
+    assert str(refusal.value)[-1] not in ":,"
+    assert "jmespath expression" not in str(refusal.value).lower()
