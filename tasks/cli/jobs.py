@@ -1,5 +1,7 @@
 """`redrive jobs` and `redrive show`: what is to be called, and what became of it."""
 
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
@@ -8,12 +10,20 @@ from tasks.cli.completion import route_names
 from tasks.cli.origin import facts, summary
 from tasks.cli.output import Column, Json, Output
 from tasks.cli.text import counted, pairs, relative
+from tasks.dlq.breaker import FAULTS
 from tasks.dlq.job import WAITING, State
+from tasks.dlq.retry import Outcome
 
 #: Ids are 64 bits wide, in both databases.
 MAX_ID = 2**63 - 1
 #: Attempts and dead letters that are shown of a job.
 _LATEST = 50
+#: What never costs an attempt of the budget, as a person is told it.
+_FREE = {
+    Outcome.REFUSED: "were refused (401, 403)",
+    Outcome.NOT_SENT: "were not sent",
+    Outcome.LOST: "were lost with their worker",
+}
 _STATE_HELP = f"Only jobs in this state ({', '.join(State)}); may be given more than once."
 JobId = Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="A job's id, as redrive jobs lists it.")]
 
@@ -68,13 +78,15 @@ def show(job_id: JobId, *, json: Json = False) -> None:
     _show_facts(out, view, now)
     if view["attempts_made"]:
         out.line()
-        out.table(_ATTEMPT_COLUMNS, [_attempt_row(each, now) for each in view["attempts_made"]])
+        out.table(_ATTEMPT_COLUMNS, [_attempt_row(each, now) for each in _alike(view["attempts_made"])])
     if view["dead_letters"]:
         out.line()
         out.table(_LETTER_COLUMNS, [_letter_row(each, now) for each in view["dead_letters"]])
         _show_origin(out, view["dead_letters"][0])
     if view["state"] == State.PARKED:
         out.note(f"when its cause is gone: redrive replay {job_id}\nto give it up: redrive discard {job_id}")
+    if len(view["attempts_made"]) == _LATEST < view["calls"]:
+        out.note(f"these are the latest {_LATEST} of {view['calls']:,} attempts")
     if len(view["dead_letters"]) == _LATEST < view["needs"]:
         out.note(f"these are the latest {_LATEST} of {view['needs']:,} dead letters")
 
@@ -149,11 +161,33 @@ def _budget(view: dict[str, Any]) -> str:
     whole = counted(route.retry.max_attempts, "attempt")
     if view["state"] in {State.COMPLETED, State.DISCARDED}:
         return f"{whole}, for a later failure or a replay"
-    return f"{view['attempts']:,} of {whole} spent since it was scheduled"
+    return f"{view['attempts']:,} of {whole} spent since it was scheduled{_unspent(view)}"
 
 
-def _attempt_row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
-    return view["number"], relative(view["began_at"], now), view["outcome"] or "open", view["detail"]
+def _unspent(view: dict[str, Any]) -> str:
+    """Tell of the calls that cost nothing of this budget, and what they can have been; the ledger keeps only their outcomes."""
+    if (free := view["calls"] - view["attempts"] - (view["state"] == State.EXECUTING)) <= 0:
+        return ""
+    known = {each["outcome"] for each in view["attempts_made"]}
+    reasons = ["were made before that"]
+    reasons += ["failed while the breaker was open"] if known & FAULTS else []
+    reasons += [words for outcome, words in _FREE.items() if outcome in known]
+    return f"; {counted(free, 'call')} cost none of it: {'it' if free == 1 else 'they'} {' or '.join(reasons)}"
+
+
+def _alike(attempts: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield attempts, latest first; those in a row that ended alike together."""
+    for _, run in groupby(attempts, key=lambda each: (each["outcome"], each["detail"])):
+        yield list(run)
+
+
+def _attempt_row(alike: Sequence[dict[str, Any]], now: int) -> tuple[Any, ...]:
+    last, first = alike[0], alike[-1]
+    number, began, outcome = last["number"], relative(last["began_at"], now), last["outcome"] or "open"
+    if len(alike) > 1:
+        number, outcome = f"{first['number']} to {number}", f"{len(alike)} x {outcome}"
+        began = f"{relative(first['began_at'], now)} to {began}"
+    return number, began, outcome, last["detail"]
 
 
 def _letter_row(view: dict[str, Any], now: int) -> tuple[Any, ...]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from command_line import CommandLine, command_line
-from sqlalchemy import text
+from sqlalchemy import insert, text
+
+from tasks.dlq.schema import attempts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,8 +167,8 @@ def test_stats_leave_out_a_route_that_is_not_configured_unless_it_has_jobs(fille
 @pytest.mark.parametrize(
     ("state", "budget"),
     [
-        ("retryable", "2 of 8 attempts spent since it was scheduled"),
-        ("parked", "2 of 8 attempts spent since it was scheduled"),
+        ("retryable", "2 of 8 attempts spent since it was scheduled; 1,201 calls cost none of it: they were made before that"),
+        ("parked", "2 of 8 attempts spent since it was scheduled; 1,201 calls cost none of it: they were made before that"),
         ("completed", "8 attempts, for a later failure or a replay"),
     ],
 )
@@ -183,6 +185,32 @@ def test_rejects_are_listed_with_their_reason(filled: CommandLine):
     done = filled.run("rejects", "--reason", "too-deep")
     assert done.stdout == ""
     assert done.stderr == "redrive: nothing was rejected for that; there is: not-json\n"
+
+
+def test_attempts_that_ended_alike_are_one_row_and_free_ones_are_explained(cli: CommandLine):
+    job_id = cli.arrange("a", state="retryable", attempts=2, calls=38)
+    outcomes = ["conflict", *["deadline"] * 34, "not_sent", "conflict", None]
+    with cli.ledger() as ledger, ledger.begin() as tx:
+        now = tx.now()
+        common = {"job_id": job_id, "fence": 1, "mark": 1, "worker": "w"}
+        rows = [
+            {**common, "number": n, "token": f"{n:032}", "began_at": now - 60_000 * (40 - n), "outcome": each, "detail": each}
+            for n, each in enumerate(outcomes, start=1)
+        ]
+        tx.connection.execute(insert(attempts), rows)
+    out = cli.run("show", str(job_id)).stdout
+    _, _, table = out.partition("Answer\n")
+    assert [line.split() for line in table.splitlines()[:5]] == [
+        ["38", "2m", "ago", "open"],
+        ["37", "3m", "ago", "conflict", "conflict"],
+        ["36", "4m", "ago", "not_sent", "not_sent"],
+        ["2", "to", "35", "38m", "ago", "to", "5m", "ago", "34", "x", "deadline", "deadline"],
+        ["1", "39m", "ago", "conflict", "conflict"],
+    ]
+    free = "36 calls cost none of it: they were made before that or failed while the breaker was open or were not sent"
+    assert f"2 of 8 attempts spent since it was scheduled; {free}\n" in out
+    (view,) = cli.json("show", str(job_id))
+    assert len(view["attempts_made"]) == 38, "machines get each"
 
 
 def test_config_shows_what_is_in_force_and_masks_secrets(cli: CommandLine):
