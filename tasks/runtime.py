@@ -28,6 +28,7 @@ from tasks.dlq.reading import SubmissionReader
 from tasks.dlq.recovery import Recovery
 from tasks.dlq.repair import SubmittedReader
 from tasks.dlq.telling import Teller
+from tasks.settings.model import OWN_SOURCES
 from tasks.settings.queues import others
 from tasks.settings.sources import SqsSource as SqsSourceTable
 
@@ -45,10 +46,8 @@ log = structlog.get_logger("redrive.runtime")
 
 #: Redrive's own queues; each has a dead-letter queue, `<name>-dead`.
 CELERY_QUEUES = ("redrive-recovery", "redrive-submit", "redrive-maintenance")
-#: The source of all Celery submissions.
-CELERY_SOURCE = "celery"
-#: The source of what `redrive send` records.
-SENT_SOURCE = "cli"
+#: The sources of all Celery submissions, and of what `redrive send` records.
+CELERY_SOURCE, SENT_SOURCE = OWN_SOURCES
 WAKEUPS = frozenset(f"redrive.{name}" for name in ("recover", "promote", "rescue", "sources", "watch", "prune"))
 
 

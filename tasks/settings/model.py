@@ -22,6 +22,8 @@ from tasks.settings.rules import Line, duration
 from tasks.settings.sections import Alerts, Broker, Conflict, Ledger, Monitor, Prune, Section, Sweeps, Worker
 from tasks.settings.sources import AnySource, KafkaSource, topic_conflicts
 
+#: What is submitted by Celery, and by `redrive send`.
+OWN_SOURCES = ("celery", "cli")
 _TOKEN = re.compile(r"[!-~]{1,8192}", re.ASCII)
 _ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _DEFAULT_VISIBILITY = 300.0
@@ -59,6 +61,8 @@ class Settings(Section):
     def _parts_agree(self) -> Self:
         found: list[tuple[tuple[str, ...], str]] = []
         for name, source in self.sources.items():
+            if name in OWN_SOURCES:
+                found.append((("sources", name), "must have another name: Redrive calls what it is handed itself so"))
             found += [(("sources", name, *path), clause) for path, clause in source.disagreements(self.routes)]
         found += conflicts(self.sources, self.broker)
         found += topic_conflicts(self.sources)

@@ -62,7 +62,7 @@ def test_rule_1_needs_numbered_before_the_upsert(ledger: Ledger, monkeypatch: py
 
     for reader in (BodyReader, SubmissionReader):
         monkeypatch.setattr(reader, "read", numbering(reader.read))
-    monkeypatch.setattr(letters, "_attach_needs", attach)
+    monkeypatch.setattr(letters, "attach_needs", attach)
     breaks(ledger, "covered means covered: no success", "read", "write", "work")
 
 

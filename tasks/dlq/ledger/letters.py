@@ -26,7 +26,7 @@ _JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), default=str)
 _IDENTITY_LIMIT = 200
 _STREAM_LIMIT = 300
 #: What a row that cannot be stored makes the database, its driver (lone surrogates) or the origin's JSON (5,000 digits) raise.
-_REFUSALS = (DBAPIError, ValueError, TypeError, OverflowError, RecursionError)
+REFUSALS = (DBAPIError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,8 @@ def record(tx: Transaction, letters: Sequence[DeadLetter], *, delays: Mapping[st
     try:
         with tx.connection.begin_nested():
             return _record(tx, ordered, delays)
-    except _REFUSALS as error:
-        if not _is_the_rows_fault(error):
+    except REFUSALS as error:
+        if not is_the_rows_fault(error):
             raise
         return _one_by_one(tx, ordered, delays)
 
@@ -72,14 +72,14 @@ def _one_by_one(tx: Transaction, letters: Sequence[DeadLetter], delays: Mapping[
         try:
             with tx.connection.begin_nested():
                 total += _record(tx, [letter], delays)
-        except _REFUSALS as error:
-            if not _is_the_rows_fault(error):
+        except REFUSALS as error:
+            if not is_the_rows_fault(error):
                 raise
             total += _record(tx, [_storable(letter, error)], delays)
     return total
 
 
-def _is_the_rows_fault(error: Exception) -> bool:
+def is_the_rows_fault(error: Exception) -> bool:
     """Tell a row that cannot be stored from a database in trouble, which has to be asked again."""
     if isinstance(error, OperationalError):  # PostgreSQL's class 54: a key longer than its index takes
         return str(getattr(error.orig, "sqlstate", "")).startswith("54")
@@ -109,7 +109,7 @@ def _is_plain(text: str, limit: int) -> bool:
 def _record(tx: Transaction, letters: Sequence[DeadLetter], delays: Mapping[str, float]) -> Recorded:
     now = tx.now()
     fresh = _insert_letters(tx, letters, now)
-    opened = _attach_needs(tx, fresh, delays, now)
+    opened = attach_needs(tx, fresh, delays, now)
     _tally(tx, [letter for _, letter in fresh], now)
     return Recorded(
         accepted=len(fresh),
@@ -149,7 +149,7 @@ def _letter_row(letter: DeadLetter, now: int) -> dict[str, Any]:
     }
 
 
-def _attach_needs(
+def attach_needs(
     tx: Transaction, fresh: Sequence[tuple[int, DeadLetter]], delays: Mapping[str, float], now: int
 ) -> list[tuple[str, int]]:
     """Coalesce the needs in their jobs and number them. Return the jobs that this opened.

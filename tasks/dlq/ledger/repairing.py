@@ -19,7 +19,7 @@ from sqlalchemy import func, select, update
 
 from tasks.dlq.errors import NotFound
 from tasks.dlq.ledger import operations
-from tasks.dlq.ledger.letters import _REFUSALS, _attach_needs, _is_the_rows_fault
+from tasks.dlq.ledger.letters import REFUSALS, attach_needs, is_the_rows_fault
 from tasks.dlq.ports import Record
 from tasks.dlq.schema import dead_letters
 
@@ -169,8 +169,8 @@ def repair(
     try:
         with tx.connection.begin_nested():
             return _repair(tx, ordered, delays, actor, reason)
-    except _REFUSALS as error:
-        if not _is_the_rows_fault(error):
+    except REFUSALS as error:
+        if not is_the_rows_fault(error):
             raise
     results: dict[int, Result] = {}
     opened: list[tuple[str, int]] = []
@@ -178,8 +178,8 @@ def repair(
         try:
             with tx.connection.begin_nested():
                 done = _repair(tx, [each], delays, actor, reason)
-        except _REFUSALS as error:
-            if not _is_the_rows_fault(error):
+        except REFUSALS as error:
+            if not is_the_rows_fault(error):
                 raise
             kept = _set(tx, each.id, reject_reason="unstorable", reject_detail="the ledger would not store what it needs")
             done = Repaired(results={each.id: Result.REJECTED if kept else Result.CHANGED})
@@ -191,7 +191,7 @@ def repair(
 def _repair(tx: Transaction, rereadings: Sequence[Rereading], delays: Mapping[str, float], actor: str, reason: str) -> Repaired:
     results = {each.id: _settle(tx, each) for each in rereadings}
     mended = [each for each in rereadings if results[each.id] is Result.REPAIRED]
-    opened = _attach_needs(tx, [(each.id, each.letter) for each in mended], delays, tx.now())
+    opened = attach_needs(tx, [(each.id, each.letter) for each in mended], delays, tx.now())
     for each in mended:
         subject = f"letter {each.id}{_digest(each.body)}"
         operations.log(tx, actor=actor, action="repair", subject=subject, reason=reason)
