@@ -1,10 +1,12 @@
 """Lost connections, servers that restart or become standbys, commits whose answer never came: nothing is lost or doubled."""
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +17,11 @@ from postgresql_server import EmbeddedPostgresql
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from tasks.dlq import migrations
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.intake import Intake
 from tasks.dlq.job import State
-from tasks.dlq.ledger import DatabaseClock, Ledger, Transaction, bells, leases, letters, postgresql
+from tasks.dlq.ledger import DatabaseClock, Ledger, Transaction, bells, leases, letters, operations, postgresql, pruning
 from tasks.dlq.ports import Answer, Record, SyncRequest, SyncResult
 from tasks.dlq.recovery import Recovery
 from tasks.dlq.retry import Outcome
@@ -271,11 +274,48 @@ def test_a_lock_that_does_not_come_is_given_up_and_told(bench: Bench, monkeypatc
             other.transact(lambda tx: bells.lock_route(tx, "employees"))
 
 
-def test_a_role_without_grants_is_told_plainly(bench: Bench, server: EmbeddedPostgresql):
-    server.execute("CREATE ROLE nosey LOGIN PASSWORD 'secret'")
-    url = make_url(bench.url).set(username="nosey", password="secret").render_as_string(hide_password=False)
-    with pytest.raises(LedgerUnavailable, match="permission denied"), closing(Ledger(url)) as ledger:
-        ledger.transact(lambda tx: bells.lock_route(tx, "employees"))
+@pytest.fixture
+def as_role(bench: Bench, server: EmbeddedPostgresql) -> Iterator[Ledger]:
+    """The ledger as a role sees it that owns nothing."""
+    server.execute("CREATE ROLE redrive LOGIN PASSWORD 'secret'")
+    url = make_url(bench.url).set(username="redrive", password="secret").render_as_string(hide_password=False)
+    with closing(Ledger(url)) as ledger:
+        yield ledger
+    with closing(server.connect(str(make_url(bench.url).database))) as connection:
+        connection.execute("DROP OWNED BY redrive")
+        connection.execute("DROP ROLE redrive")
+
+
+def test_a_role_without_grants_is_told_plainly(as_role: Ledger):
+    with pytest.raises(LedgerUnavailable, match="permission denied"):
+        as_role.transact(lambda tx: bells.lock_route(tx, "employees"))
+
+
+def test_the_grants_of_the_documentation_are_enough(bench: Bench, as_role: Ledger):
+    page = (Path(__file__).parents[2] / "docs/production.md").read_text()
+    for statement in re.findall(r"^(?:ALTER DEFAULT|GRANT) [^;]*;", page, re.MULTILINE):
+        bench.execute(statement.replace("redrive_owner", "postgres"))
+    with closing(bench.ledger):
+        bench.ledger = as_role
+        migrations.check(as_role)
+        bench.put(a_letter(A), a_letter(B), a_letter(), delay=0.0)
+        bench.call()
+        bench.call(Outcome.HOPELESS)
+        bench.rescue()
+        bench.promote()
+        before = bench.do(lambda tx: tx.now()) + 1
+        assert bench.do(lambda tx: pruning.prune_letters(tx, before=before)) == 1
+        assert bench.do(lambda tx: pruning.prune_jobs(tx, before=before)) == 1
+        bench.do(lambda tx: operations.log(tx, actor="a", action="b", subject="c"))
+        assert bench.sums() == {"accepted": 3, "recovered": 1, "parked": 1, "rejected": 1}
+
+
+def test_of_several_hosts_the_one_that_answers_is_taken(bench: Bench, server: EmbeddedPostgresql):
+    there = make_url(bench.url)
+    hosts = f"host=127.0.0.1:1&host=127.0.0.1:{server.port}"
+    with closing(Ledger(f"postgresql://{there.username}:{there.password}@/{there.database}?{hosts}")) as ledger:
+        ledger.transact(lambda tx: letters.record(tx, [a_letter(A)], delays={"employees": 0.0}))
+    assert bench.sums() == {"accepted": 1, "pending": 1}
 
 
 # --- deadlocks -------------------------------------------------------------------------------------------------------
