@@ -1,5 +1,6 @@
 """`[routes.NAME]`: a table of redrive.toml becomes a `tasks.dlq.route.Route`."""
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -9,6 +10,7 @@ from tasks.dlq.parameters import Integer, ParameterType
 from tasks.dlq.request_body import BodyTemplate
 from tasks.dlq.retry import Answers, RetryPolicy, parse_status_set
 from tasks.dlq.route import Route
+from tasks.dlq.secrecy import masked_document
 from tasks.dlq.url import check_template, variables
 from tasks.settings.headers import HeaderName, HeaderValue, merged
 from tasks.settings.params import TypeOfParameter
@@ -76,6 +78,16 @@ class Body(Rule):
         except ValueError as error:
             raise ValueError(f"must be {self.allowed}: {error}") from None
         return value
+
+    def show(self, value: str | None) -> str | None:
+        """Return the template without what looks like secrets in it."""
+        document = json.loads(value) if value is not None else None
+        shown = masked_document(document)
+        return value if shown == document else json.dumps(shown, ensure_ascii=False)
+
+    def echo(self, value: Any) -> str | None:  # noqa: ARG002
+        """Return nothing: there may be secrets in it, and where they begin and end is not known."""
+        return None
 
 
 class RetryTable(Section):

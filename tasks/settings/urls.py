@@ -12,11 +12,12 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from tasks.dlq.secrecy import MASK, masked_query
 from tasks.settings.rules import MAX_ECHO, Rule
 
-MASK = "***"
+__all__ = ["MASK", "BrokerUrl", "HttpUrl", "LedgerUrl", "RedisUrl", "Url", "masked"]
+
 _MAX_LENGTH = 2000
-_SECRET_QUERY = re.compile(r"([?&][^=&#]*(?:key|token|secret|passw|auth|sig|cred)[^=&#]*=)[^&#]*", re.IGNORECASE)
 _HOST = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)  # kombu forgets the brackets of an IPv6 address
 
 
@@ -29,7 +30,7 @@ def masked(url: str) -> str:
     # A raw "/", "?" or "#" in a password ends the authority too early; what looks like a port may be its beginning.
     if "@" in authority or ("@" in rest and ":" in authority):
         rest = f"{MASK}@{rest.rpartition('@')[2]}"
-    return scheme + separator + _SECRET_QUERY.sub(rf"\1{MASK}", rest)
+    return scheme + separator + masked_query(rest)
 
 
 class Url(Rule):

@@ -364,6 +364,14 @@ def test_an_echoed_token_is_not_told(api: RequestsSyncApi, echo: str):
     assert not any(secret in detail for detail in details for secret in (echo[:9], key))
 
 
+@pytest.mark.parametrize("echo", ["s3same/+0123456789", "s3same%2F%2B0123456789", "s3same%2F%2B"])
+def test_an_echoed_secret_of_the_url_is_not_told(api: RequestsSyncApi, echo: str):
+    url = "/employees/{employeeId}?a=abcdefghij&code=s3same%2F%2B0123456789"
+    with HostileServer(answer(status(404, f"no function for {echo}&x of abcdefghij".encode()))) as server:
+        result = in_time(api, request(server.url(url)))
+    assert result.detail == "HTTP 404 Status: no function for *** of abcdefghij"
+
+
 def test_tokens_are_not_shown():
     assert TOKEN not in repr(vars(RequestsSyncApi({})) | {"api": RequestsSyncApi({"employees": TOKEN})})
 

@@ -317,7 +317,8 @@ SECRETS = {
     "REDRIVE_BROKER__URL": "sqs://s3same:s3s%2Fame@127.0.0.1:4566",
     "REDRIVE_MONITOR__URL": "redis://:s3same@127.0.0.1:6379/0",
     "REDRIVE_ROUTES__EMPLOYEES__HEADERS__X_API_KEY": "s3same",
-    "REDRIVE_ROUTES__EMPLOYEES__URL": "https://company.com/{employeeId}?api_key=s3same",
+    "REDRIVE_ROUTES__EMPLOYEES__URL": "https://company.com/{employeeId}?api_key=s3same&code=s3same",
+    "REDRIVE_ROUTES__EMPLOYEES__BODY": '[{"Api-Key": "s3same", "login": {"PASSWORD": ["s3same"]}}]',
     "EMPLOYEES_API_TOKEN": "s3same",
     "REDRIVE_NOTIFY": "slack://s3same/b/c",
     "SENTRY_DSN": "https://s3same@sentry.io/1",
@@ -328,6 +329,23 @@ def test_secrets_are_masked_wherever_settings_are_shown():
     settings = made(DESIGN, **SECRETS)
     for shown in (repr(settings), str(settings), json.dumps(settings.describe()), repr(settings.sources), repr(settings.broker)):
         assert "s3s" not in shown
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ('{"id":  "{employeeId}"}', '{"id":  "{employeeId}"}'),
+        ('{"key":  "{employeeId}"}', '{"key":  "{employeeId}"}'),
+        (
+            '{"name": "Zoë", "token": 5, "a": [{"clientSecret": {"b": 1}}]}',
+            '{"name": "Zoë", "token": "***", "a": [{"clientSecret": "***"}]}',
+        ),
+    ],
+)
+def test_a_body_is_shown_without_what_its_names_give_away(body: str, shown: str):
+    described = made(DESIGN, REDRIVE_ROUTES__EMPLOYEES__BODY=body).describe()["settings"]
+    assert described["routes.employees.body"]["value"] == shown
+    assert made(DESIGN).describe()["settings"]["routes.employees.body"]["value"] is None
 
 
 def test_the_description_tells_values_as_people_write_them_and_their_origin():

@@ -308,6 +308,11 @@ def test_the_body_of_a_route(body: str, said: str):
     )
 
 
+@pytest.mark.parametrize("name", ["celery", "cli"])
+def test_a_source_has_not_the_name_of_redrives_own(name: str):
+    assert f"sources.{name}: must have another name" in line(ROUTE + SOURCE.replace("sources.s", f"sources.{name}"))
+
+
 def test_two_sources_do_not_share_a_queue():
     assert "sources.t.queue" in line(ROUTE + SOURCE + SOURCE.replace("sources.s", "sources.t"))
     assemble(tomllib.loads(ROUTE + SOURCE + SOURCE.replace("sources.s", "sources.t") + 'endpoint = "http://other"'), {})
@@ -508,6 +513,10 @@ def test_values_of_unknown_keys_are_not_shown():
     assert "sesame" not in line(ROUTE + 'auth = { token = "sesame" }')
 
 
+def test_a_refused_body_is_not_shown():
+    assert "sesame" not in line(ROUTE + """body = '{"apiKey": "sesame"'""")
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
@@ -518,6 +527,14 @@ def test_values_of_unknown_keys_are_not_shown():
         ("https://h:8080/users/{id}", "https://h:8080/users/{id}"),
         ("https://h:8080/users/@{id}", "https://***@{id}"),
         ("https://h/x?a=1&api_key=s&b=2#f", "https://h/x?a=1&api_key=***&b=2#f"),
+        ("https://h/x?code=s/3+x==&a=1", "https://h/x?code=***&a=1"),
+        ("https://h/x?a=1&CODE=s&ApiKey=s&SAS=s&Sig=s#f", "https://h/x?a=1&CODE=***&ApiKey=***&SAS=***&Sig=***#f"),
+        (
+            "https://h/x?access_token=s&passwd=s&x-auth=s&%63ode=s",
+            "https://h/x?access_token=***&passwd=***&x-auth=***&%63ode=***",
+        ),
+        ("https://h/x?zipcode=1&design=2&compass=3&p=4", "https://h/x?zipcode=1&design=2&compass=3&p=4"),
+        ("https://h/x?key={id}&token={id}s", "https://h/x?key={id}&token=***"),
         ("u:s@h", "***"),
     ],
 )

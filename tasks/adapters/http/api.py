@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 from tasks.adapters.http.session import GRACE, NOT_YET, CutError, Line, Session, active
 from tasks.dlq.clock import boottime
 from tasks.dlq.ports import Answer, SyncResult
+from tasks.dlq.secrecy import query_secrets
 from tasks.dlq.url import expand, variables
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _KEEP_ALIVE = 15.0
 _MAX_STRAYS = 32
 #: Characters of a detail.
 _MAX_DETAIL = 200
-#: A header's value of at least so many characters may be an API key.
+#: A value of at least so many characters, in a header or under a secret's name in the URL, may be an API key.
 _SECRET = 8
 _USER_AGENT = f"redrive/{version('redrive')}"
 _PLAIN_HEADERS = frozenset({"accept", "content-type", "user-agent"})
@@ -126,6 +127,7 @@ class RequestsSyncApi:
         """Return a pattern of what must not stand in a detail: the beginning of a secret, and all up to the next blank."""
         values = [self._tokens.get(route.name, "")]
         values += [value for name, value in route.headers.items() if name.lower() not in _PLAIN_HEADERS and len(value) >= _SECRET]
+        values += [value for value in query_secrets(route.url) if len(value) >= _SECRET]
         starts = {text[:_SECRET] for value in values if value for text in (value, quote(value, safe=""))}
         return re.compile("|".join(re.escape(start) + r"\S*" for start in sorted(starts)) or "(?!)")
 
