@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import threading
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 #: Seconds that the system gets to come to rest. Leases, back-off and visibility of a run are seconds, too.
 PATIENCE = 110.0
+#: Where this process was told to look for Redrive: a run may be about another working tree.
+_OWN_PATH = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+#: Seconds that a message may be in a process's hands, and neither in SQS nor in the ledger.
+_IN_HAND = 6.0
 #: What each kind of process says when it is there.
 _UP = {"worker": "ready.", "beat": "beat: Starting", "intake": "drains"}
 _IN_CHILDREN = Path(__file__).parent / "child"
@@ -39,8 +44,8 @@ class Options:
 
     seed: int
     seconds: float = 480.0
-    keys: int = 25
-    rate: float = 15.0
+    keys: int = 40
+    rate: float = 25.0
     sabotage: str = ""
 
 
@@ -99,7 +104,11 @@ class Run:
             config(folder=self._folder, broker=self._world.wires["broker"].port, api=self._world.wires["api"].port)
         )
         sabotage = {"TORTURE_SABOTAGE": self._options.sabotage} if self._options.sabotage else {}
-        own = {"REDRIVE_CONFIG": str(self._folder / "redrive.toml"), "C_FORCE_ROOT": "1", "PYTHONPATH": str(_IN_CHILDREN)}
+        own = {
+            "REDRIVE_CONFIG": str(self._folder / "redrive.toml"),
+            "C_FORCE_ROOT": "1",
+            "PYTHONPATH": os.pathsep.join([str(_IN_CHILDREN), *_OWN_PATH]),
+        }
         return hermetic(**own, **sabotage, **self._clock.env)
 
     def _come_up(self) -> None:
@@ -119,9 +128,18 @@ class Run:
     def _do_harm(self) -> None:
         began = time.monotonic()
         for step in timetable(self._options.seed, self._options.seconds):
-            time.sleep(max(began + step.at - time.monotonic(), 0.0))
+            self._pass_time(began + step.at)
             self._do(step)
-        time.sleep(max(began + self._options.seconds - time.monotonic(), 0.0))
+        self._pass_time(began + self._options.seconds)
+
+    def _pass_time(self, until: float) -> None:
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.5))
+            self._supervise()
+
+    def _supervise(self) -> None:
+        for name in self._stack.supervise():
+            self._say(f"{name} has ended by itself, and is started again")
 
     def _do(self, step: Step) -> None:
         done = self._actions(step)
@@ -194,26 +212,29 @@ class Run:
         self._sender.stop()
 
     def _come_to_rest(self) -> bool:
-        """Wait until everything confirmed is in the ledger and no job waits; return whether that came."""
+        """Wait until every message is out of SQS and in the ledger, and no job waits; return whether that came."""
         end = time.monotonic() + PATIENCE
+        missing_since = None
         while time.monotonic() < end:
-            if self._sender.flush() and not self._open():
+            messages, jobs, missing = self._open()
+            if not (messages or jobs or missing):
                 return True
+            missing_since = (missing_since or time.monotonic()) if not (messages or jobs) else None
+            if missing_since and time.monotonic() > missing_since + _IN_HAND:
+                return True  # nobody has them any more: the checker says so
             time.sleep(0.3)
-            for name in self._stack.ended():
-                self._say(f"{name} has ended by itself, and is started again")
-                self._stack.start(name)
-        self._say(f"not at rest after {PATIENCE:g} s: {self._open()}")
+            self._supervise()
+        self._say(f"not at rest after {PATIENCE:g} s: {messages} messages in SQS, {jobs} jobs wait, {missing} are missing")
         return False
 
-    def _open(self) -> dict[str, int]:
-        """Return how many messages are not in the ledger yet, and how many jobs wait."""
+    def _open(self) -> tuple[int, int, int]:
+        """Return how many messages are not sent or in SQS, how many jobs wait, and how many messages are not in the ledger."""
+        unsent = 0 if self._sender.flush() else 1
         with closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True, timeout=5)) as ledger:
             waiting = "SELECT count(*) FROM jobs WHERE state IN ('scheduled', 'retryable', 'executing')"
             (jobs,) = ledger.execute(waiting).fetchone()
             here = {row[0] for row in ledger.execute("SELECT identity FROM dead_letters")}
-        left = {"messages": len(self._sender.confirmed() - here), "jobs": jobs}
-        return {name: count for name, count in left.items() if count}
+        return unsent + self._stack.messages(), jobs, len(self._sender.confirmed() - here)
 
 
 def say(text: str) -> None:

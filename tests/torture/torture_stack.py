@@ -46,6 +46,7 @@ class Stack:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._retiring: dict[str, subprocess.Popen[bytes]] = {}
         self._all: list[subprocess.Popen[bytes]] = []
+        self._down: set[str] = set()
         self._starts = 0
         self._sqs = EmbeddedSqs()
         self._sqs_process: subprocess.Popen[bytes] | None = None
@@ -84,6 +85,16 @@ class Stack:
         if self._sqs_process and self._sqs_process.poll() is not None:
             restart()
 
+    def messages(self) -> int:
+        """Count the producers' messages in SQS, those in flight and given up, too."""
+        client = client_of(self._sqs.port)
+        try:
+            urls = [url for queue in QUEUES.values() for url in client.list_queues(QueueNamePrefix=queue).get("QueueUrls", [])]
+            found = [client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"] for url in urls]
+        finally:
+            client.close()
+        return sum(int(each[name]) for each in found for name in each if name.startswith("ApproximateNumberOfMessages"))
+
     def _sqs_answers(self) -> bool:
         client = client_of(self._sqs.port)
         with suppress(BotoCoreError, ClientError):
@@ -97,6 +108,7 @@ class Stack:
     def start(self, name: str) -> None:
         """Start a process of this name, beside one that may still be there."""
         self._starts += 1
+        self._down.discard(name)
         python = [sys.executable, "-m"]
         if name == "intake":
             command = [*python, "tasks.cli", "intake"]
@@ -122,6 +134,7 @@ class Stack:
 
     def kill(self, name: str) -> None:
         """Kill the process alone: what it had started sees to itself."""
+        self._down.add(name)
         self._signal(self._running[name].pid, signal.SIGKILL)
 
     def kill_child(self, name: str, share: float) -> bool:
@@ -141,15 +154,18 @@ class Stack:
 
     def mend(self) -> None:
         """Have every process there, and going on."""
+        self._down.clear()
+        self.supervise()
         for name in PROCESSES:
             self.retire(name)
-            if name not in self._running or self._running[name].poll() is not None:
-                self.start(name)
             self.go(name)
 
-    def ended(self) -> list[str]:
-        """Return the names of those that are not there."""
-        return [name for name in PROCESSES if name not in self._running or self._running[name].poll() is not None]
+    def supervise(self) -> list[str]:
+        """Start again, as a supervisor would, what has ended without being killed; return the names."""
+        fallen = [name for name in PROCESSES if name not in self._down and self._running[name].poll() is not None]
+        for name in fallen:
+            self.start(name)
+        return fallen
 
     def log(self, name: str) -> str:
         file = self._folder / f"{name}.log"

@@ -23,7 +23,7 @@ API_ODDS = {
     "api_cut_in_answer": 3.0,
     "api_drip": 8.0,
     "api_drip_past_deadline": 1.0,
-    "api_delayed": 30.0,
+    "api_delayed": 45.0,
 }
 SQS_ODDS = {
     "sqs_cut_before": 1.5,
@@ -31,7 +31,7 @@ SQS_ODDS = {
     "sqs_error": 1.5,
     "sqs_cut_in_answer": 1.0,
     "sqs_repeated": 20.0,
-    "sqs_delayed": 35.0,
+    "sqs_delayed": 55.0,
 }
 _REMEMBERED = 200
 
@@ -92,7 +92,7 @@ class Wire:
         gone = asyncio.create_task(reader.read(1))
         try:
             if what == "delayed":
-                await asyncio.wait({gone}, timeout=0.02 + 0.2 * throw.share)
+                await asyncio.wait({gone}, timeout=0.01 + 0.1 * throw.share)
             got = None if gone.done() else await self._ask(request, gone)
         finally:
             await end(gone)
