@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ledger_bench import SQLITE, URLS, a_database
 from sqlalchemy import select, text, update
 
 from tasks.dlq import troubles
@@ -14,7 +15,7 @@ from tasks.dlq.breaker import Breaker
 from tasks.dlq.ledger import Ledger, ManualClock
 from tasks.dlq.ledger.gates import ensure_routes, keep_breaker, pause_route, resume_route
 from tasks.dlq.ports import Alert
-from tasks.dlq.schema import alerts, attempts, jobs, metadata
+from tasks.dlq.schema import alerts, attempts, jobs
 from tasks.dlq.telling import LEASE, RETRY, Teller, Told, tell
 
 BURST = Burst(failures=20, within=300.0)
@@ -43,11 +44,10 @@ class Ear:
 class Bench:
     """A ledger with a clock that is moved by hand, and short ways to make trouble in it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, url: str) -> None:
         self.clock = ManualClock()
-        self.url = f"sqlite:///{path}"
+        self.url = url
         self.ledger = Ledger(self.url, clock=self.clock)
-        metadata.create_all(self.ledger.engine)
         self.ear = Ear()
         self._keys = 0
 
@@ -104,11 +104,12 @@ class Bench:
             return list(tx.connection.execute(select(alerts).order_by(alerts.c.fingerprint)).mappings())
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path / "ledger.db")
-    yield made
-    made.ledger.close()
+@pytest.fixture(params=URLS)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with a_database(request.param, tmp_path) as url:
+        made = Bench(url)
+        yield made
+        made.ledger.close()
 
 
 # --- failure groups --------------------------------------------------------------------------------------------------
@@ -230,6 +231,7 @@ def test_groups_beyond_the_scans_bound_are_not_taken_for_over(bench: Bench, monk
     assert "group:zz" in {row["fingerprint"] for row in bench.rows() if row["state"] == "firing"}
 
 
+@pytest.mark.parametrize("bench", [SQLITE], indirect=True)
 def test_looking_does_not_read_the_jobs_of_a_group(bench: Bench):
     """The hot query must not grow with the ledger: SQLite says by which index it walks."""
     with bench.ledger.begin(read_only=True) as tx:
@@ -479,7 +481,8 @@ def test_a_watch_that_was_slower_begins_nothing_twice(bench: Bench, monkeypatch:
     """Both have looked before either wrote: the second must find it done."""
     bench.job()
     transact = bench.ledger.transact
-    between: list[Any] = [lambda: watch(Ledger(bench.url, clock=bench.clock), burst=BURST)]
+    other = Ledger(bench.url, clock=bench.clock)
+    between: list[Any] = [lambda: watch(other, burst=BURST)]
 
     def late(work: Any) -> Any:
         while between:
@@ -488,6 +491,7 @@ def test_a_watch_that_was_slower_begins_nothing_twice(bench: Bench, monkeypatch:
 
     monkeypatch.setattr(bench.ledger, "transact", late)
     watched = watch(bench.ledger, burst=BURST)
+    other.close()
 
     assert (watched.began, watched.over) == (0, 0)
     assert [row["revision"] for row in bench.rows()] == [1]
