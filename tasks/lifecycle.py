@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from celery import current_app
 from celery.beat import PersistentScheduler
-from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_process_shutdown
+from celery.signals import beat_init, celeryd_init, setup_logging, worker_init, worker_process_init, worker_process_shutdown
 
 from tasks.adapters import logs
 from tasks.delivery import runtime_of
@@ -19,7 +19,7 @@ from tasks.settings import settings
 from tasks.transport import queue_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 log = structlog.get_logger("redrive.lifecycle")
 
@@ -38,6 +38,12 @@ def set_up_logging(loglevel: int | None = None, **_: Any) -> None:
     """Log in one way in all processes; `celery --loglevel` decides how much, also when beat sets up again."""
     level = logging.getLevelName(loglevel or logging.getLogger().level)
     logs.configure(level, secrets=settings().secrets())
+
+
+@celeryd_init.connect
+def set_up_logging_early(options: Mapping[str, Any], **_: Any) -> None:
+    """Have a log line of what is warned of before Celery sets up logging: that the worker runs as root."""
+    set_up_logging(options.get("loglevel"))
 
 
 @beat_init.connect

@@ -72,6 +72,7 @@ def configure(
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _one_line_warning,
         structlog.processors.StackInfoRenderer(),
         *([_one_line_outage] if number > logging.DEBUG else []),
         structlog.processors.format_exc_info,
@@ -125,6 +126,14 @@ def _did_something(record: logging.LogRecord) -> bool:
     """Tell a task that returned what it did (see tasks/sweeps) from one that found nothing to do."""
     arguments = record.args if isinstance(record.args, dict) else {}
     return bool(re.search("[1-9]", str(arguments.get("return_value"))))
+
+
+def _one_line_warning(_logger: object, _method: str, event: Event) -> Event:
+    """Say in one line what Python's `warnings` has been told, without the line of code that told it."""
+    if event.get("logger") == "py.warnings":
+        lines = str(event["event"]).splitlines()
+        event["event"] = " ".join(filter(None, lines[:-1] if lines[-1].startswith("  ") else lines))
+    return event
 
 
 def _one_line_outage(_logger: object, _method: str, event: Event) -> Event:

@@ -208,6 +208,13 @@ def test_context_is_added(stream: io.StringIO):
     assert objects(stream)[0]["job"] == 17
 
 
+def test_a_warning_of_many_lines_is_one(stream: io.StringIO):
+    configure(json=True, stream=stream)
+    warning = warnings.formatwarning("You are root:\nthis is bad!\n\nBe another.\n", UserWarning, "w.py", 113, "  warnings.warn(")
+    logging.getLogger("py.warnings").warning("%s", warning)
+    assert objects(stream)[0]["event"] == "w.py:113: UserWarning: You are root: this is bad! Be another."
+
+
 def test_warnings_are_log_lines(stream: io.StringIO):
     configure(json=True, stream=stream)
     with warnings.catch_warnings():
