@@ -54,10 +54,13 @@ def _held_up_by(view: dict[str, Any], now: int) -> Iterator[str]:
 
 def _lags() -> Iterator[dict[str, Any]]:
     """Yield how far each Kafka source is behind; a cluster that does not answer says so in its place."""
+    from tasks.adapters import logs
     from tasks.cli.session import Session
     from tasks.dlq.errors import RedriveError
     from tasks.settings import settings
 
+    if settings().kafka_sources:
+        logs.configure("ERROR", secrets=settings().secrets())
     for name in settings().kafka_sources:
         try:
             partitions = [{**asdict(each), "lag": each.lag} for each in Session().runtime.lags(name)]
