@@ -6,8 +6,12 @@ queue another source's: an identity is known within its source alone.
 
 from __future__ import annotations
 
+import ipaddress
+import re
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tasks.settings.sources import SqsSource
 
@@ -23,6 +27,10 @@ DEAD = "-dead"
 FIFO = ".fifo"
 _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = "127.0.0.1"
+#: The names that SQS has in a region: today's, FIPS, dual stack, a VPC endpoint's, China's; and the older ones, where that
+#: without a region is us-east-1's. See https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
+_AWS = re.compile(r"(?:[a-z0-9-]+\.)?sqs(?:-fips)?\.([a-z0-9-]+)\.(?:(?:vpce\.)?amazonaws\.com(?:\.cn)?|api\.aws)", re.ASCII)
+_OLD_AWS = re.compile(r"(?:([a-z0-9-]+)\.)?queue\.amazonaws\.com(?:\.cn)?", re.ASCII)
 
 
 class Address(NamedTuple):
@@ -82,8 +90,21 @@ def _own_queues(broker: Broker) -> Iterator[tuple[str, str]]:
 
 
 def _address(queue: str, endpoint: str | None, broker: Broker) -> Address:
-    endpoint = endpoint or broker.endpoint_url or f"https://sqs.{broker.region}.amazonaws.com"
-    parts = urlsplit(endpoint)
-    host = (parts.hostname or "").replace("localhost", _LOOPBACK)
+    parts = urlsplit(endpoint or broker.endpoint_url or f"https://sqs.{broker.region}.amazonaws.com")
     path = urlsplit(queue).path if "://" in queue else queue
-    return Address((host, parts.port or _PORTS.get(parts.scheme)), tuple(path.strip("/").split("/")))
+    segments = (unquote(segment.partition(";")[0]) for segment in path.split("/"))
+    return Address((_host(parts.hostname or ""), parts.port or _PORTS.get(parts.scheme)), tuple(filter(None, segments)) or ("",))
+
+
+def _host(name: str) -> str:
+    """Return one name for what is one host: this machine, however it is written, and SQS in a region of AWS."""
+    name = name.removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return _LOOPBACK
+    if aws := _AWS.fullmatch(name) or _OLD_AWS.fullmatch(name):
+        return f"sqs.{aws[1] or 'us-east-1'}.amazonaws.com"
+    with suppress(OSError, ValueError):  # it is no address
+        found = ipaddress.ip_address(name if ":" in name else socket.inet_aton(name))  # which knows 127.1 as well
+        address = getattr(found, "ipv4_mapped", None) or found
+        return _LOOPBACK if address.is_loopback or address.is_unspecified else str(address)
+    return name

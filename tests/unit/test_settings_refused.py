@@ -328,11 +328,31 @@ BROKER = '[broker]\nurl = "sqs://localhost:4566"\nqueue_prefix = "p-"\n'
         ('queue = "q"', 'queue = "q"\nendpoint = "http://127.0.0.1:4566/"'),
         ('queue = "http://a/1/q"', 'queue = "http://b/1/q"'),
         ('queue = "q"\nendpoint = "http://HOST"', 'queue = "q"\nendpoint = "http://host:80"'),
+        ('queue = "q"\nendpoint = "http://host."', 'queue = "q"\nendpoint = "http://host"'),
+        ('queue = "q"\nendpoint = "http://[2001:db8::1]"', 'queue = "q"\nendpoint = "http://[2001:DB8:0::1]"'),
+        ('queue = "a-q"', 'queue = "http://h/1/a%2Dq"'),
+        ('queue = "q"', 'queue = "http://h//1//q;x=y/"'),
     ],
 )
 def test_one_queue_is_found_however_it_is_written(one: str, other: str):
     two = SOURCE.replace('queue = "q"', one) + SOURCE.replace("sources.s", "sources.t").replace('queue = "q"', other)
     assert "must not be that of source s: each letter has one reader" in line(BROKER + ROUTE + two)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost.", "a.localhost", "127.1", "127.0.0.2", "0x7f.1", "2130706433", "0", "[::1]", "[::]", "[::ffff:127.0.0.1]",
+    ],
+)  # fmt: skip
+def test_this_machine_is_one_host_however_it_is_written(host: str):
+    own = SOURCE.replace('"q"', '"p-redrive-submit"') + f'endpoint = "http://{host}:4566"'
+    assert "own queue p-redrive-submit" in line(BROKER + ROUTE + own)
+
+
+@pytest.mark.parametrize("host", ["128.0.0.1", "localhost.example", "notlocalhost", "[::2]"])
+def test_other_hosts_are_others(host: str):
+    assemble(tomllib.loads(BROKER + ROUTE + SOURCE.replace('"q"', '"p-redrive-submit"') + f'endpoint = "http://{host}:4566"'), {})
 
 
 @pytest.mark.parametrize("other", ['queue = "http://a/2/q"', 'queue = "http://a/1/q"\nendpoint = "http://127.0.0.1:4567"'])
@@ -380,6 +400,31 @@ def test_aws_is_one_endpoint_whether_it_is_named_or_not():
 
 
 @pytest.mark.parametrize(
+    "host",
+    [
+        "sqs.eu-west-1.amazonaws.com",
+        "sqs-fips.eu-west-1.amazonaws.com",
+        "sqs.eu-west-1.api.aws",
+        "sqs-fips.eu-west-1.api.aws",
+        "eu-west-1.queue.amazonaws.com",
+        "vpce-0a1b-2c.sqs.eu-west-1.vpce.amazonaws.com",
+    ],
+)
+def test_aws_has_many_names_for_a_region(host: str):
+    region = '[broker]\nregion = "eu-west-1"\n'
+    two = SOURCE + SOURCE.replace("sources.s", "sources.t") + f'endpoint = "https://{host}"'
+    assert "sources.t.queue" in line(region + ROUTE + two)
+    assemble(tomllib.loads(ROUTE + two), {})
+
+
+@pytest.mark.parametrize("host", ["queue.amazonaws.com", "us-east-1.queue.amazonaws.com"])
+def test_the_oldest_name_of_sqs_is_that_of_its_first_region(host: str):
+    two = SOURCE + SOURCE.replace("sources.s", "sources.t") + f'endpoint = "https://{host}"'
+    assert "sources.t.queue" in line(ROUTE + two)
+    assemble(tomllib.loads('[broker]\nregion = "eu-west-1"\n' + ROUTE + two), {})
+
+
+@pytest.mark.parametrize(
     "name", [f"redrive-{role}{end}" for role in ("submit", "recovery", "maintenance") for end in ("", "-dead")]
 )
 def test_a_source_does_not_read_redrives_own_queues(name: str):
@@ -390,6 +435,11 @@ def test_a_source_does_not_read_redrives_own_queues(name: str):
             " name the queue that your consumers send failures to"
         )
     assemble(tomllib.loads(BROKER + ROUTE + SOURCE.replace('"q"', f'"{name}"')), {})  # another prefix: another's
+
+
+def test_a_url_without_a_queue_is_no_other_sources():
+    two = SOURCE.replace('"q"', '"http://h/"') + SOURCE.replace("sources.s", "sources.t")
+    assemble(tomllib.loads(BROKER + ROUTE + two), {})
 
 
 def test_predefined_queues_are_redrives_own_too():
