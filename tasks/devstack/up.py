@@ -24,6 +24,7 @@ from tasks.dlq import migrations
 from tasks.dlq.errors import ConfigError, LedgerOutdated
 from tasks.dlq.ledger import Ledger
 from tasks.monitoring import flower_command
+from tasks.runtime import Runtime
 from tasks.settings import DEFAULT_FILE, load
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _run(stack: ExitStack, messages: Console, *, with_company: bool) -> int:
     sqs = _embed(stack, state, env)
     settings = load(environ=env)
     _migrate(settings)
+    Runtime(settings, _NoBell()).ensure_queues()  # else its processes would, at the same time
 
     flower = child.free_port()
     ports = {"flower": (flower, "/healthcheck")}
@@ -126,6 +128,13 @@ def _migrate(settings: Settings) -> None:
         raise LedgerOutdated(message, hint="a newer Redrive wrote it: install that version") from error
     finally:
         ledger.close()
+
+
+class _NoBell:
+    """The doorbell of a runtime that has nothing to ring for."""
+
+    def ring(self, job_id: int, *, delay: float) -> None:
+        """Ring nothing."""
 
 
 def _end_of(sqs: EmbeddedSqs | None) -> Ended | None:

@@ -99,6 +99,9 @@ def test_a_failure_on_the_raw_queue_becomes_a_completed_job_and_ctrl_c_ends_all(
 
     with up(tmp_path, "--sample") as again:
         again.wait_until_ready()
+        told = (tmp_path / "stderr.log").read_text()
+        assert "created the queue" not in told, "up makes them itself, before several processes would"
+        assert all("superuser" in line for line in told.splitlines() if "SecurityWarning" in line), "one line"
         children = again.children()
         listening = {c.laddr.ip for each in children for c in each.net_connections() if c.status == psutil.CONN_LISTEN}
         assert listening == {"127.0.0.1"}
