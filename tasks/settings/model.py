@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from tasks.dlq.errors import ConfigError, UnknownRoute
 from tasks.dlq.parameters import shown
 from tasks.dlq.route import Route
+from tasks.dlq.secrecy import query_secrets
 from tasks.settings import directory
 from tasks.settings.description import Origins, describe
 from tasks.settings.keys import suggestion
@@ -27,6 +28,8 @@ OWN_SOURCES = ("celery", "cli")
 _TOKEN = re.compile(r"[!-~]{1,8192}", re.ASCII)
 _ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _DEFAULT_VISIBILITY = 300.0
+#: Characters of a query's secret: a shorter value would be cut out of everything that is logged.
+_LEAST_SECRET = 8
 
 
 class Settings(Section):
@@ -145,7 +148,8 @@ class Settings(Section):
         names += [table.bearer_env for table in self.route_tables.values() if table.bearer_env]
         names += [name for table in self.kafka_sources.values() for name in table.properties_env.values()]
         known = [*(self._environ.get(name, "") for name in names), self.broker.secret_access_key or ""]
-        return tuple(secret for secret in known if secret)
+        in_urls = [secret for table in self.route_tables.values() for secret in query_secrets(table.url)]
+        return tuple(secret for secret in [*known, *(each for each in in_urls if len(each) >= _LEAST_SECRET)] if secret)
 
     def sentry_dsn(self) -> str:
         """Return Sentry's DSN from the environment; empty when there is none. Raises ConfigError."""

@@ -364,3 +364,8 @@ def test_the_description_tells_values_as_people_write_them_and_their_origin():
     assert settings["alerts.burst.within"] == {"value": "5m", "from": "file"}
     assert made().describe()["file"] == "redrive.toml"
     assert assemble({}, {}).describe()["file"] is None
+
+
+def test_a_secret_in_a_routes_url_is_kept_out_of_logs():
+    text = '[routes.r]\nurl = "https://host/{id}?code=abc%2Fdefgh&page=1"\nparams.id = "int"'
+    assert {"abc%2Fdefgh", "abc/defgh"} <= set(assemble(tomllib.loads(text), {}).secrets())
