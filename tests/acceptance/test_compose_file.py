@@ -30,7 +30,7 @@ from flower.options import default_options  # noqa: F401 - defines Flower's opti
 
 from tasks.cli.following import LONG_POLL
 from tasks.devstack.sqs import EmbeddedSqs
-from tasks.dlq.ledger.engine import BUSY_TIMEOUT
+from tasks.dlq.ledger.sqlite import BUSY_TIMEOUT
 from tasks.runtime import CELERY_QUEUES, Runtime
 from tasks.settings import Settings, assemble
 from tasks.settings.environment import CONFIG

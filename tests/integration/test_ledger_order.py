@@ -13,7 +13,7 @@ from sqlalchemy import Connection, event, update
 
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.job import Claim, Ending
-from tasks.dlq.ledger import Ledger, ManualClock, Transaction, bells, claims, engine, gates, leases, letters, settling
+from tasks.dlq.ledger import Ledger, ManualClock, Transaction, bells, claims, gates, leases, letters, settling, sqlite
 from tasks.dlq.retry import Decision, Outcome, Verdict
 from tasks.dlq.schema import jobs
 
@@ -22,7 +22,7 @@ PATIENCE = 30.0  # seconds: only a test that hangs needs so long
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 5.0)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 5.0)
     yield from open_bench(SQLITE, tmp_path)
 
 
@@ -68,7 +68,7 @@ def test_rule_3_off_two_claims_that_counted_before_the_lock_both_call(bench: Ben
 def claim_while_another_writes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Claim | None:
     """Claim in one transaction; between its read and its write another writer comes."""
     bench.put_due(A)
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
     first, second = bench.connect(), bench.connect()
     try:
         with first.begin() as tx:
@@ -89,7 +89,7 @@ def test_a_transaction_that_reads_and_then_writes_is_never_overtaken(bench: Benc
 
 def test_rule_11_off_a_transaction_that_begins_deferred_is_overtaken_and_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     bench.do(gates.ensure_routes, ["employees"])
-    monkeypatch.setattr(engine, "_begin_sqlite", lambda connection: connection.exec_driver_sql("BEGIN"))
+    monkeypatch.setattr(sqlite, "_begin", lambda connection: connection.exec_driver_sql("BEGIN"))
 
     with pytest.raises(LedgerUnavailable, match="locked"):
         claim_while_another_writes(bench, monkeypatch)
