@@ -65,10 +65,10 @@ def compose_settings(environ: Mapping[str, str]) -> Settings:
 @pytest.fixture(scope="module")
 def sqs_of_redrive() -> dict[str, Queue]:
     """The queues of an SQS that was empty when Redrive came to it with the configuration of the compose file."""
-    settings = compose_settings(services()["recovery"].environment(FILLED))
+    environ = services()["recovery"].environment(FILLED)
     with EmbeddedSqs() as sqs:
-        broker = settings.broker.model_copy(update={"url": f"sqs://local:only-here@127.0.0.1:{sqs.port}"})
-        runtime = Runtime(settings.model_copy(update={"broker": broker}), doorbell=None)  # type: ignore[arg-type]
+        here = {"REDRIVE_BROKER__URL": f"sqs://local:only-here@127.0.0.1:{sqs.port}"}
+        runtime = Runtime(compose_settings({**environ, **here}), doorbell=None)  # type: ignore[arg-type]
         runtime.ensure_queues()
         queues = {}
         for url in runtime.sqs.list_queues()["QueueUrls"]:
