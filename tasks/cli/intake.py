@@ -29,6 +29,7 @@ def intake(
     """Take in what the sources hold, until Ctrl-C or SIGTERM. What is not yet acknowledged comes again."""
     from tasks.adapters import logs
     from tasks.cli.following import follow_all
+    from tasks.cli.session import ensure_state_dir
     from tasks.settings import settings
 
     out = Output(json=json)
@@ -39,6 +40,7 @@ def intake(
         return
     if source is not None or limit is not None:
         raise Refused("--source and --limit are for --dry-run", hint="intake drains every source")
+    ensure_state_dir(create=once)
     logs.configure(json=json or None, secrets=settings().secrets())
     runtime = _runtime()
     if not settings().sources:

@@ -46,7 +46,7 @@ def test_a_command_that_looks_makes_no_ledger(cli: CommandLine, command: list[st
     assert not (cli.folder / ".redrive").exists()
 
 
-@pytest.mark.parametrize("command", [["send", "employees", "employeeId=1"], ["jobs"], ["db", "upgrade"]])
+@pytest.mark.parametrize("command", [["send", "employees", "employeeId=1"], ["jobs"], ["db", "upgrade"], ["intake"]])
 def test_a_state_directory_that_is_none_is_named_itself(cli: CommandLine, command: list[str]):
     error = cli.error(*command, code=2, REDRIVE_STATE_DIR="/dev/null")
     assert error["error"] == "the state directory /dev/null is not a directory"
