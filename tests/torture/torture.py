@@ -60,7 +60,7 @@ def _tell(options: Options, verdict: Verdict, *, rested: bool, faults: dict[str,
     result: dict[str, Any] = {"seed": options.seed, "accepted": verdict.accepted}
     result |= {name: verdict.standings[name] for name in ("recovered", "parked", "discarded", "rejected", "pending")}
     result |= {kind: verdict.count(kind) for kind in ("lost", "overlaps", "uncovered", "bounds", "fences", "books")}
-    result |= {"outlasted": verdict.outlasted, "injected": sum(faults.values()), "faults": faults}
+    result |= {"calls": verdict.calls, "outlasted": verdict.outlasted, "injected": sum(faults.values()), "faults": faults}
     result["verdict"] = "kept" if good else "broken"
     sys.stdout.write(json.dumps(result, separators=(",", ":")) + "\n")
     return 0 if good else 1

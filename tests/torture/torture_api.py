@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torture_plan import Dice, Throw
 
 #: In a hundred calls.
-ODDS = {"api_503": 4.0, "api_500": 2.0, "api_409": 4.0, "api_429": 0.5, "api_hangs": 1.5, "api_stubborn": 3.0, "api_slow": 30.0}
+ODDS = {"api_503": 4.0, "api_500": 2.0, "api_409": 4.0, "api_429": 0.5, "api_hangs": 1.5, "api_stubborn": 3.0, "api_slow": 20.0}
 #: Seconds that the API works on after the client has gone: well within the drain, for it is told of that late on a busy machine.
 _AFTER_GONE = 0.4 * DRAIN
 _STUBBORN = 3 * DRAIN

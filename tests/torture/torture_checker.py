@@ -39,6 +39,7 @@ class Verdict:
     outlasted: int
     standings: Counter[str]
     accepted: int
+    calls: int
 
     def count(self, kind: str) -> int:
         return sum(1 for finding in self.findings if finding.kind == kind)
@@ -58,7 +59,11 @@ def check(history: History, bounds: Bounds) -> Verdict:
         *fences(history),
     ]
     return Verdict(
-        findings=findings, outlasted=outlasted, standings=Counter(standings.values()), accepted=history.sums["accepted"]
+        findings=findings,
+        outlasted=outlasted,
+        standings=Counter(standings.values()),
+        accepted=history.sums["accepted"],
+        calls=len(history.calls),
     )
 
 

@@ -42,7 +42,7 @@ url = "sqlite:///{folder}/ledger/ledger.db"
 [broker]
 url = "sqs://local:only-here@127.0.0.1:{broker}"
 visibility_timeout = "30s"
-wait_time = 2
+wait_time = 1
 [worker]
 concurrency = 2
 slice = "1s"

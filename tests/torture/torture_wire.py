@@ -31,7 +31,7 @@ SQS_ODDS = {
     "sqs_error": 1.5,
     "sqs_cut_in_answer": 1.0,
     "sqs_repeated": 20.0,
-    "sqs_delayed": 55.0,
+    "sqs_delayed": 60.0,
 }
 _REMEMBERED = 200
 
