@@ -81,9 +81,7 @@ def _revoke(_state: AttributeDict, task_id: str | list[str] = "", *, terminate: 
         return {"error": "revoke takes the ids of tasks"}
     revoked.update(ids)
     logger.info("Remote control revoked %d wake-ups.", len(ids))
-    return {
-        "ok": f"{len(ids)} flagged as revoked; a job that is due rings again by itself; submissions are kept"
-    }
+    return {"ok": f"{len(ids)} flagged as revoked; a job that is due rings again by itself; submissions are kept"}
 
 
 def _refused(command: str, _state: AttributeDict, **_: Any) -> Answer:

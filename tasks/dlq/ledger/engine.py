@@ -142,7 +142,7 @@ def _translated(error: DBAPIError, engine: Engine) -> Exception:
     trouble = said in _NO_DATABASE or _sqlstate(error) in TROUBLE
     if trouble or isinstance(error, OperationalError) or error.connection_invalidated:
         full = "full" in said or _sqlstate(error) == DISK_FULL
-        hint = "make room on its disk: work goes on by itself" if full else "check ledger.url and the database"
+        hint = "make room on its disk: work goes on by itself" if full else "check ledger.url, REDRIVE_STATE_DIR and the database"
         return LedgerUnavailable(f"the ledger at {where} does not answer: {said}", hint=hint)
     return error
 
