@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 import postgresql_server
 import pytest
 from company_api import CompanyApi, company_api_server
+from kafka_world import World
 from kombu.asynchronous import set_event_loop
 from wiretap import WireTap, tap
 
 from tasks.delivery import runtime_of
+from tasks.devstack.kafka import EmbeddedKafka
 from tasks.monitoring import attach
 from tasks.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from celery import Celery
 
@@ -122,3 +125,17 @@ def runtime(celery_session_app: Celery) -> Iterator[Runtime]:
     runtime.ensure_queues()
     yield runtime
     runtime.close()
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[EmbeddedKafka]:
+    with EmbeddedKafka() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def world(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[World]:
+    made = World(kafka.bootstrap, tmp_path)
+    kafka.make(made.topic)
+    yield made
+    made.close()

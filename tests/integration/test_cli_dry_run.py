@@ -12,11 +12,9 @@ from kafka_world import PARTITIONS, World, employee
 
 from tasks.adapters import sqs as sqs_module
 from tasks.adapters.kafka.sample import sample
-from tasks.devstack.kafka import EmbeddedKafka
 from tasks.dlq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tasks.devstack.sqs import EmbeddedSqs
@@ -38,20 +36,6 @@ group = "{topic}-redrive"
 route = "employees"
 map.employeeId = "employeeId"
 """
-
-
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[EmbeddedKafka]:
-    with EmbeddedKafka() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def world(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[World]:
-    made = World(kafka.bootstrap, tmp_path)
-    kafka.make(made.topic)
-    yield made
-    made.close()
 
 
 def look(cli: CommandLine, *options: str, code: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -2,31 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
 from kafka_world import World, employee
-
-from tasks.devstack.kafka import EmbeddedKafka
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[EmbeddedKafka]:
-    with EmbeddedKafka() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def world(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[World]:
-    made = World(kafka.bootstrap, tmp_path)
-    kafka.make(made.topic)
-    yield made
-    made.close()
-
 
 #: For each writer the header that it is recognised by, and how it writes the number 3.
 WRITERS = {

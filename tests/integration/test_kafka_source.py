@@ -16,29 +16,13 @@ from patience import until
 from tasks.adapters.kafka import KafkaSource, lags
 from tasks.adapters.kafka import source as source_module
 from tasks.adapters.kafka.source import BATCH
-from tasks.devstack.kafka import EmbeddedKafka
 from tasks.dlq.errors import BrokerUnavailable, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from kafka_world import Member
 
+    from tasks.devstack.kafka import EmbeddedKafka
     from tasks.dlq.ports import Record
-
-
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[EmbeddedKafka]:
-    with EmbeddedKafka() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def world(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[World]:
-    made = World(kafka.bootstrap, tmp_path)
-    kafka.make(made.topic)
-    yield made
-    made.close()
 
 
 def offsets(records: list[Record] | tuple[Record, ...]) -> list[tuple[str, int | None]]:
