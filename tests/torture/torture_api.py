@@ -25,6 +25,7 @@ ODDS = {"api_503": 4.0, "api_500": 2.0, "api_409": 4.0, "api_429": 0.5, "api_han
 #: Seconds that the API works on after the client has gone: well within the drain, for it is told of that late on a busy machine.
 _AFTER_GONE = 0.4 * DRAIN
 _STUBBORN = 3 * DRAIN
+_NO_CONTENT = 204
 _STATUS = {"api_503": 503, "api_500": 500, "api_409": 409, "api_429": 429}
 
 
@@ -37,6 +38,8 @@ class Api:
         self._counts = counts
         self._hopeless_every = hopeless_every
         self._calls = 0
+        self._open = 0
+        self._at_rest = asyncio.Condition()
         self.is_quiet = False
         self.port = 0
 
@@ -45,15 +48,24 @@ class Api:
         self.port = server.sockets[0].getsockname()[1]
         return server
 
+    async def rest(self) -> None:
+        """Return when nobody is connected, and no call is worked on."""
+        async with self._at_rest:
+            await self._at_rest.wait_for(lambda: not self._open)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open += 1
         try:
             while request := await read_message(reader):
                 if not await self._answer(request, reader, writer):
                     break
-        except ConnectionError:
-            pass  # the client has gone after the call's end
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client has gone after the call's end; or the world ends
         finally:
             writer.close()
+            self._open -= 1
+            async with self._at_rest:
+                self._at_rest.notify_all()
 
     async def _answer(self, request: HttpMessage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Work on one call; return whether its client is still there."""
@@ -81,14 +93,16 @@ class Api:
         if is_gone:
             return False
         retry_after = {"retry_after": "1"} if status == _STATUS["api_429"] else {}
-        writer.write(answer(status, b"{}", content_type="application/json", **retry_after).encode())
+        writer.write(
+            answer(status, b"" if status == _NO_CONTENT else b"{}", content_type="application/json", **retry_after).encode()
+        )
         await writer.drain()
         return True
 
     def _status(self, key: str, fault: str) -> int:
         if int(key.rpartition("/")[2]) % self._hopeless_every == 0:
             return 400
-        return _STATUS.get(fault, 204 if self._calls % 2 else 200)
+        return _STATUS.get(fault, _NO_CONTENT if self._calls % 2 else 200)
 
 
 def _work(fault: str, throw: Throw) -> float:

@@ -127,7 +127,7 @@ def api_overlaps(calls: Iterable[Call], bounds: Bounds) -> tuple[list[Finding], 
         The findings, and how many calls were still worked on when another of their key began, their client long gone.
     """
     found: list[Finding] = []
-    outlasted: set[int] = set()
+    outlasted: set[tuple[str, int]] = set()
     still: list[Call] = []
     for call in sorted(calls, key=lambda call: call.began):
         still = [other for other in still if other.ended is None or other.ended > call.began]
@@ -140,7 +140,7 @@ def api_overlaps(calls: Iterable[Call], bounds: Bounds) -> tuple[list[Finding], 
                 text = f"fence {call.fence} of {call.key} began {since:.3f} s after fence {other.fence}, still open"
                 found.append(Finding(kind="overlaps", text=text))
             else:
-                outlasted.add(other.fence)
+                outlasted.add((other.key, other.fence))
         route = call.key.partition("/")[0]
         beside = sum(1 for other in open_now if other.key.partition("/")[0] == route)
         if beside >= bounds.limits[route]:

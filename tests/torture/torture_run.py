@@ -108,6 +108,7 @@ class Run:
             "REDRIVE_CONFIG": str(self._folder / "redrive.toml"),
             "C_FORCE_ROOT": "1",
             "PYTHONPATH": os.pathsep.join([str(_IN_CHILDREN), *_OWN_PATH]),
+            "TMPDIR": str(self._folder),  # who is killed leaves things there
         }
         return hermetic(**own, **sabotage, **self._clock.env)
 
@@ -149,7 +150,7 @@ class Run:
 
     def _actions(self, step: Step) -> bool:
         """Do one step; return whether it could be done."""
-        done = {
+        actions: dict[str, Callable[[str], object]] = {
             "start": self._stack.start,
             "deploy": self._stack.deploy,
             "retire": self._stack.retire,
@@ -167,8 +168,8 @@ class Run:
             "fill": lambda _: self._fill(),
             "free": lambda _: self._free(),
             "clock": lambda _: self._clock.move(int(step.value)),
-        }[step.action](step.target)
-        return done is not False
+        }
+        return actions[step.action](step.target) is not False
 
     def _lock(self, seconds: float) -> None:
         self._locks.append(threading.Thread(target=self._hold, args=(seconds,), daemon=True))

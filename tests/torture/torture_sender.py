@@ -91,7 +91,7 @@ class Sender:
         entries = [{"Id": str(place), "MessageBody": body} for place, (_, body, _) in enumerate(batch)]
         try:
             url = f"http://127.0.0.1:{self.port}/000000000000/{QUEUES[source]}"
-            got = client.send_message_batch(QueueUrl=url, Entries=entries)  # type: ignore[arg-type]
+            got = client.send_message_batch(QueueUrl=url, Entries=entries)
         except (BotoCoreError, ClientError):
             for number, _, _ in batch:
                 self._log.write(event="unsure", number=number)

@@ -69,8 +69,8 @@ class Wire:
             while not self.is_cut and (request := await read_message(reader, writer)):
                 if not await self._pass_on(request, reader, writer):
                     break
-        except (ConnectionError, TimeoutError):
-            pass  # one side is gone: so is the other
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):
+            pass  # one side is gone, and so is the other; or the world ends
         finally:
             self._open.discard(writer)
             writer.transport.abort()
@@ -84,7 +84,8 @@ class Wire:
             self._counts[fault] += 1
             writer.write(made_up.encode())
             return True
-        fault = "" if fault == "sqs_repeated" else fault
+        if fault == "sqs_repeated":  # there is nothing to repeat
+            fault = "sqs_delayed"
         self._counts[fault] += 1
         what = fault.removeprefix(f"{self._name}_")
         if what == "cut_before":

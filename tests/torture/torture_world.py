@@ -31,6 +31,7 @@ class World:
     def __init__(self, seed: int, counts: Counter[str], api_log: Log, sqs_log: Log) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="world", daemon=True)
+        self._servers: list[asyncio.Server] = []
         self.api = Api(api_log, Dice(seed, "api", ODDS), counts, hopeless_every=HOPELESS_EVERY)
         self.wires = {
             "api": Wire("api", Dice(seed, "api-wire", API_ODDS), counts),
@@ -39,10 +40,8 @@ class World:
 
     def start(self) -> None:
         self._thread.start()
-        self._run(self.api.start())
+        self._servers = [self._run(each.start()) for each in (self.api, *self.wires.values())]
         self.wires["api"].upstream = self.api.port
-        for wire in self.wires.values():
-            self._run(wire.start())
 
     def cut(self, name: str) -> None:
         self._loop.call_soon_threadsafe(self.wires[name].cut)
@@ -59,6 +58,8 @@ class World:
 
     def close(self) -> None:
         async def end() -> None:
+            for server in self._servers:
+                server.close()
             own = asyncio.current_task()
             tasks = [task for task in asyncio.all_tasks() if task is not own]
             for task in tasks:

@@ -6,7 +6,7 @@ import time
 
 if "FAKETIME_TIMESTAMP_FILE" in os.environ:
     # libfaketime 0.9.10 takes a sleep's end by the monotonic clock for one by the clock that it moves: EINVAL, and beat dies.
-    time.sleep = lambda seconds: select.select([], [], [], seconds) and None
+    time.sleep = lambda seconds: select.select([], [], [], float(seconds)) and None
 
 if "TORTURE_SABOTAGE" in os.environ:
     from sabotage import SABOTAGES
