@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sabotage", default="", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     options = Options(seed=given.seed, seconds=given.seconds, keys=given.keys, rate=given.rate, sabotage=given.sabotage)
+    if given.check and not (given.check / "run.jsonl").exists():
+        parser.error(f"--check: {given.check} is no folder that a run has left")
     if given.check:
         return _tell(options, check(read(given.check), BOUNDS), rested=True, faults={})
     folder = Path(tempfile.mkdtemp(prefix=f"torture-{options.seed}-"))
