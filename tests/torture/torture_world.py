@@ -40,7 +40,7 @@ class World:
 
     def start(self) -> None:
         self._thread.start()
-        self._servers = [self._run(each.start()) for each in (self.api, *self.wires.values())]
+        self._servers = [self._run(start()) for start in (self.api.start, *(wire.start for wire in self.wires.values()))]
         self.wires["api"].upstream = self.api.port
 
     def cut(self, name: str) -> None:
