@@ -4,7 +4,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit integration acceptance real format up clean
+.PHONY: help setup demo test check unit integration acceptance real torture format up clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,13 +36,17 @@ unit: $(STAMP)  ## tests without I/O
 	$(BIN)/pytest -q tests/unit
 
 integration: $(STAMP)  ## tests against an embedded SQS and real ledgers
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/integration
+	$(BIN)/pytest -q -n 4 --dist loadfile tests/integration
 
-acceptance: $(STAMP)  ## tests with real worker, beat and intake processes
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/acceptance
+acceptance: $(STAMP)  ## tests with real worker, beat and intake processes, and a short torture
+	$(BIN)/pytest -q -n 4 --dist loadfile tests/acceptance tests/torture
 
 real: $(STAMP)  ## tests with ElasticMQ, Apache Kafka and a Java consumer; need a JDK 17 and Maven, else they are skipped
 	$(BIN)/pytest -q tests/real
+
+SEED ?= 1
+torture: $(STAMP)  ## eight minutes of faults, then a verdict: make torture SEED=7
+	$(BIN)/python tests/torture/torture.py --seed $(SEED)
 
 format: $(STAMP)  ## let ruff format and mend what it can
 	$(BIN)/ruff format .

@@ -74,4 +74,5 @@ timezone = "UTC"
 enable_utc = True
 beat_schedule = _schedule(_settings.sweeps)
 beat_scheduler = "tasks.lifecycle:SweepScheduler"
+beat_max_loop_interval = 5  # seconds; beat would sleep through a clock that is put back and forward again
 beat_schedule_filename = str(_settings.state_path / "beat-schedule")

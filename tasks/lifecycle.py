@@ -25,12 +25,23 @@ log = structlog.get_logger("redrive.lifecycle")
 
 
 class SweepScheduler(PersistentScheduler):
-    """Beat's own scheduler; makes the state directory for its file first, for beat opens it before any signal."""
+    """Beat's own scheduler, which makes the state directory for its file, and outlives a clock that is put back."""
 
     def setup_schedule(self) -> None:
         """Open the schedule's file."""
         settings().make_state_dir()
         super().setup_schedule()
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Send what is due. A sweep that ran in the future, for the clock was put back since, counts as run now.
+
+        Celery would wait for the whole step: `last_run_at` plus the interval is when it is due.
+        """
+        for entry in self.schedule.values():
+            if entry.last_run_at > (now := entry.default_now()):
+                entry.last_run_at = now
+                self._heap = None  # made anew of the entries
+        return float(super().tick(*args, **kwargs))
 
 
 @setup_logging.connect

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery.utils.dispatch import Signal
+from kombu import transport as kombu_transport
 from kombu.transport import SQS, TRANSPORT_ALIASES
 from kombu.utils import json as kombu_json
 from vine import promise
@@ -198,3 +199,4 @@ class Transport(SQS.Transport):
 def install() -> None:
     """Make it the transport of `sqs://` in this process."""
     TRANSPORT_ALIASES["sqs"] = "tasks.transport:Transport"
+    kombu_transport._transport_cache.pop("sqs", None)  # noqa: SLF001 - kombu keeps what a connection before this one resolved
