@@ -174,6 +174,16 @@ def test_flower_may_revoke_but_not_stop_or_start_anything(service: Service):
     assert service.worker()[0] == name
 
 
+def test_a_submission_is_kept_whatever_is_revoked(service: Service):
+    """Its id was chosen by a producer, perhaps twice; a failure does not vanish by a click."""
+    name, _ = service.worker()
+    assert service.flower("/api/task/revoke/order-77", method="POST")[0] == 200
+    until(lambda: "order-77" in service.flower(f"/api/workers?refresh=1&workername={name}")[1][name]["revoked"])
+    kwargs = {"route": "employees", "parameters": {"employeeId": 77}}
+    service.producer.send_task("redrive.submit", kwargs=kwargs, queue="redrive-submit", task_id="order-77")
+    until(lambda: "/employees/77" in service.api.paths(), what="the call of a submission with a revoked id")
+
+
 def test_flower_asks_who_is_there(service: Service):
     assert service.flower("/api/workers", auth="")[0] == 401
     assert service.flower("/api/workers", auth="operator:wrong")[0] == 401
@@ -221,13 +231,3 @@ def test_a_worker_that_ends_says_so(service: Service):
     until(lambda: not service.alive(), what="the worker's end in Flower")
     metrics = requests.get(f"http://127.0.0.1:{service.port}/metrics", timeout=20).text
     assert f'flower_worker_online{{worker="{name}"}} 0.0' in metrics  # said by the worker, not concluded from its silence
-
-
-def test_a_submission_is_kept_whatever_is_revoked(service: Service):
-    """Its id was chosen by a producer, perhaps twice; a failure does not vanish by a click."""
-    name, _ = service.worker()
-    assert service.flower("/api/task/revoke/order-77", method="POST")[0] == 200
-    until(lambda: "order-77" in service.flower(f"/api/workers?refresh=1&workername={name}")[1][name]["revoked"])
-    kwargs = {"route": "employees", "parameters": {"employeeId": 77}}
-    service.producer.send_task("redrive.submit", kwargs=kwargs, queue="redrive-submit", task_id="order-77")
-    until(lambda: "/employees/77" in service.api.paths(), what="the call of a submission with a revoked id")
