@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions
+from jmespath.parser import ParsedResult
 
 from tasks.dlq.errors import InvalidParameter, UnreadableBody
 from tasks.dlq.parameters import canonical_key, parse_parameters, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from jmespath.parser import ParsedResult
 
     from tasks.dlq.route import Route
 
@@ -40,7 +39,9 @@ class BodyMapping:
 
     Attributes:
         params: for each parameter the JMESPath expression that finds it.
-        each: the JMESPath expression that finds the list of entities; None when the document is the entity.
+        each: the JMESPath expression that finds the list of entities; None when the document is the entity. What is null in the
+            list is an entity as well, also where the expression ends in "[]" or "[*]", of which JMESPath drops what is null:
+            "m" and "m[*]" are the list as it is, and "m[]" puts the entities of lists within it in their place.
         constants: parameters that are the same for all.
 
     Raises:
@@ -52,10 +53,13 @@ class BodyMapping:
     constants: Mapping[str, str] = field(default_factory=dict)
     _params: Mapping[str, ParsedResult] = field(init=False, repr=False, compare=False)
     _each: ParsedResult | None = field(init=False, repr=False, compare=False)
+    _flattens: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        each, flattens = (None, False) if self.each is None else _list_of(_compile(self.each))
         object.__setattr__(self, "_params", {name: _compile(text) for name, text in self.params.items()})
-        object.__setattr__(self, "_each", None if self.each is None else _compile(self.each))
+        object.__setattr__(self, "_each", each)
+        object.__setattr__(self, "_flattens", flattens)
 
     def read(self, document: Any) -> list[dict[str, Any]]:
         """Return the raw value of each parameter for each entity; None where an expression finds nothing.
@@ -68,6 +72,8 @@ class BodyMapping:
 
     def _entities(self, document: Any, each: ParsedResult) -> list[Any]:
         found = _search(each, document)
+        if self._flattens and isinstance(found, list):
+            found = [entity for part in found for entity in (part if isinstance(part, list) else [part])]
         if found is None or found == []:
             raise UnreadableBody(
                 "no-match", f"{each.expression} finds nothing in the body", hint="see `each` of the source in redrive.toml"
@@ -138,6 +144,24 @@ def _compile(text: str) -> ParsedResult:
     if unknown:
         raise ValueError(f"{shown(text)} calls {unknown[0]}(), which JMESPath does not have")
     return compiled
+
+
+def _list_of(each: ParsedResult) -> tuple[ParsedResult, bool]:
+    """Return the expression of the list itself, without a projection at its end, and whether that flattens the list."""
+    node, flattens = _unprojected(each.parsed)
+    return ParsedResult(each.expression, node), flattens
+
+
+def _unprojected(node: Any) -> tuple[Any, bool]:
+    match node:
+        case {"type": "projection", "children": [{"type": "flatten", "children": [inner]}, {"type": "identity"}]}:
+            return inner, True
+        case {"type": "projection", "children": [inner, {"type": "identity"}]}:
+            return inner, False
+        case {"type": "pipe", "children": [left, right]}:
+            inner, flattens = _unprojected(right)
+            return {**node, "children": [left, inner]}, flattens
+    return node, False
 
 
 def _functions(node: Any) -> Iterator[str]:

@@ -72,6 +72,34 @@ def test_one_entity_that_cannot_be_read_rejects_the_whole_letter():
     assert refused({"employees": [{"id": 1}, {}]}, EACH).reason == "invalid-parameter"
 
 
+@pytest.mark.parametrize("each", ["employees", "employees[]", "employees[*]", "employees[:]", "@ | employees[]", "a.b[]"])
+def test_an_entity_that_is_null_rejects_the_letter_and_is_not_dropped(each: str):
+    mapping = BodyMapping(each=each, params={"employeeId": "id"})
+    entities: list[Any] = [{"id": 1}, {"id": 2}]
+    assert len(needs({"employees": entities, "a": {"b": entities}}, mapping)) == 2
+    for hidden in ([{"id": 1}, None, {"id": 2}], [None]):
+        assert refused({"employees": hidden, "a": {"b": hidden}}, mapping).reason == "invalid-parameter"
+
+
+def test_lists_in_the_list_are_flattened_only_where_the_expression_says_so():
+    nested = {"employees": [[{"id": 1}, {"id": 2}], [], {"id": 3}]}
+    assert [key for key, _ in needs(nested, EACH)] == ['{"employeeId":"1"}', '{"employeeId":"2"}', '{"employeeId":"3"}']
+    assert refused({"employees": [[{"id": 1}, None]]}, EACH).reason == "invalid-parameter", "null in a list within"
+    assert refused({"employees": [[[{"id": 1}]]]}, EACH).reason == "invalid-parameter", "one level, and no more"
+    for each in ("employees", "employees[*]"):
+        assert refused(nested, replace(EACH, each=each)).reason == "invalid-parameter"
+    pairs = BodyMapping(each="employees", params={"employeeId": "[0]"})
+    assert needs({"employees": [[1, "a"]]}, pairs) == [('{"employeeId":"1"}', {"employeeId": "1"})]
+
+
+def test_entities_of_several_lists_are_counted_together():
+    assert refused({"employees": [[{"id": 1}] * MAX_NEEDS, [{"id": 1}]]}, EACH).reason == "too-many"
+    assert refused({"employees": [[], []]}, EACH).reason == "no-match", "no entity at all"
+    below = BodyMapping(each="teams[].members[]", params={"employeeId": "id"})
+    assert len(needs({"teams": [{"members": [{"id": 1}]}, {"members": [{"id": 2}, {"id": 3}]}]}, below)) == 3
+    assert refused({"teams": [{"members": [{"id": 1}, None]}]}, below).reason == "invalid-parameter"
+
+
 def test_fan_out_is_bounded():
     most = {"employees": [{"id": number + 1} for number in range(MAX_NEEDS)]}
     assert len(needs(most, EACH)) == MAX_NEEDS
