@@ -53,6 +53,7 @@ MAX_STACKTRACE = 4000
 #: What SQS refuses in a message or its attributes:
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 _REFUSED_BY_SQS = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_BYTES = (bytes, bytearray, memoryview)
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
@@ -227,16 +228,27 @@ def origin_of(message: Any, error: BaseException, *, group: str | None = None, s
 def json_of(message: Any) -> str:
     """Return the message's own value as the text of a JSON document, of characters that SQS takes.
 
-    Bytes and text are taken as JSON already, anything else is written as JSON. No value, or an empty one, becomes `null`, and
-    bytes that are no UTF-8 become base64: Redrive keeps those as rejected.
+    Bytes and text are taken as JSON already, and sent as they are; anything else is written as JSON. Bytes that are no UTF-8
+    become `{"base64": "…"}`; text that is no JSON, and that SQS does not take, `{"text": "…"}`; no value becomes `null`. What is
+    no JSON thus never becomes a document that somebody could have meant.
     """
     value = getattr(message, "value", message)
     if callable(value):
         value = value()
-    if isinstance(value, (bytes, bytearray)):
-        value = _decoded(value)
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return _REFUSED_BY_SQS.sub(lambda refused: f"\\u{ord(refused[0]):04x}", text) or "null"
+    if isinstance(value, _BYTES):
+        try:
+            value = bytes(value).decode()
+        except UnicodeDecodeError:
+            value = {"base64": _base64(value)}
+    if not isinstance(value, str):
+        return json.dumps(value, default=str)
+    if value and not _REFUSED_BY_SQS.search(value):
+        return value
+    try:
+        json.loads(value, parse_int=str)  # Python refuses to make a number of very many digits
+    except (ValueError, RecursionError):  # to escape what SQS refuses could make it JSON
+        return json.dumps({"text": value})
+    return _REFUSED_BY_SQS.sub(lambda refused: f"\\u{ord(refused[0]):04x}", value)
 
 
 def _field(message: Any, name: str) -> Any:
@@ -249,17 +261,21 @@ def _field(message: Any, name: str) -> Any:
         return None
 
 
-def _decoded(value: bytes | bytearray) -> str:
+def _base64(value: Any) -> str:
+    return base64.b64encode(bytes(value)).decode()
+
+
+def _decoded(value: Any) -> str:
     try:
-        return value.decode()
+        return bytes(value).decode()
     except UnicodeDecodeError:
-        return base64.b64encode(value).decode()
+        return _base64(value)
 
 
 def _text(value: Any) -> str | None:
     if value is None:
         return None
-    text = _decoded(value) if isinstance(value, (bytes, bytearray)) else str(value)
+    text = _decoded(value) if isinstance(value, _BYTES) else str(value)
     text = _REFUSED_BY_SQS.sub("\ufffd", text)
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 

@@ -312,9 +312,14 @@ def test_all_that_can_be_told_is_within_the_ten_attributes_of_sqs():
         ({"employeeId": 1, "at": uuid.UUID(int=1)}, '{"employeeId": 1, "at": "00000000-0000-0000-0000-000000000001"}'),
         ([1, 2], "[1, 2]"),
         (None, "null"),
-        (b"", "null"),
-        ("", "null"),
-        (b"\xff\x00", "/wA="),
+        (memoryview(BODY), BODY.decode()),
+        (b"", '{"text": ""}'),
+        ("", '{"text": ""}'),
+        (b"\xff\x00", '{"base64": "/wA="}'),
+        (bytearray(b"\xff\x00"), '{"base64": "/wA="}'),
+        (memoryview(b"\xff\x00"), '{"base64": "/wA="}'),
+        (base64.b64decode("11" * 6), '{"base64": "111111111111"}'),
+        ("not JSON", "not JSON"),
     ],
 )
 def test_the_body_is_the_messages_own_value(value: Any, body: str):
@@ -328,6 +333,19 @@ def test_what_sqs_refuses_in_a_json_text_is_written_another_way(character: str):
     body = json_of(f'{{"name": "{character}"}}')
     assert body.isascii()
     assert json.loads(body) == {"name": character}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"id": "\x01"}', '"\\\ufffe"', '{"id": 1}\x00', "\ufffe", '{"id": 1, \ud800', "[" * 100_000 + "\ufffe"]
+)
+def test_what_is_no_json_is_never_made_json_by_escaping_what_sqs_refuses(text: str):
+    body = json_of(text)
+    assert body.isascii()
+    assert json.loads(body) == {"text": text}
+
+
+def test_a_long_number_beside_what_sqs_refuses_is_json():
+    assert json_of("[" + "9" * 5000 + ', "\ufffe"]') == "[" + "9" * 5000 + ', "\\ufffe"]'
 
 
 def test_a_callable_makes_the_body():
