@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tasks.dlq.errors import ConfigError
-from tasks.settings.kafka import BOOTSTRAP, GROUP, ROLES, PropertyName, PropertyValue, Topics, property_name
+from tasks.settings.kafka import BOOTSTRAP, GROUP, ROLES, PropertyName, PropertyValue, Topics, brokers, property_name
 from tasks.settings.mappings import KINDS, MappingTable
 from tasks.settings.rules import Line, OneOf, Rule, Variable
 from tasks.settings.sections import Conflict, is_queue
@@ -113,14 +113,15 @@ AnySource = Annotated[
 
 
 def topic_conflicts(sources: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the path and a clause for each Kafka source that shares a topic with another one, in the same group."""
-    seen: dict[tuple[str, str, str], str] = {}
+    """Yield the path and a clause for each Kafka source that shares a topic with another one, whatever their groups.
+
+    Each group is given all of a topic, and an identity is known within its source alone.
+    """
+    seen: dict[tuple[tuple[str, int], str], str] = {}
     for name, source in sources.items():
         if isinstance(source, KafkaSource):
-            places = [(source.bootstrap, source.group, topic) for topic in source.topics]
+            places = [(broker, topic) for broker in brokers(source.bootstrap) for topic in source.topics]
             if first := next((seen[place] for place in places if place in seen), None):
-                yield (
-                    ("sources", name, "topics"),
-                    f"must not be those of source {first} in the same group: each letter has one reader",
-                )
+                clause = f"must not be those of source {first}, in whatever group: each letter has one reader"
+                yield ("sources", name, "topics"), clause
             seen |= dict.fromkeys(places, name)

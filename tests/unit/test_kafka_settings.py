@@ -139,10 +139,38 @@ def test_a_key_of_another_kind_is_told_from_one_that_nobody_knows():
     assert line(sqs) == 'redrive.toml: sources.q.topics is no key of a source of kind "sqs"'
 
 
-def test_two_sources_do_not_share_a_topic_in_one_group():
-    other = SOURCE.replace("sources.s", "sources.t")
-    assert "sources.t.topics" in line(SOURCE + other)
-    assert len(assemble(tomllib.loads(ROUTE + SOURCE + other + 'group = "another"'), {}).sources) == 2
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("kafka-1:9092", "kafka-1:9092"),
+        ("kafka-1:9092", "KAFKA-1.:9092"),
+        ("kafka-1:9092,kafka-2:9092", "kafka-3:9092, kafka-2:9092"),
+        ("localhost:9092", "127.0.0.1:9092"),
+        ("[::1]:9092", "Localhost:09092"),
+        ("127.1:9092", "[::ffff:127.0.0.1]:9092"),
+        ("[2001:db8::1]:9092", "[2001:DB8:0::1]:9092"),
+    ],
+)
+@pytest.mark.parametrize("group", ["redrive", "another"])
+def test_two_sources_do_not_share_a_topic_in_whatever_group(one: str, other: str, group: str):
+    found = line(at(one) + at(other, name="t", group=group))
+    assert found.startswith("redrive.toml: sources.t.topics")
+    assert found.endswith("must not be those of source s, in whatever group: each letter has one reader")
+
+
+def test_two_sources_share_a_group_a_cluster_or_the_name_of_a_topic():
+    assert count_of(at("kafka-1:9092") + at("kafka-1:9093", name="t")) == 2
+    assert count_of(at("localhost:9092") + at("127.0.0.2.example:9092", name="t")) == 2
+    assert count_of(at("kafka-1:9092") + at("kafka-1:9092", name="t").replace("r-dlt", "R-dlt")) == 2
+
+
+def at(bootstrap: str, *, name: str = "s", group: str = "redrive") -> str:
+    text = SOURCE.replace("kafka-1:9092", bootstrap).replace("sources.s", f"sources.{name}")
+    return f'{text}group = "{group}"\n'
+
+
+def count_of(text: str) -> int:
+    return len(assemble(tomllib.loads(ROUTE + text), {}).sources)
 
 
 def test_a_source_that_is_no_table_is_told_so():
