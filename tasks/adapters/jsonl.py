@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from tasks.dlq.body import read_json
 from tasks.dlq.dead_letter import DeadLetter
-from tasks.dlq.errors import InvalidParameter, OutOfReach, UnknownRoute, UnreadableBody
+from tasks.dlq.errors import InvalidParameter, OutOfReach, Refused, UnknownRoute, UnreadableBody
 from tasks.dlq.ports import Record
 from tasks.dlq.reading import rejected
 
@@ -30,6 +31,13 @@ BATCH_BYTES = 4 << 20
 LONGEST_LINE = 1 << 20
 _PIECE = LONGEST_LINE + 2
 _BOM = b"\xef\xbb\xbf"
+#: What a file begins with that is something else, what that is, and how it becomes one JSON object a line.
+_OTHER_FORMATS = (
+    (b"\x1f\x8b", "compressed by gzip", "gunzip -c FILE | redrive send ROUTE --file -"),
+    (b"\xff\xfe", "UTF-16", "iconv -f UTF-16 -t UTF-8 FILE | redrive send ROUTE --file -"),
+    (b"\xfe\xff", "UTF-16", "iconv -f UTF-16 -t UTF-8 FILE | redrive send ROUTE --file -"),
+    (b"[", "a JSON array", "jq -c '.[]' FILE | redrive send ROUTE --file -"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class JsonlSource:
         self._origin = {"route": route, **(origin or {})}
         self._salt = f"{route}\0{salt}\0".encode()
         self._stream = stream
-        self._lines = self._read()
+        self._lines: Iterator[_Line] = self._read()
         self._returned: list[Record] = []
         self._seen = _Occurrences()
         self._broken: OutOfReach | None = None
@@ -72,6 +80,17 @@ class JsonlSource:
     def name(self) -> str:
         """The source's name in the ledger."""
         return self._name
+
+    def check(self) -> None:
+        """Look at the first line, which is received all the same. Raises Refused when the file can have no JSON object a line."""
+        first = next(self._lines, None)
+        if first is None:
+            return
+        self._lines = chain([first], self._lines)
+        beginning = first.text.lstrip()
+        for start, what, remedy in _OTHER_FORMATS:
+            if beginning.startswith(start):
+                raise Refused(f"the file is {what}", hint=f"give one JSON object a line, for example: {remedy}")
 
     def receive(self, *, wait: float) -> Sequence[Record]:  # noqa: ARG002 - the Protocol's: a file has all it has
         """Return the next lines; none at the end of the file. Raises OutOfReach, for good, when it cannot be read on."""

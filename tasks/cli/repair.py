@@ -57,7 +57,8 @@ def repair(
     from tasks.dlq.repair import Repair
 
     out = Output(json=json)
-    if body is not None and len(letter_ids or ()) != 1:
+    letter_ids = list(dict.fromkeys(letter_ids or ()))
+    if body is not None and len(letter_ids) != 1:
         raise Refused("--body is for one letter", hint="for example: redrive repair 12 --body mended.json")
     other = None if body is None else _read(body)
     selection = Selection(ids=letter_ids or None, source=source, reason=reason)

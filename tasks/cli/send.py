@@ -5,7 +5,8 @@ import os
 import stat
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from tasks.cli.text import counted, pairs
 from tasks.dlq.errors import InvalidParameter, OutOfReach, Refused
 
 if TYPE_CHECKING:
+    from tasks.adapters.jsonl import JsonlSource
     from tasks.cli.session import Session
     from tasks.dlq.ledger.letters import Recorded
     from tasks.dlq.ledger.lookup import Standing
@@ -47,6 +49,7 @@ def send(
     Each line of a file is recorded once, however often it is sent. Lines that cannot be read are kept as rejected dead letters:
     exit code 3 then.
     """
+    from tasks.cli.progress import progress
     from tasks.cli.session import ringing
     from tasks.settings import settings
 
@@ -55,8 +58,13 @@ def send(
     if file is not None:
         if parameters:
             raise Refused("--file and NAME=VALUE cannot be given together", hint="leave one of them out")
-        with opened(file, hint="give a file with one JSON object a line") as stream, ringing(out, create=True) as session:
-            report = _record_lines(out, session, target, file, stream, again=again)
+        with (
+            opened(file, hint="give a file with one JSON object a line") as stream,
+            closing(_lines(target, file, stream, again=again)) as source,
+        ):
+            source.check()
+            with ringing(out, create=True) as session, progress(f"sends {file!a}", _size(stream)) as reached:
+                report = _record_lines(out, session, source, reached)
         report.end(out)
         return
     if again:
@@ -106,29 +114,28 @@ def _take(session: "Session", records: Sequence["Record"]) -> "Recorded":
     return session.runtime.intake.take(SENT_SOURCE, session.runtime.readers[SENT_SOURCE], records)
 
 
-def _record_lines(out: Output, session: "Session", route: "Route", file: str, stream: IO[bytes], *, again: bool) -> "_Report":
+def _lines(route: "Route", file: str, stream: IO[bytes], *, again: bool) -> "JsonlSource":
     from tasks.adapters.jsonl import JsonlSource
-    from tasks.cli.progress import progress
     from tasks.cli.session import actor
     from tasks.runtime import SENT_SOURCE
 
     origin = {"sent_by": actor(), "file": os.path.basename(file)}  # noqa: PTH119 - "-" is no path
     salt = str(uuid.uuid4()) if again else ""
-    source = JsonlSource(SENT_SOURCE, stream, route=route.name, origin=origin, salt=salt)
+    return JsonlSource(SENT_SOURCE, stream, route=route.name, origin=origin, salt=salt)
+
+
+def _record_lines(out: Output, session: "Session", source: "JsonlSource", reached: Callable[[int], None]) -> "_Report":
     report = _Report()
     try:
-        with progress(f"sends {file!a}", _size(stream)) as reached:
-            while records := source.receive(wait=0):
-                recorded = _take(session, records)
-                source.acknowledge(records)
-                report.new += recorded.accepted - recorded.rejected
-                report.add(out, session, records)
-                reached(source.bytes_read)
+        while records := source.receive(wait=0):
+            recorded = _take(session, records)
+            source.acknowledge(records)
+            report.new += recorded.accepted - recorded.rejected
+            report.add(out, session, records)
+            reached(source.bytes_read)
     except OutOfReach as error:
         hint = f"{error.hint}; then send it again: {counted(report.lines, 'line')} of it will be known"
         raise type(error)(error.message, hint=hint) from error
-    finally:
-        source.close()
     return report
 
 

@@ -172,7 +172,7 @@ def test_one_is_read_from_another_body_and_the_bytes_that_arrived_are_kept(tmp_p
     assert sums(cli) == {"accepted": 1, "rejected": 1}
 
     (cli.folder / "mended.json").write_bytes(employee(7))
-    done = cli.run("repair", str(letter), "--body", "mended.json", "--why", "cut off")
+    done = cli.run("repair", str(letter), str(letter), "--body", "mended.json", "--why", "cut off")  # twice the same is one
     assert (done.returncode, done.stdout) == (0, f"letter {letter}: repaired: employees employeeId=7\n")
     assert sums(cli) == {"accepted": 1, "pending": 1}
     (entry,) = entries(cli)

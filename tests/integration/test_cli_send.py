@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from command_line import CommandLine, command_line, depth
+from patience import until
 from sqlalchemy import select
 
 from tasks.cli import session
@@ -189,6 +192,46 @@ def test_a_run_that_is_killed_is_resumed_by_running_it_again(away: CommandLine):
     assert f"redrive: {900 - before} lines recorded, {before} known, 0 rejected\n" in done.stderr
     (audit,) = away.json("audit")
     assert (audit["accepted"], audit["pending"], audit["balanced"]) == (900, 900, True)
+
+
+def test_a_pipe_that_does_not_block_is_read_to_its_end(away: CommandLine):
+    """While nothing is in it yet, a read that does not wait would take that for its end."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    command = [sys.executable, "-m", "tasks.cli", "send", "employees", "--file", "-"]
+    with (
+        os.fdopen(writing, "wb", buffering=0) as pipe,
+        subprocess.Popen(
+            command, env=away.env, cwd=away.folder, stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as sending,
+    ):
+        until(lambda: os.get_blocking(reading) or sending.poll() is not None, what="reads that wait")
+        pipe.write(b'{"employeeId": 1}\n{"employee')
+        pipe.write(b'Id": 2}\n')
+        pipe.close()
+        out, err = sending.communicate(timeout=60)
+    os.close(reading)
+    assert sending.returncode == 0, err
+    assert len(out.splitlines()) == 2
+    assert b"redrive: 2 lines recorded, 0 known, 0 rejected" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (gzip.compress(b'{"employeeId": 1}\n'), "the file is compressed by gzip"),
+        ('{"employeeId": 1}\n'.encode("utf-16"), "the file is UTF-16"),
+        (b"\xfe\xff" + '{"employeeId": 1}\n'.encode("utf-16-be"), "the file is UTF-16"),
+        (b'[{"employeeId": 1}]', "the file is a JSON array"),
+        (b'\xef\xbb\xbf\n \r\n  [\n  {"employeeId": 1}\n]\n', "the file is a JSON array"),
+    ],
+)
+def test_a_file_of_another_format_is_refused_and_nothing_recorded(away: CommandLine, content: bytes, told: str):
+    (away.folder / "f").write_bytes(content)
+    error = away.error("send", "employees", "--file", "f", code=2)
+    assert error["error"] == told
+    assert error["hint"].startswith("give one JSON object a line, for example: ")
+    assert not (away.folder / ".redrive").exists()
 
 
 def test_on_a_terminal_a_bar_shows_how_far_it_is_and_data_stay_whole(away: CommandLine):
