@@ -186,6 +186,18 @@ def test_hops_of_several_writers_are_told_in_their_order():
     assert found["exception"] == WRAPPED
 
 
+@pytest.mark.parametrize("blank", [b"", b" ", b"\0", None])
+def test_a_hop_without_a_topic_is_none(blank: bytes | None):
+    nowhere: Headers = [("kafka_dlt-original-topic", blank), *spring("", 7, error="Timeout")[1:]]
+    alone = origin(nowhere)
+    assert not {"first", "last", "hops"} & alone.keys()
+    assert (alone["written_by"], alone["exception"]["class"]) == ("spring", "com.company.Timeout")
+    for both in ([*nowhere, *spring()], [*spring(), *nowhere]):
+        found = origin(both)
+        assert found["first"] == {**TIMED, "group": "payroll"}
+        assert not {"last", "hops"} & found.keys()
+
+
 def test_a_key_that_cannot_be_deserialised_has_its_own_exception():
     headers = [*spring()[:6], ("kafka_dlt-key-exception-fqcn", b"a.B"), ("kafka_dlt-key-exception-message", b"bad key")]
     assert origin(headers)["exception"] == {"class": "a.B", "message": "bad key"}

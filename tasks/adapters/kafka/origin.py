@@ -28,6 +28,7 @@ _MAX_DIGITS = 19
 _LONG = 8  # bytes
 _NUMERIC = frozenset({"partition", "offset", "timestamp", "attempts"})
 _TRACE = "traceparent"
+_BLANK = " \t\r\n\0"
 _BULKY = ("stacktrace", "springDeserializerException")
 
 
@@ -87,10 +88,13 @@ def _in_order(hops: Mapping[str, list[_Hop]]) -> list[_Hop]:
 def _told(hops: Sequence[_Hop], values: Mapping[str, list[bytes | None]]) -> dict[str, Any]:
     if not hops:
         return {}
-    first, last = hops[0], hops[-1]
-    found: dict[str, Any] = {"written_by": last.dialect.name, "first": _place(first, values)}
-    if len(hops) > 1:
-        found |= {"last": _place(last, values), "hops": len(hops)}
+    last = hops[-1]
+    found: dict[str, Any] = {"written_by": last.dialect.name}
+    # A hop without a topic leads nowhere: what is left then is where the letter stands.
+    if places := [place for hop in hops if (place := _place(hop, values)).get("topic", "").strip(_BLANK)]:
+        found["first"] = places[0]
+        if len(places) > 1:
+            found |= {"last": places[-1], "hops": len(places)}
     return found | _failure(last, values)
 
 
