@@ -26,8 +26,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "fetch.max.bytes": 4 << 20,
     "max.partition.fetch.bytes": 256 << 10,
     "fetch.queue.backoff.ms": 20,  # a full queue is looked at again after a second by default
-    # A topic or a partition that is made later is found in half a minute, not in five.
-    "topic.metadata.refresh.interval.ms": 30_000,
+    # A topic or a partition that is made later is found in seconds, not in five minutes.
+    "topic.metadata.refresh.interval.ms": 5_000,
 }
 _OWN: Mapping[str, Any] = {
     "enable.auto.commit": False,
@@ -58,6 +58,12 @@ class _Quiet:
 def configuration(bootstrap: str, group: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     """Return the consumer's configuration: a person's properties over the defaults, under what the promise needs."""
     return {**_DEFAULTS, **properties, **_OWN, "bootstrap.servers": bootstrap, "group.id": group, "logger": _Quiet()}
+
+
+def is_cooperative(config: Mapping[str, Any]) -> bool:
+    """Tell whether the group hands out partitions one by one, rather than all of a member's at once."""
+    strategy = str(config.get("partition.assignment.strategy", ""))
+    return "cooperative" in strategy or str(config.get("group.protocol")).lower() == "consumer"
 
 
 def open_consumer(name: str, config: Mapping[str, Any], on_error: Callable[[KafkaError], None]) -> Consumer:

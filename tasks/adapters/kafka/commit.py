@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from confluent_kafka import Consumer
 
@@ -24,7 +24,7 @@ _MOVED = (
 
 
 class Commit(threading.Thread):
-    """Commits `offsets` synchronously in a thread of its own, beginning at once.
+    """Commits `offsets` synchronously in a thread of its own, beginning at once; `label` tells what is kept beside a topic's.
 
     Attributes:
         offsets: the offset to be read next, by topic and partition.
@@ -32,18 +32,20 @@ class Commit(threading.Thread):
         failed: once it has ended, what else was said.
     """
 
-    def __init__(self, consumer: Consumer, offsets: Mapping[tuple[str, int], int]) -> None:
+    def __init__(self, consumer: Consumer, offsets: Mapping[tuple[str, int], int], label: Callable[[str], str]) -> None:
         super().__init__(name="kafka-commit", daemon=True)
         self.offsets = dict(offsets)
         self.moved: KafkaError | None = None
         self.failed: KafkaError | None = None
         self._consumer = consumer
+        self._label = label
         self.start()
 
     def run(self) -> None:
         """Commit."""
         try:
-            wanted = [TopicPartition(*partition, offset) for partition, offset in self.offsets.items()]
+            offsets = self.offsets.items()
+            wanted = [TopicPartition(topic, number, offset, self._label(topic)) for (topic, number), offset in offsets]
             done = self._consumer.commit(offsets=wanted, asynchronous=False)
             errors = [each.error for each in done or () if each.error]
         except KafkaException as error:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from tasks.adapters.kafka.client import check, configuration, open_consumer, talking_to, unavailable
+from tasks.adapters.kafka.client import check, configuration, is_cooperative, open_consumer, talking_to, unavailable
 from tasks.adapters.kafka.commit import Commit
 from tasks.adapters.kafka.dialects import DIALECTS, custom
 from tasks.adapters.kafka.offsets import Offsets, by_partition, partition_of
 from tasks.adapters.kafka.origin import Recogniser
 from tasks.adapters.kafka.records import record_of
+from tasks.adapters.kafka.topic_ids import TopicIds
 from tasks.dlq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class KafkaSource:
         """
         with self._lock:
             self._return(self._offsets.out)
+            self._look_for_new_topics()
             consumer = self._consumer or self._join()
             self._commit()
             first = self._first(consumer, wait)
@@ -115,6 +117,7 @@ class KafkaSource:
         with self._lock:
             for partition in self._offsets.settle(records):
                 log.info("the partition has moved on; what comes again is known", source=self._name, partition=partition)
+            self._look_for_new_topics()
             self._commit()
 
     def give_back(self, records: Sequence[Record]) -> None:
@@ -139,6 +142,7 @@ class KafkaSource:
         self._unread: set[Partition] = set()  # not read to the end
         self._offsets = Offsets()
         self._committing: Commit | None = None
+        self._ids = TopicIds(self._config)
 
     def _join(self) -> Consumer:
         self._consumer = open_consumer(self._name, self._config, self._on_error)
@@ -152,7 +156,11 @@ class KafkaSource:
             consumer.close()  # else it is still at work, and the group notices after the session's timeout
         self._forget()
 
-    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if starts := self._ids.starts(consumer, partitions, within=OUTAGE):
+            assign_anew = consumer.incremental_assign if is_cooperative(self._config) else consumer.assign
+            assign_anew(starts)
+            log.warning("a topic was made anew since the last commit: reads it from its beginning", source=self._name)
         self._joined, self._trouble = True, None
         self._assigned |= _named(partitions)
         self._unread |= _named(partitions)
@@ -240,7 +248,7 @@ class KafkaSource:
         """Commit what is due, after the commit before."""
         self._end_commit()
         if self._offsets.due and self._consumer is not None:
-            self._committing, self._offsets.due = Commit(self._consumer, self._offsets.due), {}
+            self._committing, self._offsets.due = Commit(self._consumer, self._offsets.due, self._ids.label), {}
             self._end_commit()
 
     def _end_commit(self) -> None:
@@ -258,6 +266,12 @@ class KafkaSource:
             again = {partition: offset for partition, offset in commit.offsets.items() if partition in self._assigned}
             self._offsets.due = again | self._offsets.due
             raise unavailable(self._bootstrap, commit.failed)
+
+    def _look_for_new_topics(self) -> None:
+        """Leave when a topic was deleted and made anew: the group hands it out again, to be read from its beginning."""
+        if changed := self._ids.changed():
+            log.warning("the topic was deleted and made anew; joins the group anew", source=self._name, topics=sorted(changed))
+            self._leave()
 
     def _return(self, offsets: Mapping[Partition, Iterable[int]]) -> None:
         """Seek back. Where that fails, leave: whoever reads on starts at the committed offset, before all of them."""
