@@ -73,6 +73,7 @@ class Worker:
         self.app = Celery("redrive", set_as_current=False)
         self.app.conf.update(
             broker_url=f"sqs://AKIASECRETKEY:sekret@127.0.0.1:{sqs.port}",
+            broker_transport="kombu.transport.SQS:Transport",  # kombu's own: Redrive's takes no task but Redrive's
             broker_transport_options={"region": sqs.region, "is_secure": False, "polling_interval": 0.02, "wait_time_seconds": 1},
             task_default_queue=f"celery-{uuid4()}",
             worker_enable_remote_control=False,
