@@ -4,7 +4,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit integration acceptance real torture format up clean
+.PHONY: help setup demo test check unit integration acceptance sabotage real torture format up clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,11 @@ integration: $(STAMP)  ## tests against an embedded SQS and real ledgers
 	$(BIN)/pytest -q -n 4 --dist loadfile tests/integration
 
 acceptance: $(STAMP)  ## tests with real worker, beat and intake processes, and a short torture
-	$(BIN)/pytest -q -n 4 --dist loadfile tests/acceptance tests/torture
+	$(BIN)/pytest -q -n 4 --dist loadfile tests/acceptance tests/torture --ignore=$(SABOTAGE)
+
+SABOTAGE := tests/torture/test_torture_sabotage.py
+sabotage: $(STAMP)  ## Redrives that are broken on purpose: the torture has to catch them
+	$(BIN)/pytest -q -n 2 --dist load $(SABOTAGE)
 
 real: $(STAMP)  ## tests with ElasticMQ, Apache Kafka and a Java consumer; need a JDK 17 and Maven, else they are skipped
 	$(BIN)/pytest -q tests/real
