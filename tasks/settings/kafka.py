@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.settings.hosts import one_name
 from tasks.settings.rules import Matching, Rule
 
 #: What a header may tell: see tasks.adapters.kafka.dialects.
@@ -20,7 +18,6 @@ TOPIC = Matching(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}", "a topic's name (A-Z a-z
 GROUP = Matching(r"[A-Za-z0-9._-]{1,249}", "at most 249 of A-Z a-z 0-9 . _ -")
 _HOST = r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}"
 BOOTSTRAP = Matching(rf"{_HOST}(?:, ?{_HOST})*", '"HOST:PORT", several with commas between')
-_LOCAL = "localhost"
 _MOST_TOPICS = 100
 _MOST_TEXT = 4000
 _NAME = re.compile(r"[a-z0-9]+(?:[._][a-z0-9]+)*", re.ASCII)
@@ -50,16 +47,7 @@ def property_name(name: str) -> str:
 def brokers(bootstrap: str) -> set[tuple[str, int]]:
     """Return host and port of each broker; this machine is one host, however it is written."""
     found = (each.strip().rpartition(":") for each in bootstrap.split(","))
-    return {(_host(host.strip("[]").lower()), int(port)) for host, _, port in found}
-
-
-def _host(name: str) -> str:
-    name = name.removesuffix(".")
-    with suppress(OSError, ValueError):  # it is no address
-        found = ipaddress.ip_address(name if ":" in name else socket.inet_aton(name))  # which knows 127.1 as well
-        address = getattr(found, "ipv4_mapped", None) or found
-        return _LOCAL if address.is_loopback or address.is_unspecified else str(address)
-    return _LOCAL if name.endswith(".localhost") else name
+    return {(one_name(host.strip("[]").lower()), int(port)) for host, _, port in found}
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,11 @@ queue another source's: an identity is known within its source alone.
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from tasks.settings.hosts import one_name
 from tasks.settings.sources import SqsSource
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ OWN_QUEUES = tuple(f"redrive-{role}{end}" for role in ("submit", "recovery", "ma
 DEAD = "-dead"
 FIFO = ".fifo"
 _PORTS = {"http": 80, "https": 443}
-_LOOPBACK = "127.0.0.1"
 #: The names that SQS has in a region: today's, FIPS, dual stack, a VPC endpoint's, China's; and the older ones, where that
 #: without a region is us-east-1's. See https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
 _AWS = re.compile(r"(?:[a-z0-9-]+\.)?sqs(?:-fips)?\.([a-z0-9-]+)\.(?:(?:vpce\.)?amazonaws\.com(?:\.cn)?|api\.aws)", re.ASCII)
@@ -97,14 +94,8 @@ def _address(queue: str, endpoint: str | None, broker: Broker) -> Address:
 
 
 def _host(name: str) -> str:
-    """Return one name for what is one host: this machine, however it is written, and SQS in a region of AWS."""
-    name = name.removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return _LOOPBACK
+    """Return one name for what is one host: this machine, and SQS in a region of AWS."""
+    name = one_name(name)
     if aws := _AWS.fullmatch(name) or _OLD_AWS.fullmatch(name):
         return f"sqs.{aws[1] or 'us-east-1'}.amazonaws.com"
-    with suppress(OSError, ValueError):  # it is no address
-        found = ipaddress.ip_address(name if ":" in name else socket.inet_aton(name))  # which knows 127.1 as well
-        address = getattr(found, "ipv4_mapped", None) or found
-        return _LOOPBACK if address.is_loopback or address.is_unspecified else str(address)
     return name
