@@ -48,8 +48,7 @@ __all__ = ["Handling", "NotConfirmedError", "Redrive", "json_of", "origin_of", "
 log = logging.getLogger("redrive_producer")
 
 #: Characters of a text such as the exception's message, and of a stack trace, of which the end is kept.
-MAX_TEXT = 500
-MAX_STACKTRACE = 4000
+MAX_TEXT, MAX_STACKTRACE = 500, 4000
 #: What SQS refuses in a message or its attributes:
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 _REFUSED_BY_SQS = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
