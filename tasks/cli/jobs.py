@@ -8,7 +8,7 @@ import typer
 
 from tasks.cli.completion import route_names
 from tasks.cli.origin import facts, summary
-from tasks.cli.output import Column, Json, Output
+from tasks.cli.output import Column, Csv, Json, Output
 from tasks.cli.text import counted, pairs, relative
 from tasks.dlq.breaker import FAULTS
 from tasks.dlq.job import WAITING, State
@@ -39,6 +39,7 @@ def jobs(
     ] = None,
     after: Annotated[int | None, typer.Option(metavar="ID", min=1, max=MAX_ID, help="Go on below this id.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")] = 50,
+    csv: Csv = False,
     json: Json = False,
 ) -> None:
     """List jobs, newest first."""
@@ -46,7 +47,7 @@ def jobs(
     from tasks.dlq.ledger.queries import list_jobs
     from tasks.settings import settings
 
-    out = Output(json=json)
+    out = Output(json=json, csv=csv)
     with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
         views = list_jobs(tx, route=route, states=state or (), group=group, after=after, limit=limit)
         now = tx.now()
@@ -55,6 +56,8 @@ def jobs(
     if json:
         for view in views:
             out.record(view)
+    elif csv:
+        out.sheet(_SHEET, ([_cell(view[name]) for name in _SHEET] for view in views))
     elif views:
         out.table(COLUMNS, [row(view, now) for view in views])
     else:
@@ -100,6 +103,11 @@ COLUMNS = (
     Column("When"),
     Column("Last answer", cut=True),
 )
+#: What `--csv` has: fields of `--json`, whose order and names stay; new ones come last.
+_SHEET = (
+    "id", "state", "route", "parameters", "needs", "covered", "due_at", "calls", "attempts", "crashes", "outcome", "status",
+    "detail", "group", "created_at", "changed_at",
+)  # fmt: skip
 _ATTEMPT_COLUMNS = (Column("Attempt", right=True), Column("Began"), Column("Outcome"), Column("Answer", fold=True))
 _LETTER_COLUMNS = (
     Column("Letter", right=True),
@@ -130,6 +138,10 @@ def when(view: dict[str, Any], now: int) -> str:
         return relative(view["changed_at"], now)
     due = relative(view["due_at"], now)
     return due if due.startswith("in ") else "due"
+
+
+def _cell(value: Any) -> Any:
+    return pairs(value) if isinstance(value, dict) else value
 
 
 def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:

@@ -1,10 +1,12 @@
-"""Data on stdout, messages on stderr: for people as text, with `--json` one compact object a line.
+"""Data on stdout, messages on stderr: for people as text, with `--json` one compact object a line, lists with `--csv` as a sheet.
 
-Whatever comes from outside (bodies, details, parameters) is escaped: it can neither steer the terminal nor forge a line.
+Whatever comes from outside (bodies, details, parameters) is escaped: it can neither steer the terminal, nor forge a line, nor
+be a formula.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -18,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasks.cli.errors import ReaderGone, Unwritable
-from tasks.cli.text import escaped
+from tasks.cli.text import defused, escaped
+from tasks.dlq.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 #: The option that every command has.
 Json = Annotated[bool, typer.Option("--json", metavar="", help="One compact JSON object a line, errors too.")]
+#: The option that lists have.
+Csv = Annotated[bool, typer.Option("--csv", metavar="", help="A sheet for a spreadsheet: comma-separated, with a row of names.")]
 
 #: Characters of a cell where no terminal sets the width.
 _WIDEST_CELL = 200
@@ -61,9 +66,15 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """Where a command's data and messages go."""
+    """Where a command's data and messages go. Raises Refused: not in two formats at once."""
 
     json: bool = False
+    csv: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse two formats."""
+        if self.json and self.csv:
+            raise Refused("--json and --csv are two formats", hint="choose one of them")
 
     def record(self, value: Mapping[str, Any]) -> None:
         """Print one object for machines, on one line of ASCII."""
@@ -115,6 +126,12 @@ class Output:
             table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
         console.print(table)
         _write("".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines()))
+
+    def sheet(self, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Print a sheet for a spreadsheet, by RFC 4180; every cell in quotes, so that no other separator splits it."""
+        drawn = io.StringIO()
+        csv.writer(drawn, quoting=csv.QUOTE_ALL).writerows([names, *([defused(cell) for cell in row] for row in rows)])
+        _write(drawn.getvalue())
 
     def note(self, text: str) -> None:
         """Tell people something beside the data; machines are not told."""

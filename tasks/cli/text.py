@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+#: Where a spreadsheet would see a formula begin: at the start, or behind what may separate cells where the comma does not; also
+#: after blanks and quotes, and in full width. See https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA = re.compile(
+    "(^|[,;|])(?=[ \"'`\u2018-\u201f\uff02\uff07]*[-=+@\u2212\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20])"
+)
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 def escaped(value: Any) -> str:
     """Return the text with every character that does not print (line ends, ANSI, bidirectional marks) as its escape."""
     text = "" if value is None else str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def defused(value: Any) -> str:
+    """Return the text as a spreadsheet's cell: escaped, with an apostrophe where a formula would begin; numbers as they are."""
+    text = escaped(value)
+    return text if _NUMBER.fullmatch(text) else _FORMULA.sub(r"\1'", text)
 
 
 def pairs(values: Mapping[str, Any]) -> str:

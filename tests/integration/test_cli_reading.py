@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import subprocess
@@ -280,3 +282,46 @@ def test_a_reader_that_has_had_enough_is_no_error(cli: CommandLine):
     assert done.stdout == "1\n"
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def sheet(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_jobs_are_a_sheet_that_no_api_writes_formulas_into(filled: CommandLine):
+    filled.arrange(
+        "f", employee=4, state="parked", outcome="hopeless", status=400, detail='=HYPERLINK("http://x")\n@x', group_key="g400"
+    )
+    done = filled.run("jobs", "--csv", "--limit", "2")
+    first, second = sheet(done.stdout)
+    assert list(first) == [
+        *("id", "state", "route", "parameters", "needs", "covered", "due_at", "calls", "attempts", "crashes", "outcome"),
+        *("status", "detail", "group", "created_at", "changed_at"),
+    ]
+    assert (first["parameters"], first["status"], first["detail"]) == ("employeeId=4", "400", '\'=HYPERLINK("http://x")\\n@x')
+    assert (second["state"], second["due_at"] > "2026", second["detail"]) == ("scheduled", True, "")
+    assert done.stderr == f"redrive: there may be more: --after {second['id']}\n"
+    assert sheet(filled.run("jobs", "--csv", "--state", "completed").stdout) == []
+    assert filled.run("jobs", "--csv", "--state", "completed").stdout.startswith('"id","state"'), (
+        "the names are there without rows"
+    )
+
+
+def test_rejects_are_a_sheet(filled: CommandLine):
+    filled.reject("g", b"=1", "not-json", "@SUM(1+1)*cmd|' /C calc'!A0")
+    first, second = sheet(filled.run("rejects", "--csv").stdout)
+    assert list(first) == ["id", "received_at", "source", "stream", "identity", "reject_reason", "reject_detail", "bytes"]
+    assert (first["reject_detail"], first["bytes"]) == ("'@SUM(1+1)*cmd|' /C calc'!A0", "2")
+    assert second["reject_detail"] == "the body is not UTF-8"
+
+
+def test_a_sheet_is_of_a_list_and_no_json(filled: CommandLine):
+    for command in (["jobs"], ["rejects"]):
+        assert filled.error(*command, "--csv", code=2) == {
+            "error": "--json and --csv are two formats",
+            "hint": "choose one of them",
+            "exit_code": 2,
+        }
+    done = filled.run("rejects", "5", "--csv", refused=True)
+    assert done.returncode == 2
+    assert done.stderr == "redrive: --csv is for the list\nwithout an id, or: redrive rejects 5 --json\n"

@@ -1,3 +1,4 @@
+import csv
 import io
 import json
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from tasks.cli.errors import ReaderGone, Unwritable
 from tasks.cli.output import Column, Output, flush
+from tasks.dlq.errors import Refused
 
 COLUMNS = (Column("ID", right=True), Column("Parameters", fold=True), Column("Last answer", cut=True))
 ROWS = [(1, "employeeId=1234", "HTTP 503 " + "busy " * 30), (12345, "employeeId=1", "")]
@@ -136,3 +138,56 @@ def test_output_that_nobody_takes_is_told_apart(monkeypatch: pytest.MonkeyPatch,
         Output().line("x")
     with pytest.raises(told):
         flush()
+
+
+def sheet(capsys: pytest.CaptureFixture[str], *cells: object, delimiter: str = ",") -> list[list[str]]:
+    """Return a sheet of one column as a spreadsheet reads it."""
+    Output(csv=True).sheet(["detail"], [[cell] for cell in cells])
+    return list(csv.reader(io.StringIO(capsys.readouterr().out, newline=""), delimiter=delimiter))
+
+
+def test_a_sheet_is_what_rfc_4180_says(capsys: pytest.CaptureFixture[str]):
+    Output(csv=True).sheet(["id", "detail"], [(7, 'HTTP 404: "no", says ä'), (8, None)])
+    assert capsys.readouterr().out == '"id","detail"\r\n"7","HTTP 404: ""no"", says ä"\r\n"8",""\r\n'
+
+
+@pytest.mark.parametrize("lead", ["", " ", "   ", '"', "'", "''", " \"' ", "\u201c", "\uff02"])
+@pytest.mark.parametrize(
+    "start", [*"=+-@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\ufe66", "\ufe62", "\ufe63", "\ufe6b", "\u2212"]
+)
+def test_no_cell_begins_a_formula(capsys: pytest.CaptureFixture[str], lead: str, start: str):
+    weapon = f"{lead}{start}cmd|' /C calc'!A0"
+    assert sheet(capsys, weapon)[1:] == [[f"'{weapon}"]]
+
+
+@pytest.mark.parametrize("start", ["\t", "\r", "\n", "\r\n", "\x00", "\u00a0", "\u3000", "\u2028", "\x1b[2J", "\u202e", "\ufeff"])
+def test_what_does_not_print_neither_hides_a_formula_nor_breaks_a_row(capsys: pytest.CaptureFixture[str], start: str):
+    _, (cell,) = sheet(capsys, f"{start}=1+1\n=2")
+    assert cell.startswith("\\")
+    assert cell.endswith("=1+1\\n=2")
+    assert cell.isprintable()
+
+
+@pytest.mark.parametrize("separator", ";|")
+def test_no_other_separator_makes_a_cell_of_a_formula(capsys: pytest.CaptureFixture[str], separator: str):
+    """Where the comma is for decimals, a spreadsheet splits at the semicolon: our quotes hold the first cell only."""
+    Output(csv=True).sheet(["id", "detail"], [(1, f'a{separator}=1{separator} "+1{separator}b=2{separator}{separator}@x')])
+    _, cells = csv.reader(io.StringIO(capsys.readouterr().out, newline=""), delimiter=separator)
+    assert cells == ['1,"a', "'=1", '\' ""+1', "b=2", "", "'@x\""]
+
+
+@pytest.mark.parametrize(
+    "value", [-5, 0, 17, 1.5, "-5", "+1.50", "employeeId=1", "a-b", "2026-01-31T00:00:00Z", "it's 1+1", True]
+)
+def test_plain_numbers_and_text_stay_as_they_are(capsys: pytest.CaptureFixture[str], value: object):
+    assert sheet(capsys, value)[1:] == [[str(value)]]
+
+
+@pytest.mark.parametrize("value", ["-5+1", "-1e5x", "+-5", "-\uff15", "--5", "-", "=5"])
+def test_what_only_looks_like_a_number_is_defused(capsys: pytest.CaptureFixture[str], value: str):
+    assert sheet(capsys, value)[1:] == [[f"'{value}"]]
+
+
+def test_two_formats_at_once_are_refused():
+    with pytest.raises(Refused, match="two formats"):
+        Output(json=True, csv=True)
