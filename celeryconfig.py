@@ -14,7 +14,7 @@ _install_transport()
 _settings = _settings_or_exit()
 _broker = _settings.broker
 
-imports = ("tasks.intake", "tasks.recovery", "tasks.sweeps", "tasks.lifecycle")
+imports = ("tasks.intake", "tasks.recovery", "tasks.sweeps", "tasks.lifecycle", "tasks.vitals")
 
 # --- the broker: SQS -------------------------------------------------------------------------------------------------
 broker_url = _broker.url
@@ -23,7 +23,7 @@ broker_transport_options = {
     "region": _broker.region,
     "is_secure": _broker.is_secure,
     "queue_name_prefix": _broker.queue_prefix,
-    "visibility_timeout": _settings.visibility_timeout,
+    "visibility_timeout": _settings.limits.visibility_timeout,
     # A full prefetch counts as an empty poll: at kombu's default of 1 s a worker would do one task a second.
     "polling_interval": _broker.polling_interval,
     "wait_time_seconds": _broker.wait_time,
@@ -60,8 +60,10 @@ task_acks_late = True
 task_reject_on_worker_lost = False  # a call that kills its worker must not come back by itself: the rescue counts it
 task_ignore_result = True
 task_store_errors_even_if_ignored = False
-# The hard limit is for what no deadline can end: a slice, the longest call after it, and a ledger that is slow to settle.
-task_time_limit = _settings.visibility_timeout
+# For what no deadline can end (tasks/dlq/limits.py). A sweep has no soft limit: broken off, it would begin at its first
+# source again.
+task_time_limit = _settings.limits.hard
+task_annotations = {"redrive.recover": {"soft_time_limit": _settings.limits.soft}}
 task_publish_retry_policy = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3, "interval_max": 0.5}
 
 # --- JSON only -------------------------------------------------------------------------------------------------------

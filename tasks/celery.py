@@ -4,6 +4,8 @@ from celery import Celery
 
 from tasks.monitoring import attach
 from tasks.settings import settings_or_exit
+from tasks.vitals import MainPulse
 
 app = Celery("redrive", config_source="celeryconfig", task_cls="tasks.delivery:RedriveTask")
 attach(app, settings_or_exit().monitor.url)
+app.steps["consumer"].add(MainPulse)

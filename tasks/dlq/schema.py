@@ -219,3 +219,17 @@ audit_log = Table(
     Column("subject", Text, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
 )
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("name", String(300), primary_key=True, doc="role@host:pid"),
+    Column("role", String(16), nullable=False, doc="worker, beat, intake"),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("main_pid", Integer, nullable=False, doc="of the process that a supervisor started: a worker's is its pool's parent"),
+    Column("version", String(40), nullable=False),
+    Column("serves", Text, nullable=False, doc="queues or sources, separated by blanks"),
+    Column("began_at", Millis, nullable=False),
+    Column("seen_at", Millis, nullable=False),
+)

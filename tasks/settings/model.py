@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from tasks.dlq.errors import ConfigError, UnknownRoute
+from tasks.dlq.limits import Limits
 from tasks.dlq.parameters import shown
 from tasks.dlq.route import Route
 from tasks.dlq.secrecy import query_secrets
@@ -27,7 +28,6 @@ from tasks.settings.sources import AnySource, KafkaSource, topic_conflicts
 OWN_SOURCES = ("celery", "cli")
 _TOKEN = re.compile(r"[!-~]{1,8192}", re.ASCII)
 _ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
-_DEFAULT_VISIBILITY = 300.0
 #: Characters of a query's secret: a shorter value would be cut out of everything that is logged.
 _LEAST_SECRET = 8
 
@@ -69,8 +69,7 @@ class Settings(Section):
             found += [(("sources", name, *path), clause) for path, clause in source.disagreements(self.routes)]
         found += conflicts(self.sources, self.broker)
         found += topic_conflicts(self.sources)
-        if self.broker.visibility_timeout is not None and self.broker.visibility_timeout < self._longest_slice:
-            clause = f"must be at least a slice and the longest lease of a route: {self._longest_slice:g}s"
+        if clause := self.limits.refusal():
             found.append((("broker", "visibility_timeout"), clause))
         if found:
             raise Conflict(*found)
@@ -80,6 +79,11 @@ class Settings(Section):
     def routes(self) -> Mapping[str, Route]:
         """The routes by name, as the domain takes them."""
         return MappingProxyType({name: table.build(name) for name, table in self.route_tables.items()})
+
+    @cached_property
+    def limits(self) -> Limits:
+        """How long things may take."""
+        return Limits(slice=self.worker.slice, routes=self.routes, visibility=self.broker.visibility_timeout)
 
     def route(self, name: str) -> Route:
         """Return the route of this name. Raises UnknownRoute."""
@@ -105,7 +109,7 @@ class Settings(Section):
     @property
     def visibility_timeout(self) -> int:
         """Seconds that SQS hides a wake-up: longer than a worker can be busy with one."""
-        return round(self.broker.visibility_timeout or max(_DEFAULT_VISIBILITY, self._longest_slice + 30))
+        return self.limits.visibility_timeout
 
     @property
     def source_file(self) -> str:
@@ -184,8 +188,3 @@ class Settings(Section):
     def remember(self, origins: Origins, environ: Mapping[str, str]) -> None:
         """Keep where the values came from, and the environment for the secrets that the settings only name."""
         self._origins, self._environ = origins, environ
-
-    @property
-    def _longest_slice(self) -> float:
-        leases = (route.lease for route in self.routes.values())
-        return self.worker.slice + max(leases, default=0.0)

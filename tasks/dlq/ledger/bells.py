@@ -3,6 +3,8 @@
 At most `route.window` wake-ups are out per route; further jobs wait in the ledger. A wake-up counts as out until it is received,
 or for `BELL_LIFE` after it was due. Losing them all costs one sweep: `promote` rings again when something is due, a slot is free
 and no recent bell is out; the time that it waits for an answer doubles from 15 s to 300 s until someone comes.
+
+A paused route rings nothing. Behind an open breaker one bell is out, for the next probe.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from sqlalchemy import func, or_, select, update
 from tasks.dlq.job import WAITING, State, Wakeup
 from tasks.dlq.ledger.claims import due
 from tasks.dlq.ledger.gates import is_shut, lock_route, occupied
-from tasks.dlq.schema import jobs, routes
+from tasks.dlq.limits import LONGEST_DELAY
+from tasks.dlq.schema import jobs, routes, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,20 +32,25 @@ BELL_LIFE = 3_600_000
 #: Milliseconds that a sweep waits for an answer to its bell before it rings again: doubled each time, up to the cap.
 FIRST_PATIENCE = 15_000
 MOST_PATIENCE = 300_000
+#: Milliseconds that make no difference to a bell: SQS delays by whole seconds.
+_SOON = 500
 #: SQS delays a message by at most this many seconds; what is due later waits in the ledger until `promote`.
-MAX_DELAY = 900.0
+MAX_DELAY = LONGEST_DELAY
 _JOBS: Select[Any] = select(jobs.c.id, jobs.c.route, jobs.c.key, jobs.c.due_at)
 _OLDEST = (jobs.c.due_at, jobs.c.id)
 
 
 def reserve(tx: Transaction, route: Route, job_ids: Sequence[int]) -> list[Wakeup]:
     """Take places in the window for these waiting jobs, as far as there are any. The caller rings after the commit."""
-    lock_route(tx, route.name)
-    now = tx.now()
-    return _reserve(tx, route, now, jobs.c.id.in_(job_ids)) if job_ids else []
+    row = lock_route(tx, route.name)
+    return _reserve(tx, route, row, tx.now(), jobs.c.id.in_(job_ids)) if job_ids else []
 
 
-def _reserve(tx: Transaction, route: Route, now: int, *which: ColumnElement[bool]) -> list[Wakeup]:
+def _reserve(tx: Transaction, route: Route, row: Row[Any], now: int, *which: ColumnElement[bool]) -> list[Wakeup]:
+    if row.paused_at is not None:
+        return []
+    if row.breaker_open:
+        return _ring_for_probe(tx, route, row, now, *which)
     room = route.window - outstanding(tx, route.name, now)
     if room <= 0:
         return []
@@ -58,12 +66,12 @@ def receive(tx: Transaction, route: Route, job_id: int) -> list[Wakeup]:
     Returns:
         The wake-up to ring in its place when it came too early: an earlier slice called the job, and it is due again later.
     """
-    lock_route(tx, route.name)
+    row = lock_route(tx, route.name)
     tx.connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.rung_until.is_not(None)).values(rung_until=None))
     answered = update(routes).where(routes.c.name == route.name, routes.c.rung_at.is_not(None))
     tx.connection.execute(answered.values(rung_at=None, rung_ttl=FIRST_PATIENCE))
     now = tx.now()
-    return _reserve(tx, route, now, jobs.c.id == job_id, jobs.c.due_at > now)
+    return _reserve(tx, route, row, now, jobs.c.id == job_id, jobs.c.due_at > now)
 
 
 def take_back(tx: Transaction, job_ids: Sequence[int]) -> None:
@@ -77,8 +85,10 @@ def follow_up(tx: Transaction, route: Route) -> list[Wakeup]:
     """Ring once more at the end of a slice when jobs are due, nobody runs, and no bell that is due is out."""
     row = lock_route(tx, route.name)
     now = tx.now()
-    if is_shut(row, now) or row.breaker_open:
+    if is_shut(row, now):
         return []
+    if row.breaker_open:
+        return _ring_for_probe(tx, route, row, now)
     if occupied(tx, route.name, now) >= route.max_in_flight:
         return _ring_after_rest(tx, route, now)
     return [] if _is_ringing(tx, route.name, since=now - BELL_LIFE, now=now) else _ring_due(tx, route, now, count=1)
@@ -93,6 +103,18 @@ def _ring_after_rest(tx: Transaction, route: Route, now: int) -> list[Wakeup]:
     if until > now + MAX_DELAY * 1000:
         return []
     return _take(tx, tx.connection.execute(_JOBS.where(due(route.name, now)).order_by(*_OLDEST).limit(1)).all(), now, at=until)
+
+
+def _ring_for_probe(tx: Transaction, route: Route, row: Row[Any], now: int, *which: ColumnElement[bool]) -> list[Wakeup]:
+    """Ring when the next probe may begin, unless a bell comes by then: whoever answers that one looks here again."""
+    soonest = tx.connection.execute(_JOBS.where(jobs.c.route == route.name, waiting, *which).order_by(*_OLDEST).limit(1)).first()
+    if soonest is None:
+        return []
+    rests = tx.connection.scalar(select(func.max(jobs.c.rest_until)).where(jobs.c.route == route.name, jobs.c.rest_until > now))
+    at = max(soonest.due_at, row.probe_at, rests or 0, now)
+    if at > now + MAX_DELAY * 1000 or _is_ringing(tx, route.name, since=now - FIRST_PATIENCE, now=at + _SOON):
+        return []
+    return _take(tx, [soonest], now, at=at)
 
 
 def promote(tx: Transaction, route: Route) -> list[Wakeup]:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import create_engine, event
 
 from tasks.dlq.errors import LedgerUnavailable
+from tasks.dlq.limits import LEDGER_WAIT
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
 #: Seconds that a SQLite transaction waits for another writer; a writer holds the lock for milliseconds.
-BUSY_TIMEOUT = 15.0
+BUSY_TIMEOUT = LEDGER_WAIT
 _GONE = ""
 
 
