@@ -11,6 +11,7 @@ from tasks.dlq.job import State
 from tasks.dlq.ledger import gates
 from tasks.dlq.ledger.operations import discard
 from tasks.dlq.retry import Decision, Outcome, Verdict
+from tasks.dlq.schema import metadata
 
 TWO_AT_ONCE = replace(EMPLOYEES, max_in_flight=2)
 THREE_AT_ONCE = replace(EMPLOYEES, max_in_flight=3)
@@ -272,3 +273,42 @@ def test_the_fence_of_a_key_grows_with_every_claim(bench: Bench):
 
     assert fences == sorted(set(fences))
     assert [row["fence"] for row in bench.rows("attempts")] == fences
+
+
+def test_the_fences_of_a_new_ledger_are_above_those_of_the_one_that_was_lost(bench: Bench):
+    last = [claim_and_fail(bench) for _ in range(5)][-1]
+    bench.do(lambda tx: [tx.connection.execute(table.delete()) for table in reversed(metadata.sorted_tables)])
+    bench.clock.advance(1)
+
+    assert claim_and_fail(bench) > last
+
+
+def test_the_fences_of_a_restored_backup_are_above_those_given_after_it(bench: Bench):
+    claim_and_fail(bench)
+    (backup,) = bench.rows("routes")
+    for _ in range(20):
+        last = claim_and_fail(bench)
+    bench.execute("UPDATE routes SET fence = :fence", fence=backup["fence"])
+    bench.clock.advance(1)
+
+    assert claim_and_fail(bench) > last
+
+
+def test_the_fence_grows_while_the_clock_is_put_back(bench: Bench):
+    fences = [claim_and_fail(bench)]
+    bench.clock.step(-3600)
+    fences += [claim_and_fail(bench) for _ in range(5)]
+    bench.clock.step(7200)
+    fences += [claim_and_fail(bench) for _ in range(5)]
+
+    assert fences == sorted(set(fences))
+    assert fences[-1] < 2**53, "JavaScript's numbers hold it"
+
+
+def claim_and_fail(bench: Bench) -> int:
+    """Return the fence of one call; its key is due again at once."""
+    bench.put_due(A)
+    bench.execute("UPDATE jobs SET due_at = 0")
+    held = bench.claimed()
+    bench.settle(held, Outcome.CONFLICT, Decision(verdict=Verdict.RETRY))
+    return held.fence

@@ -68,7 +68,7 @@ def _first(tx: Transaction, statement: Select[int]) -> int | None:
 
 def _lease(tx: Transaction, route: Route, row: Row[Any], job_id: int, *, worker: str, now: int, probe: bool = False) -> Claim:
     token = secrets.token_hex(16)
-    fence = row.fence + 1
+    fence = max(row.fence + 1, now)  # by the clock, so that it grows over a lost or restored ledger, too: docs/adr/0003
     tx.connection.execute(update(routes).where(routes.c.name == route.name).values(fence=fence))
     statement = (
         update(jobs)
