@@ -9,7 +9,23 @@ from typing import Annotated
 
 import typer
 
-from tasks.cli import audit, config, db, devstack, intake, jobs, operations, rejects, repair, routes, send, stats, usage
+from tasks.cli import (
+    audit,
+    config,
+    db,
+    devstack,
+    exporting,
+    importing,
+    intake,
+    jobs,
+    operations,
+    rejects,
+    repair,
+    routes,
+    send,
+    stats,
+    usage,
+)
 from tasks.cli.errors import ReaderGone, Unwritable
 from tasks.cli.output import Output, flush, silence
 from tasks.dlq.errors import RedriveError, Refused
@@ -62,6 +78,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "pause": routes.pause,
         "resume": routes.resume,
     },
+    "Back up": {"export": exporting.export, "import": importing.import_},
 }
 for _panel, _commands in _COMMANDS.items():
     for _name, _command in _commands.items():

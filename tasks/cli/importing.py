@@ -1,0 +1,142 @@
+"""`redrive import`: an exported ledger into an empty one, all or nothing."""
+
+import gzip
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from tasks.cli.errors import NotBalanced
+from tasks.cli.files import opened
+from tasks.cli.output import Json, Output
+from tasks.cli.text import counted, span
+from tasks.dlq.errors import Refused
+
+if TYPE_CHECKING:
+    from tasks.dlq.archive import Header, Reader
+    from tasks.dlq.ledger import Ledger
+    from tasks.dlq.ledger.audit import Audit
+
+_HINT = "give a file that `redrive export` wrote"
+_GZIP = b"\x1f\x8b"
+#: Rows after which the bar moves.
+_OFTEN = 1000
+
+
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What redrive export wrote; - is standard input.")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Check that the file is whole; import nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Read an exported ledger into an empty one, SQLite or PostgreSQL: all of it or nothing.
+
+    Stop every process first. Exit code 1 when it is imported, and its audit does not balance.
+    """
+    from tasks.cli.progress import progress
+    from tasks.dlq.archive import Reader
+
+    out = Output(json=json)
+    with opened(file, hint=_HINT) as stream, progress(f"imports {file!a}", size := _size(stream)) as bar:
+        reader = Reader(_unpacked(stream))
+
+        def reached(_rows: int) -> None:
+            if size is not None:
+                bar(stream.tell())
+
+        sums = None
+        if dry_run:
+            _check(reader, reached)
+        else:
+            sums = _imported(reader, reached)
+    _tell(out, file, reader, sums)
+    if sums and not sums.balanced:
+        hint = "it did not balance when it was exported: keep the file, and report it; see redrive audit"
+        raise NotBalanced("NOT BALANCED: accepted and not accounted for, or counted twice", hint=hint)
+
+
+def _check(reader: "Reader", reached: Callable[[int], None]) -> None:
+    """Read the file to its end. Raises Refused."""
+    for number, _ in enumerate(reader):
+        if not number % _OFTEN:
+            reached(number)
+
+
+def _imported(reader: "Reader", reached: Callable[[int], None]) -> "Audit":
+    """Import the file; return the audit of what is there then."""
+    from tasks.dlq.ledger.audit import audit
+    from tasks.dlq.ledger.importing import read_in
+    from tasks.settings import settings
+
+    _refuse_another_schema(reader.header)
+    with _ledger() as ledger, ledger.begin() as tx:
+        read_in(tx, reader, reached, configured=settings().routes)
+        return audit(tx)
+
+
+def _refuse_another_schema(header: "Header") -> None:
+    from tasks.dlq import migrations
+
+    if header.revision != migrations.head():
+        raise Refused(
+            f"the file has the schema {header.revision}, and this Redrive needs {migrations.head()}",
+            hint=f"import it with Redrive {header.redrive}, which wrote it, and then run this one's: redrive db upgrade",
+        )
+
+
+@contextmanager
+def _ledger() -> "Iterator[Ledger]":
+    """Open the ledger that is to be filled, with its tables, which are made where there is nothing at all."""
+    from tasks.cli.session import ensure_state_dir
+    from tasks.dlq import migrations
+    from tasks.dlq.ledger import Ledger
+    from tasks.settings import settings
+
+    ensure_state_dir(create=True)
+    ledger = Ledger(settings().ledger.url)
+    try:
+        if migrations.revision(ledger) is None:
+            migrations.upgrade(ledger)
+        migrations.check(ledger)
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _tell(out: Output, file: str, reader: "Reader", sums: "Audit | None") -> None:
+    from tasks.dlq.ledger.audit import STANDINGS
+    from tasks.dlq.ledger.importing import hold
+    from tasks.dlq.ledger.queries import moment
+    from tasks.settings import settings
+
+    at, rows = moment(reader.header.at), sum(reader.rows.values())
+    if out.json:
+        found: dict[str, Any] = {"file": file, "at": at, "redrive": reader.header.redrive, "rows": reader.rows}
+        out.record(found | ({"audit": sums.as_dict()} if sums else {}))
+        return
+    out.line(f"{file}: {counted(rows, 'row')}, as of {at}, written by Redrive {reader.header.redrive}")
+    if sums is None:
+        out.note("the file is whole; nothing was imported")
+        return
+    told = " + ".join(f"{getattr(sums, name):,} {name}" for name in STANDINGS)
+    out.line(f"{counted(sums.accepted, 'dead letter')} accepted = {told}")
+    if longest := max(map(hold, settings().routes.values()), default=0.0):
+        out.note(f"no call is made for {span(round(longest))}: one that began after the export may be open still")
+
+
+# --- the file ------------------------------------------------------------------------------------------------------
+
+
+def _unpacked(stream: IO[bytes]) -> IO[bytes]:
+    """Return the lines' stream: what is compressed is told by its first bytes, whatever it is called."""
+    packed = stream.peek(2)[:2] == _GZIP  # type: ignore[attr-defined]  # what `opened` returns is buffered
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=stream, mode="rb")) if packed else stream
+
+
+def _size(stream: IO[bytes]) -> int | None:
+    """Return the bytes of a file; None of what has no size, such as a pipe."""
+    status = os.fstat(stream.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None

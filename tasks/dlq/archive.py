@@ -1,0 +1,266 @@
+"""The file that a whole ledger is exported to: JSON lines of ASCII, which any other tool can read.
+
+::
+
+    {"format":"redrive-ledger","version":1,"revision":"0004","redrive":"0.1.0","at":1763829174000,"last_ids":{"jobs":12,…}}
+    {"table":"jobs","row":{"id":1,"route":"employees",…}}
+    …
+    {"rows":{"jobs":1,…},"sha256":"…"}
+
+The first line tells which Redrive wrote it, by which schema and when (milliseconds by the ledger's clock), and the last id that
+each table gave out. Bytes are base64. The last line counts the rows and has the digest of all bytes before it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import zlib
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+
+from sqlalchemy import Boolean, Integer, LargeBinary, String
+
+from tasks.dlq.errors import RedriveError, Refused
+from tasks.dlq.parameters import shown
+from tasks.dlq.schema import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import IO
+
+    from sqlalchemy import Column, Table
+
+FORMAT, VERSION = "redrive-ledger", 1
+#: Tables that stay behind. All others go along, later ones too.
+LEFT_OUT = {"processes": "the processes that run on this ledger; those of another one tell of themselves"}
+#: Columns that stay behind: which wake-ups are out. Nobody may come for those, and the new ledger must not wait for them.
+LEFT_OUT_COLUMNS = {"jobs": {"rung_until"}, "routes": {"rung_at", "rung_ttl"}}
+
+#: Bytes of the first line and of any other: a value has up to 1 GiB, where PostgreSQL holds it.
+_LONGEST_HEADER, _LONGEST = 1 << 16, 3 << 30
+_JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False)
+_AGAIN = "export the ledger again, or take another export"
+
+
+def exported() -> list[Table]:
+    """Return the tables that an export has, each after those that its rows refer to."""
+    return [table for table in metadata.sorted_tables if table.name not in LEFT_OUT]
+
+
+def columns_of(table: Table) -> list[Column[Any]]:
+    """Return the columns of a table that an export has."""
+    return [column for column in table.columns if column.name not in LEFT_OUT_COLUMNS.get(table.name, ())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """The first line: the schema's revision, Redrive's version, the ledger's time in milliseconds, the last ids by table."""
+
+    revision: str
+    redrive: str
+    at: int
+    last_ids: Mapping[str, int]
+
+
+class Row(NamedTuple):
+    """One row of a table, and the number of its line."""
+
+    line: int
+    table: Table
+    values: dict[str, Any]
+
+
+class Writer:
+    """Writes the lines, each with its end."""
+
+    def __init__(self, write: Callable[[bytes], object], header: Header) -> None:
+        self._write = write
+        self._digest = hashlib.sha256()
+        self.rows: Counter[str] = Counter({table.name: 0 for table in exported()})
+        self._line({"format": FORMAT, "version": VERSION, **asdict(header)})
+
+    def row(self, table: str, values: Mapping[str, Any]) -> None:
+        """Write one row."""
+        plain = {name: base64.b64encode(each).decode() if isinstance(each, bytes) else each for name, each in values.items()}
+        self.rows[table] += 1
+        self._line({"table": table, "row": plain})
+
+    def end(self) -> str:
+        """Write the last line; return the digest."""
+        digest = self._digest.hexdigest()
+        self._line({"rows": self.rows, "sha256": digest})
+        return digest
+
+    def _line(self, value: Mapping[str, Any]) -> None:
+        line = _JSON.encode(value).encode("ascii") + b"\n"
+        self._digest.update(line)
+        self._write(line)
+
+
+class Reader:
+    """Reads the lines of a file, one at a time, and tells where it is not what a `Writer` wrote.
+
+    Raises:
+        Refused: it is no export, or one of another format; while it is read: a row does not fit the schema, or the file was cut
+            or changed.
+        RedriveError: it cannot be read.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self._number = 0
+        self._decoders = {table.name: (table, _decoders(table)) for table in exported()}
+        self.rows: Counter[str] = Counter({table.name: 0 for table in exported()})
+        self.header = self._header()
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows; at the end, the file has proved to be whole."""
+        while line := self._next(_LONGEST):
+            digest = self._digest.copy()
+            self._digest.update(line)
+            value = self._parsed(line)
+            if "sha256" in value:
+                self._end(value, digest.hexdigest())
+                return
+            yield self._row(value)
+        raise Refused(f"the file was cut: it ends with line {self._number}, without an export's last line", hint=_AGAIN)
+
+    def _header(self) -> Header:
+        line = self._next(_LONGEST_HEADER)
+        self._digest.update(line)
+        value = _object(line) or {}
+        if value.get("format") != FORMAT:
+            raise Refused("this is no export of a ledger", hint="give a file that `redrive export` wrote")
+        version, redrive = value.get("version"), value.get("redrive")
+        if version != VERSION:
+            told = f"the file is written in format {shown(version)}, and this Redrive reads format {VERSION}"
+            raise Refused(told, hint=f"import it with Redrive {shown(redrive)}, which wrote it")
+        revision, at, last_ids = value.get("revision"), value.get("at"), value.get("last_ids")
+        if not (isinstance(revision, str) and isinstance(redrive, str) and _is_id(at) and _are_ids(last_ids)):
+            raise self.refused("it is no first line of an export")
+        return Header(revision=revision, redrive=redrive, at=at, last_ids=last_ids)
+
+    def _row(self, value: Mapping[str, Any]) -> Row:
+        name, row = value.get("table"), value.get("row")
+        if not isinstance(name, str) or name not in self._decoders or not isinstance(row, dict):
+            raise self.refused(f"there is no table {shown(name)}" if isinstance(row, dict) else "it is no row")
+        table, decoders = self._decoders[name]
+        if row.keys() != decoders.keys():
+            wrong = sorted(row.keys() ^ decoders.keys())
+            raise self.refused(f"{name}.{wrong[0]} is {'not known' if wrong[0] in row else 'missing'}")
+        values = {}
+        for column, decode in decoders.items():
+            try:
+                values[column] = decode(row[column])
+            except ValueError as error:
+                raise self.refused(f"{name}.{column} {error}") from None
+        self.rows[name] += 1
+        return Row(self._number, table, values)
+
+    def _end(self, value: Mapping[str, Any], digest: str) -> None:
+        if value["sha256"] != digest:
+            raise Refused("the file was changed or damaged: the digest in its last line is another", hint=_AGAIN)
+        if value.get("rows") != self.rows:
+            raise self.refused("its numbers of rows are not those of the lines before")
+        if self._next(1):
+            raise self.refused("it should be the file's last: two files in one?")
+
+    def refused(self, why: str, *, line: int | None = None) -> Refused:
+        """Return the error about a line; about the last one that was read, unless another is named."""
+        return Refused(f"line {line or self._number}: {why}", hint="the file was changed, or is damaged; nothing was imported")
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        if (value := _object(line)) is not None:
+            return value
+        if not line.endswith(b"\n"):
+            raise Refused(f"the file was cut in line {self._number}", hint=_AGAIN)
+        raise self.refused("it is no JSON object")
+
+    def _next(self, longest: int) -> bytes:
+        try:
+            line = self._stream.readline(longest)
+        except (EOFError, zlib.error) as error:  # of gzip; its own error is an OSError
+            raise Refused(f"the file was cut or damaged behind line {self._number}: {error}", hint=_AGAIN) from error
+        except OSError as error:
+            raise RedriveError(f"the file cannot be read behind line {self._number}: {error}", hint=_AGAIN) from error
+        self._number += bool(line)
+        return line
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_id(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _are_ids(value: object) -> TypeGuard[dict[str, int]]:
+    return isinstance(value, dict) and all(map(_is_id, value.values()))
+
+
+def _decoders(table: Table) -> dict[str, Callable[[Any], Any]]:
+    return {column.name: _decoder(column) for column in columns_of(table)}
+
+
+def _decoder(column: Column[Any]) -> Callable[[Any], Any]:
+    """Return what checks a value for the column, and returns it as the database takes it. It raises ValueError.
+
+    What only one of the databases has, such as a text's greatest length, that one sees to.
+    """
+    decode = next(decode for kind, decode in _DECODERS if isinstance(column.type, kind))
+
+    def decoded(value: Any) -> Any:
+        if value is not None:
+            return decode(value)
+        if column.nullable:
+            return None
+        raise ValueError("is null")
+
+    return decoded
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("is neither true nor false")  # noqa: TRY004 - all are refused alike
+    return value
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("is no whole number of 64 bits")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("is no text")  # noqa: TRY004
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is no text that UTF-8 has") from None
+    return value
+
+
+def _bytes(value: Any) -> bytes:
+    try:
+        return base64.b64decode(_text(value), validate=True)
+    except binascii.Error:
+        raise ValueError("is no base64") from None
+
+
+_DECODERS: Sequence[tuple[type, Callable[[Any], Any]]] = (
+    (Boolean, _boolean),
+    (Integer, _integer),
+    (LargeBinary, _bytes),
+    (String, _text),
+)
