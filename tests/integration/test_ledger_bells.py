@@ -199,9 +199,12 @@ def test_a_worker_that_starts_lets_the_next_sweep_ring_at_once(bench: Bench):
 
 
 def test_nothing_rings_for_a_paused_route(bench: Bench):
-    put(bench, A)
+    due = put(bench, A)
+    later = put(bench, B, delay=30.0)
+    bench.reserve(later)
     bench.do(gates.pause_route, "employees", by="ops", reason="")
-    assert bench.promote() == bench.follow_up() == []
+    assert bench.promote() == bench.follow_up() == bench.reserve(due) == []
+    assert bench.do(bells.receive, bench.route, later[0]) == []  # though it came too early
     bench.do(gates.resume_route, "employees")
     assert bench.promote()
 
@@ -215,16 +218,71 @@ def test_nothing_rings_for_a_route_that_has_to_wait(bench: Bench):
     assert bench.promote()
 
 
-def test_an_open_breaker_rings_once_a_probe_and_nothing_in_between(bench: Bench):
+def opened(bench: Bench) -> None:
+    """Open the breaker with A and B; C and D are due and untried."""
     bench.route = replace(EMPLOYEES, max_in_flight=3)
     put(bench, A, B, C, D)
     bench.call(Outcome.API_FAULT)
     bench.call(Outcome.API_FAULT)
-    assert bench.promote() == bench.follow_up() == []
 
-    bench.clock.advance(bench.route.probe_interval)
+
+def test_the_slice_that_opens_the_breaker_rings_once_for_the_moment_of_the_probe(bench: Bench):
+    opened(bench)
+
+    assert [delay for _, delay in bench.follow_up()] == [bench.route.probe_interval]
+    assert bench.follow_up() == bench.promote() == []
+
+
+def test_whoever_comes_too_early_for_the_probe_rings_for_it_unless_someone_has(bench: Bench):
+    opened(bench)
+    ((rung, _),) = bench.follow_up()
+    bench.clock.advance(2)
+
+    bench.do(bells.receive, bench.route, rung)
+
+    assert [delay for _, delay in bench.follow_up()] == [bench.route.probe_interval - 2]
+    assert bench.follow_up() == []
+
+
+def test_a_bell_that_comes_before_the_probe_is_enough(bench: Bench):
+    """Who answers it looks again, and rings for the probe then."""
+    later = put(bench, *keys(9)[5:], delay=3.0)
+    bench.reserve(later[:1])
+    opened(bench)
 
     assert bench.follow_up() == []
+
+
+def test_new_jobs_behind_an_open_breaker_ring_for_the_probe_at_most(bench: Bench):
+    opened(bench)
+    new = put(bench, *keys(30)[10:])
+
+    assert [delay for _, delay in bench.reserve(new)] == [bench.route.probe_interval]
+    assert bench.reserve(new) == []
+
+
+def test_a_probe_waits_for_a_rest_that_is_longer_than_its_interval(bench: Bench):
+    bench.route = replace(EMPLOYEES, drain=40.0)
+    put(bench, A, B, C)
+    bench.call(Outcome.API_FAULT)
+    bench.call(Outcome.DEADLINE, unknown=True)
+
+    assert [delay for _, delay in bench.follow_up()] == [40.0]
+
+
+def test_a_probe_comes_no_earlier_than_a_job_is_due(bench: Bench):
+    put(bench, A, B)
+    bench.call(Outcome.API_FAULT, replace(RETRY, delay=20.0))
+    bench.call(Outcome.API_FAULT, replace(RETRY, delay=30.0))
+
+    assert [delay for _, delay in bench.follow_up()] == [20.0]
+
+
+def test_a_sweep_rings_for_a_probe_whose_bell_was_lost_or_never_rung(bench: Bench):
+    opened(bench)
+    assert bench.promote() == []
+    bench.clock.advance(bench.route.probe_interval)
+
     assert len(bench.promote()) == 1
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ledger_bench import EMPLOYEES, PARK, RETRY, URLS, A, B, Bench, a_letter, bounded, open_bench
+from ledger_bench import EMPLOYEES, PARK, RETRY, URLS, A, B, Bench, C, a_letter, bounded, open_bench
 
 from tasks.dlq.job import State
 from tasks.dlq.ledger import operations, pruning
@@ -186,7 +186,78 @@ def test_the_fault_that_opens_the_breaker_is_the_apis_and_costs_no_attempt(bench
     bench.call(Outcome.API_FAULT)
     bench.call(Outcome.NETWORK)
 
+    assert (bench.job(A)["attempts"], bench.job(B)["attempts"]) == (0, 0)
+
+
+def test_the_faults_before_the_one_that_opens_the_breaker_are_the_apis_too(bench: Bench):
+    bench.put_due(A)
+    bench.call(Outcome.CONFLICT, RETRY)  # its own
+    for _ in range(3):
+        bench.clock.advance(60)
+        bench.call(Outcome.API_FAULT)
+    assert bench.job(A)["attempts"] == 4
+    bench.put_due(B)
+
+    bench.clock.advance(1)
+    bench.call(Outcome.NETWORK)
+
     assert (bench.job(A)["attempts"], bench.job(B)["attempts"]) == (1, 0)
+
+
+def test_a_key_that_an_outage_parked_before_it_was_known_is_called_again(bench: Bench):
+    bench.route = replace(EMPLOYEES, retry=bounded(1))
+    bench.put_due(A)
+    bench.put_due(B)
+    assert bench.call(Outcome.DEADLINE, unknown=True).state is State.PARKED
+    bench.clock.advance(bench.route.drain)
+
+    assert bench.call(Outcome.API_FAULT).state is State.RETRYABLE
+
+    assert (bench.state(A), bench.job(A)["attempts"], bench.due_in(A)) == (State.RETRYABLE, 0, bench.route.probe_interval)
+
+
+def test_two_poisoned_keys_open_the_breaker_for_each_other_so_often_and_no_oftener(bench: Bench):
+    """A and B always fail; C, which is well, comes now and then."""
+    bench.route = replace(EMPLOYEES, retry=replace(bounded(3), max_misses=4))
+    bench.put_due(A)
+    bench.put_due(B)
+    calls = 0
+    while {bench.state(A), bench.state(B)} != {State.PARKED}:
+        bench.clock.advance(20)
+        if held := bench.claim():
+            bench.settle(held, Outcome.SUCCESS if held.key == C else Outcome.API_FAULT)
+        calls += 1
+        if calls % 7 == 0:
+            bench.put_due(C)
+        assert calls < 500
+
+
+def test_a_late_fault_gives_nothing_back(bench: Bench):
+    bench.put_due(A)
+    bench.put_due(B)
+    bench.call(Outcome.API_FAULT)
+    held = bench.claimed()
+    bench.clock.advance(bench.route.lease)
+    assert bench.rescue() == [held.job_id]
+
+    bench.settle(held, Outcome.API_FAULT)
+
+    assert bench.job(A)["attempts"] == 1
+    assert not bench.rows("routes")[0]["breaker_open"]
+
+
+def test_a_fault_while_the_other_key_is_in_the_air_costs_no_attempt(bench: Bench):
+    bench.route = replace(EMPLOYEES, max_in_flight=2)
+    bench.put_due(A)
+    bench.call(Outcome.API_FAULT)
+    bench.clock.advance(60)
+    bench.put_due(B)
+    assert bench.claimed().key == A
+    bench.clock.advance(1)
+
+    bench.call(Outcome.API_FAULT)
+
+    assert (bench.job(A)["attempts"], bench.job(B)["attempts"]) == (0, 0)
 
 
 # --- late ------------------------------------------------------------------------------------------------------------

@@ -15,11 +15,12 @@ from tasks.dlq.breaker import FAULTS
 from tasks.dlq.job import Settled, State
 from tasks.dlq.ledger.gates import breaker_of, hold_route, keep_breaker, lock_route, pause_route
 from tasks.dlq.retry import Outcome, Verdict
-from tasks.dlq.schema import attempts, jobs, waiting
+from tasks.dlq.schema import attempts, executing, jobs, waiting
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
 
+    from tasks.dlq.breaker import Breaker
     from tasks.dlq.job import Claim, Ending
     from tasks.dlq.ledger.engine import Transaction
     from tasks.dlq.retry import Decision
@@ -43,8 +44,8 @@ def settle(tx: Transaction, route: Route, claim: Claim, ending: Ending, decision
         return Settled(job_id=claim.job_id, state=None, due_at=0, late=True)  # pruned meanwhile: it was over long ago
     before = breaker_of(row)
     breaker = before.after(ending.outcome, key=claim.key, now=now, interval=route.probe_interval)
-    if breaker.open and ending.outcome in FAULTS and _others_wait(tx, route, claim):
-        decision = _unspent(decision, route)
+    if breaker.open and ending.outcome in FAULTS:
+        decision = _blame_the_api(tx, route, claim, decision, before=before, now=now)
     if decision.verdict is Verdict.COMPLETE:
         values = _completed(route, now)
     elif decision.verdict is Verdict.PARK:
@@ -84,34 +85,56 @@ def _parked(route: Route, decision: Decision, now: int) -> dict[str, Any]:
         "state": case((_NEWS, State.SCHEDULED), else_=State.PARKED),
         "due_at": case((_NEWS, now + round(route.delay * 1000)), else_=jobs.c.due_at),
         "attempts": case((_NEWS, 0), else_=jobs.c.attempts + int(decision.spend)),
-        "misses": 0,
+        "misses": case((_NEWS, 0), else_=jobs.c.misses),
         "crashes": 0,
     }
 
 
 def _retried(decision: Decision, ending: Ending, now: int, *, rest: float) -> dict[str, Any]:
+    missed = jobs.c.misses + 1 if ending.outcome is Outcome.NOT_SENT else 0
     return {
         "state": State.RETRYABLE,
         "due_at": now + round(max(decision.delay, rest) * 1000),
         "attempts": jobs.c.attempts + 1 if decision.spend else jobs.c.attempts,
-        "misses": jobs.c.misses + 1 if ending.outcome is Outcome.NOT_SENT else 0,
+        "misses": jobs.c.misses if ending.outcome in FAULTS else missed,
         "crashes": 0,
     }
 
 
-def _others_wait(tx: Transaction, route: Route, claim: Claim) -> bool:
-    """Tell whether another key of the route waits as well. A key that is left alone may be at fault itself, not the API."""
-    others = select(jobs.c.id).where(jobs.c.route == route.name, waiting, jobs.c.id != claim.job_id).limit(1)
-    return tx.connection.execute(others).one_or_none() is not None
+def _blame_the_api(tx: Transaction, route: Route, claim: Claim, decision: Decision, *, before: Breaker, now: int) -> Decision:
+    """While the breaker is open a failing call is the API's fault: it costs the job no attempt and parks nothing.
 
-
-def _unspent(decision: Decision, route: Route) -> Decision:
-    """While the breaker is open a failing call is the API's fault: it costs the job no attempt and parks nothing."""
+    Unless no other key is there: one that is left alone may be at fault itself.
+    """
+    if not before.open and _holds(tx, claim):
+        _give_back(tx, route, before, now)
+    others = select(jobs.c.id).where(jobs.c.route == route.name, jobs.c.id != claim.job_id).limit(1)
+    if not any(tx.connection.scalar(others.where(there)) for there in (waiting, executing)):
+        return decision
     return replace(decision, verdict=Verdict.RETRY, spend=False, delay=max(decision.delay, route.probe_interval))
+
+
+def _give_back(tx: Transaction, route: Route, before: Breaker, now: int) -> None:
+    """The failures before the one that opens the breaker were the API's fault as well: their key gets its attempts back.
+
+    All of them were of one key, and the last one may have parked it. Given back is what then counts as a miss, up to the bound of
+    those: else two poisoned keys could open the breaker for each other for ever.
+    """
+    first = update(jobs).where(jobs.c.route == route.name, jobs.c.key == before.first_key, jobs.c.misses < route.retry.max_misses)
+    parked = first.where(jobs.c.state == State.PARKED, jobs.c.outcome.in_(FAULTS))
+    tx.connection.execute(parked.values(state=State.RETRYABLE, due_at=now + round(route.probe_interval * 1000), changed_at=now))
+    unspent = case((jobs.c.attempts > before.faults, jobs.c.attempts - before.faults), else_=0)
+    tx.connection.execute(first.values(attempts=unspent, misses=jobs.c.misses + 1))
 
 
 def _told(ending: Ending) -> dict[str, Any]:
     return {"outcome": ending.outcome, "status": ending.status, "detail": ending.detail, "group_key": ending.group_key}
+
+
+def _holds(tx: Transaction, claim: Claim) -> bool:
+    """Tell whether the lease is still the claim's."""
+    found = tx.connection.execute(select(jobs.c.id).where(jobs.c.id == claim.job_id, jobs.c.token == claim.token))
+    return found.one_or_none() is not None
 
 
 def _release(tx: Transaction, claim: Claim, values: dict[str, Any]) -> Row[Any] | None:
