@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 from celery import Task
+from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 
 from tasks.adapters.celery_messages import RECOVER
@@ -57,6 +58,12 @@ class RedriveTask(Task):
         if options.get("countdown") is None:
             options["countdown"] = exc.delay if isinstance(exc, Retryable) else OUT_OF_REACH_DELAY
         return super().retry(args, kwargs, exc=exc, **options)
+
+    def on_failure(self, exc: BaseException, *args: Any, **kwargs: Any) -> None:
+        """Make everything anew after the soft limit: what it broke into may hold a connection, or a lock in the ledger."""
+        if isinstance(exc, SoftTimeLimitExceeded):
+            self.runtime.close()
+        super().on_failure(exc, *args, **kwargs)
 
 
 def delay_seconds(countdown: float) -> int:

@@ -14,6 +14,7 @@ from tasks.cli import (
     config,
     db,
     devstack,
+    doctor,
     exporting,
     importing,
     intake,
@@ -70,6 +71,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "show": jobs.show,
         "rejects": rejects.rejects,
         "config": config.config,
+        "doctor": doctor.doctor,
     },
     "Act": {
         "replay": operations.replay,

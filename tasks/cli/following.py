@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tasks.dlq.errors import LedgerOutdated, OutOfReach
+from tasks.dlq.process import PULSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,17 +33,21 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 #: Seconds that the batches in hand may take at the end: a commit that waits for SQLite's lock, and a deletion.
 _GRACE = 30.0
+#: Seconds after which a thread stands still, if it has not begun a poll or a pause: a poll, SQS' retries and a slow commit.
+_STUCK = 240.0
 
 
-def follow_all(runtime: Runtime) -> bool:
+def follow_all(runtime: Runtime, turn: Callable[[], None] = lambda: None) -> bool:
     """Drain every source of `runtime` until SIGINT or SIGTERM; tell whether no thread ended by a fault.
+
+    Calls `turn` every few seconds while every thread goes on.
 
     Raises:
         LedgerOutdated: at the start; an older ledger is a person's decision.
     """
     ended = threading.Event()
     with _ended_by_signal(ended):
-        if not _persist(runtime.ensure_ledger, ended) or not _persist(lambda: runtime.intake, ended):
+        if not _persist(runtime.ensure_ledger, ended, turn) or not _persist(lambda: runtime.intake, ended, turn):
             return True
         queues_are_there = _works(runtime.ensure_queues)
         followers = [Follower(runtime, source, reader, ended) for source, reader in runtime.sources]
@@ -50,8 +55,10 @@ def follow_all(runtime: Runtime) -> bool:
             each.start()
         log.info("drains", sources=sorted({source.name for source, _ in runtime.sources}))
         if not queues_are_there:
-            _persist(runtime.ensure_queues, ended)
-        ended.wait()
+            _persist(runtime.ensure_queues, ended, turn)
+        while not ended.wait(PULSE):
+            if all(each.goes_on for each in followers):
+                turn()
         log.info("ends, when the batches in hand are written")
         if not _finish(followers):
             log.warning("ends without a batch in hand: it comes again")
@@ -72,6 +79,11 @@ class Follower:
         self._source = _Watched(source, self.idle)
         self._reader = reader
         self._ended = ended
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the thread does not hang in something."""
+        return time.monotonic() - self._source.asked < _STUCK
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
@@ -118,6 +130,7 @@ class _Watched:
     def __init__(self, source: Source, idle: threading.Event) -> None:
         self._source = source
         self._idle = idle
+        self.asked = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -125,6 +138,7 @@ class _Watched:
 
     def receive(self, *, wait: float) -> Sequence[Record]:
         self._idle.set()
+        self.asked = time.monotonic()
         records = self._source.receive(wait=wait)
         if records:
             self._idle.clear()
@@ -143,9 +157,10 @@ def _finish(followers: Iterable[Follower]) -> bool:
     return all(each.idle.wait(max(until - time.monotonic(), 0)) for each in followers)
 
 
-def _persist(act: Callable[[], object], ended: threading.Event) -> bool:
+def _persist(act: Callable[[], object], ended: threading.Event, turn: Callable[[], None]) -> bool:
     """Do it as often as it takes until it works; False when the process is to end before."""
     for pause in _pauses():
+        turn()
         if ended.is_set():
             break
         if _works(act, pause):

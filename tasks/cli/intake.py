@@ -28,7 +28,6 @@ def intake(
 ) -> None:
     """Take in what the sources hold, until Ctrl-C or SIGTERM. What is not yet acknowledged comes again."""
     from tasks.adapters import logs
-    from tasks.cli.following import follow_all
     from tasks.cli.session import ensure_state_dir
     from tasks.settings import settings
 
@@ -49,7 +48,7 @@ def intake(
     try:
         if once:
             _drain_once(out, runtime)
-        elif not follow_all(runtime):
+        elif not _follow(runtime):
             raise RedriveError("intake ended by a fault in Redrive", hint="the log has it; what was not acknowledged comes again")
     finally:
         runtime.close()
@@ -62,6 +61,19 @@ def _runtime() -> "Runtime":
     runtime = runtime_of(app)
     runtime.start_sentry()
     return runtime
+
+
+def _follow(runtime: "Runtime") -> bool:
+    from tasks.cli.following import follow_all
+    from tasks.dlq.process import Role
+    from tasks.vitals import Vitals
+
+    vitals = Vitals(runtime.settings, Role.INTAKE, sorted({source.name for source, _ in runtime.sources}))
+    vitals.start()
+    try:
+        return follow_all(runtime, vitals.turn)
+    finally:
+        vitals.stop()
 
 
 def _drain_once(out: Output, runtime: "Runtime") -> None:

@@ -46,6 +46,9 @@ _STYLES = {
     "retryable": "yellow",
     "parked": "red",
     "discarded": "dim",
+    "ok": "green",
+    "warning": "yellow",
+    "wrong": "red",
 }
 
 

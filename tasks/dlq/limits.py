@@ -80,52 +80,42 @@ class Limits:
             return None
         return f"must be at least a slice and the longest lease of a route: {self.busy:g}s"
 
-    def of_routes(self) -> Iterator[tuple[str, tuple[Limit, ...]]]:
-        """Yield each route's name and limits."""
+    def explained(self) -> Iterator[Limit]:
+        """Yield every limit, each after those that it is made of."""
         for name, route in self.routes.items():
-            lease = f"{LEASE_START:g} to begin + {route.deadline:g} deadline + {route.drain:g} drain + {LEASE_MARGIN:g} margin"
-            yield (
-                name,
-                (
-                    Limit(name="deadline", seconds=route.deadline, formula=f"routes.{name}.deadline", meaning="a call ends"),
-                    Limit(
-                        name="drain",
-                        seconds=route.drain,
-                        formula=f"routes.{name}.drain",
-                        meaning="the key rests after a call without answer",
-                    ),
-                    Limit(name="lease", seconds=route.lease, formula=lease, meaning="a job whose worker died is free again"),
-                ),
-            )
-
-    def of_all(self) -> tuple[Limit, ...]:
-        """Return the limits that hold for all routes."""
-        visibility = "broker.visibility_timeout"
-        if self.visibility is None:
-            visibility = f"the larger of {_VISIBILITY:g} and busy + {_VISIBILITY_MARGIN:g}"
-        soft = f"busy + {LEDGER_WAIT:g}, or halfway to the hard limit if that is sooner"
-        grace = f"{self.lease:g} longest lease + {LEDGER_WAIT:g} for a slow ledger"
-        return (
-            Limit(name="slice", seconds=self.slice, formula="worker.slice", meaning="no call of a wake-up begins later"),
-            Limit(
-                name="busy",
-                seconds=self.busy,
-                formula=f"{self.slice:g} slice + {self.lease:g} longest lease",
-                meaning="the longest that a wake-up takes",
-            ),
-            Limit(name="soft limit", seconds=self.soft, formula=soft, meaning="a wake-up that hangs is broken off"),
-            Limit(name="hard limit", seconds=self.hard, formula="the visibility timeout", meaning="a task's process is killed"),
-            Limit(
-                name="visibility timeout",
-                seconds=self.visibility_timeout,
-                formula=visibility,
-                meaning="SQS hands a message out again",
-            ),
-            Limit(name="stop grace", seconds=self.grace, formula=grace, meaning="give a worker so long to stop"),
-            Limit(
-                name="longest delay",
-                seconds=LONGEST_DELAY,
-                formula="the most that SQS takes",
-                meaning="what is due later waits in the ledger",
-            ),
+            formula = f"{LEASE_START:g} to begin + {route.deadline:g} deadline + {route.drain:g} drain + {LEASE_MARGIN:g} margin"
+            meaning = "after that, a call whose worker died is taken back"
+            yield Limit(name=f"lease of {name}", seconds=route.lease, formula=formula, meaning=meaning)
+        yield Limit(name="slice", seconds=self.slice, formula="worker.slice", meaning="a wake-up begins no call later")
+        yield Limit(
+            name="busy",
+            seconds=self.busy,
+            formula=f"{self.slice:g} slice + {self.lease:g} longest lease",
+            meaning="a wake-up takes no longer",
+        )
+        yield Limit(
+            name="soft limit",
+            seconds=self.soft,
+            formula=f"busy + {LEDGER_WAIT:g} for a slow ledger; at most halfway to the hard limit",
+            meaning="a wake-up that hangs is broken off",
+        )
+        yield Limit(name="hard limit", seconds=self.hard, formula="visibility timeout", meaning="a task that hangs is killed")
+        by_itself = f"the larger of {_VISIBILITY:g} and busy + {_VISIBILITY_MARGIN:g}"
+        yield Limit(
+            name="visibility timeout",
+            seconds=self.visibility_timeout,
+            formula=by_itself if self.visibility is None else "broker.visibility_timeout",
+            meaning="SQS hands a message out again",
+        )
+        yield Limit(
+            name="stop grace",
+            seconds=self.grace,
+            formula=f"{self.lease:g} longest lease + {LEDGER_WAIT:g} for a slow ledger",
+            meaning="give a worker so long to stop",
+        )
+        yield Limit(
+            name="longest delay",
+            seconds=LONGEST_DELAY,
+            formula="what SQS takes",
+            meaning="what is due later waits in the ledger",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.dlq.ledger import bells, leases, pruning
+from tasks.dlq.ledger import bells, leases, processes, pruning
 from tasks.dlq.waking import ring_all
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Maintenance:
             gone += removed
             if removed < batch:
                 break
+        self._ledger.transact(processes.forget_unseen)
         return Pruned(letters=letters, jobs=gone)
 
     def wake_up(self) -> None:
