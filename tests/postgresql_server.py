@@ -44,13 +44,17 @@ _EMPTY, _TEMPLATE = "template0", "ledger"
 
 
 class EmbeddedPostgresql(EmbeddedServer):
-    """A context manager with databases to be had, each fresh; `crash` and `start` are what happens to servers."""
+    """A context manager with databases to be had, each fresh; `crash` and `start` are what happens to servers.
+
+    `settings` are those of postgresql.conf, besides what makes the server quick.
+    """
 
     name = "postgresql"
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
         super().__init__()
-        self._password = secrets.token_hex(8)
+        self._settings = {**_SETTINGS, **settings}
+        self.password = secrets.token_hex(8)
         self._numbers = count(1)
         self._admin: psycopg.Connection | None = None
 
@@ -58,14 +62,18 @@ class EmbeddedPostgresql(EmbeddedServer):
         self._package = _package()
         super().__enter__()
         try:
-            self._create(_TEMPLATE, _EMPTY)
-            ledger = Ledger(self._url(_TEMPLATE))
-            migrations.upgrade(ledger)
-            ledger.close()
+            self._furnish()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def _furnish(self) -> None:
+        """Do what a server needs once, after its first start."""
+        self._create(_TEMPLATE, _EMPTY)
+        ledger = Ledger(self.url(_TEMPLATE))
+        migrations.upgrade(ledger)
+        ledger.close()
 
     def __exit__(self, *_: object) -> None:
         self.crash()  # it takes its shared memory along, which a killed one does not
@@ -92,7 +100,7 @@ class EmbeddedPostgresql(EmbeddedServer):
         """Yield the URL of a new database with the ledger's tables, or with nothing in it; it is gone afterwards."""
         name = f"test_{next(self._numbers)}"
         self._create(name, _EMPTY if empty else _TEMPLATE)
-        yield self._url(name)
+        yield self.url(name)
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def execute(self, statement: str) -> None:
@@ -103,13 +111,14 @@ class EmbeddedPostgresql(EmbeddedServer):
 
     def connect(self, database: str = "postgres") -> psycopg.Connection:
         """Return a connection of the superuser, committing each statement."""
-        return psycopg.connect(self._url(database), autocommit=True, connect_timeout=5)
+        return psycopg.connect(self.url(database), autocommit=True, connect_timeout=5)
 
     def _create(self, name: str, template: str) -> None:
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
 
-    def _url(self, database: str) -> str:
-        return f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/{database}"
+    def url(self, database: str) -> str:
+        """Return the URL of a database, for the superuser."""
+        return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
 
     @property
     def _installed(self) -> Path:
@@ -119,18 +128,24 @@ class EmbeddedPostgresql(EmbeddedServer):
         """Make the cluster; return what serves it."""
         _copy_server(self._package, self.directory)
         password = self.scratch / "password"
-        password.write_text(self._password)
+        password.write_text(self.password)
         if os.geteuid() == 0:
             self.directory.chmod(0o711)
             os.chown(self.scratch, _NOBODY, _NOBODY)
             os.chown(password, _NOBODY, _NOBODY)
-        options = ["--auth=password", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
-        initdb = [*self._as_nobody("initdb"), f"--pgdata={self.scratch}/data", f"--pwfile={password}", *options]
-        subprocess.run(initdb, env=self._path(), cwd=self.scratch, check=True, capture_output=True, text=True)
+        self._make_data(password)
         return self._serving()
 
+    def _make_data(self, password: Path) -> None:
+        options = ["--auth=password", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+        self._run("initdb", f"--pgdata={self.scratch}/data", f"--pwfile={password}", *options)
+
+    def _run(self, program: str, *arguments: str, **environment: str) -> None:
+        command, env = [*self._as_nobody(program), *arguments], {**self._path(), **environment}
+        subprocess.run(command, env=env, cwd=self.scratch, check=True, capture_output=True, text=True)
+
     def _serving(self) -> Sequence[str]:
-        settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         return [*self._as_nobody("postgres"), "-D", f"{self.scratch}/data", "-p", str(self.port), *settings]
 
     def _as_nobody(self, program: str) -> list[str]:
@@ -164,7 +179,7 @@ def _package() -> Path:
 
 def _copy_server(package: Path, directory: Path) -> None:
     """Copy what serves: installed packages may be where nobody cannot look."""
-    for part in ("bin/initdb", "bin/postgres"):
+    for part in ("bin/initdb", "bin/pg_basebackup", "bin/postgres"):
         target = directory / package.name / "pginstall" / part
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(package / "pginstall" / part, target)

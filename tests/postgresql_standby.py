@@ -1,0 +1,51 @@
+"""A second PostgreSQL server that follows a first one, and takes its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from patience import until
+from postgresql_server import EmbeddedPostgresql
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: What a server is started with that may be followed.
+REPLICATES = {"wal_level": "replica", "max_wal_senders": "4", "wal_retrieve_retry_interval": "100ms"}
+
+
+class Standby(EmbeddedPostgresql):
+    """Follows `primary`, which was started with REPLICATES: each commit there waits until it is on this one's disk."""
+
+    def __init__(self, primary: EmbeddedPostgresql) -> None:
+        super().__init__(**REPLICATES)
+        self.password = primary.password
+        self._primary = primary
+
+    def _furnish(self) -> None:
+        self._primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self._primary.execute("SELECT pg_reload_conf()")
+        until(self._is_synchronous, what="the synchronous standby")
+
+    def _make_data(self, password: Path) -> None:  # noqa: ARG002 - of one's own none is made
+        source = ["--host=127.0.0.1", f"--port={self._primary.port}", "--username=postgres"]
+        target = [f"--pgdata={self.scratch}/data", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        self._run("pg_basebackup", *source, *target, PGPASSWORD=self.password)
+
+    def _is_synchronous(self) -> bool:
+        with self._primary.connect() as connection:
+            return connection.execute("SELECT FROM pg_stat_replication WHERE sync_state = 'sync'").fetchone() is not None
+
+    def promote(self) -> None:
+        """Make it the primary, which waits for no standby; return when it is."""
+        self.execute("SELECT pg_promote()")
+        self.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        self.execute("SELECT pg_reload_conf()")
+
+
+def of_both(url: str, standby: Standby) -> str:
+    """Return the URL, as the documentation has it, of a database on that server of the two that is the primary."""
+    there = urlsplit(url)
+    hosts = f"host={there.hostname}:{there.port}&host={there.hostname}:{standby.port}"
+    return f"postgresql://{there.username}:{there.password}@{there.path}?{hosts}"
