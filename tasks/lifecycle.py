@@ -17,6 +17,7 @@ from tasks.dlq.errors import RedriveError
 from tasks.runtime import Runtime
 from tasks.settings import settings
 from tasks.transport import queue_missing
+from tasks.vitals import beat_begins, beat_ticked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ class SweepScheduler(PersistentScheduler):
 
         Celery would wait for the whole step: `last_run_at` plus the interval is when it is due.
         """
+        beat_ticked()
         for entry in self.schedule.values():
             if entry.last_run_at > (now := entry.default_now()):
                 entry.last_run_at = now
@@ -61,6 +63,7 @@ def set_up_logging_early(options: Mapping[str, Any], **_: Any) -> None:
 def prepare(**_: Any) -> None:
     """Make what is missing before the first message; refuse to start, with a message for people, when that cannot be."""
     _start(Runtime.ensure_ledger, Runtime.ensure_queues)
+    beat_begins()
 
 
 @worker_init.connect

@@ -160,11 +160,15 @@ def end(**_: Any) -> None:
         _of_pool.pop().stop()
 
 
+def beat_begins() -> None:
+    """Beat for beat, which tells nobody when it ends."""
+    vitals = Vitals(settings(), Role.BEAT)
+    _of_beat[:] = [vitals]
+    vitals.start()
+    atexit.register(vitals.stop)
+
+
 def beat_ticked() -> None:
-    """Note that beat's loop goes on; the first time, begin."""
-    if not _of_beat:
-        vitals = Vitals(settings(), Role.BEAT)
-        _of_beat.append(vitals)
-        vitals.start()
-        atexit.register(vitals.stop)
-    _of_beat[0].turn()
+    """Note that beat's loop goes on."""
+    for each in _of_beat:
+        each.turn()
