@@ -232,8 +232,9 @@ def shown(bench: Bench, names: list[str]) -> dict[str, str]:
     return bench.do(lambda tx: {name: tx.connection.scalar(text(f"SHOW {name}")) for name in names})
 
 
-def test_each_connection_has_its_limits_and_commits_to_disk(bench: Bench, server: EmbeddedPostgresql):
-    server.execute(f"ALTER DATABASE {make_url(bench.url).database} SET synchronous_commit = off")
+@pytest.mark.parametrize("weak", ["off", "local"])
+def test_each_connection_has_its_limits_and_commits_to_disk(bench: Bench, server: EmbeddedPostgresql, weak: str):
+    server.execute(f"ALTER DATABASE {make_url(bench.url).database} SET synchronous_commit = {weak}")
     bench.ledger.engine.dispose()
     names = [*postgresql.LIMITS, "synchronous_commit", "application_name", "transaction_isolation"]
     assert list(shown(bench, names).values()) == ["1min", "30s", "15s", "on", "redrive", "read committed"]

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable
 from tasks.dlq.ledger.clock import DatabaseClock
-from tasks.dlq.ledger.postgresql import DISK_FULL, RUN_AGAIN, STANDBY, TROUBLE, UNDEFINED, lift_limits, postgresql_engine
+from tasks.dlq.ledger.postgresql import DISK_FULL, RUN_AGAIN, STANDBY, TROUBLE, UNDEFINED, doubt, lift_limits, postgresql_engine
 from tasks.dlq.ledger.sqlite import sqlite_engine, stay
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Ledger:
                     stay(connection)
                     yield Transaction(connection, self.clock)
                 stay(connection)  # else the commit is in a file that nobody will read: nothing may be built on it
+                doubt(connection)
         except DBAPIError as error:
             if _sqlstate(error) == STANDBY:
                 self.engine.dispose()  # the next connection looks for the primary

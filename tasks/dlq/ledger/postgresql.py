@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event, text
 
+from tasks.dlq.errors import LedgerUnavailable
+
 if TYPE_CHECKING:
+    from psycopg.errors import Diagnostic
     from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 #: How libpq connects, and notices a peer that is gone. What the URL says itself (`?connect_timeout=3`) has precedence.
 CONNECT = {
@@ -31,6 +35,8 @@ STANDBY = "25006"
 #: What is no fault of the statement, though the driver does not call it operational: standby, no such database, no grant.
 TROUBLE = {STANDBY, "3D000", "42501"}
 
+#: Where a connection keeps the server's last warning.
+_WARNING = "redrive_warning"
 _UNLIMITED = text(
     "SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)"
 )
@@ -48,7 +54,18 @@ def postgresql_engine(url: URL) -> Engine:
         isolation_level="READ COMMITTED",
     )
     event.listen(engine, "connect", _prepare)
+    event.listen(engine, "commit", lambda connection: connection.info.pop(_WARNING, None))
     return engine
+
+
+def doubt(connection: Connection) -> None:
+    """Raise LedgerUnavailable when the commit ended in a warning: somebody ended its wait before the standby had it.
+
+    It may be lost with the server, so nothing is built on it; like any commit whose answer is lost it may be repeated.
+    """
+    if said := connection.info.pop(_WARNING, None):
+        hint = "see to the synchronous standby, or take it out of synchronous_standby_names"
+        raise LedgerUnavailable(f"the ledger has committed on one server only: {said}", hint=hint)
 
 
 def lift_limits(connection: Connection) -> None:
@@ -56,9 +73,15 @@ def lift_limits(connection: Connection) -> None:
     connection.execute(_UNLIMITED)
 
 
-def _prepare(dbapi_connection: Any, _record: object) -> None:
+def _prepare(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+    def keep(notice: Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            record.info[_WARNING] = notice.message_primary
+
+    dbapi_connection.add_notice_handler(keep)
     limits = [f"set_config('{name}', '{value}', false)" for name, value in LIMITS.items()]
-    # A source is acknowledged after the commit: it must survive the server's crash, whatever is the default there.
-    durable = "CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END"
+    # A source is acknowledged after the commit: it must survive the server's crash and its loss, whatever is the default there.
+    weak = "current_setting('synchronous_commit') IN ('off', 'local')"
+    durable = f"CASE WHEN {weak} THEN set_config('synchronous_commit', 'on', false) END"
     dbapi_connection.execute(f"SELECT {', '.join([*limits, durable])}")
     dbapi_connection.commit()
