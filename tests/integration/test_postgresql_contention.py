@@ -4,10 +4,11 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ledger_bench import POSTGRESQL, A, B, Bench, a_letter, open_bench
+from ledger_bench import POSTGRESQL, A, B, Bench, C, D, a_letter, open_bench
 from postgresql_processes import LETTERS, PATIENCE, Call, Shared, read_diary, take_in, work
 from sqlalchemy import select, text
 
@@ -68,11 +69,15 @@ def test_processes_keep_to_one_call_a_key_and_to_the_limit_exactly(bench: Bench,
     assert len(bench.rows("attempts")) == len(calls)
 
 
-def test_without_the_routes_lock_the_limit_is_exceeded(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """Two that claim at the same moment: the lock on the route's row alone keeps the second from counting too early."""
-    bench.put_due(A)
-    bench.put_due(B)
+@pytest.mark.parametrize("limit", [1, 3])
+def test_without_the_routes_lock_the_limit_is_exceeded(bench: Bench, limit: int, monkeypatch: pytest.MonkeyPatch):
+    """Two that claim the last slot at the same moment: only the lock on the route keeps the second from counting too early."""
+    bench.route = replace(bench.route, max_in_flight=limit)
+    for key in [A, B, C, D][: limit + 1]:
+        bench.put_due(key)
     bench.do(ensure_routes, ["employees"])
+    for _ in range(limit - 1):
+        bench.claimed()
     other = bench.connect()
     other.clock = DatabaseClock()
 
