@@ -1,0 +1,234 @@
+"""`redrive export` and `redrive import`: from one folder's ledger into another's, with what is wrong told in plain words."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from command_line import CommandLine, command_line
+from ledger_bench import POSTGRESQL, a_database
+from sqlalchemy import text
+
+from tasks.dlq import migrations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> CommandLine:
+    """A folder with a ledger: three letters, two jobs, one of them parked, and what nobody can read."""
+    cli = folder(tmp_path / "here")
+    cli.arrange("m-1", employee=1)
+    cli.arrange("m-2", employee=1)
+    cli.arrange("m-3", employee=2, state="parked")
+    cli.reject("m-4", b"\0\xff", "not-json", "no JSON")
+    return cli
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> CommandLine:
+    """A folder without a ledger."""
+    return folder(tmp_path / "there")
+
+
+def folder(path: Path) -> CommandLine:
+    path.mkdir()
+    return command_line(path)
+
+
+def audit_of(cli: CommandLine, **env: str) -> object:
+    (audit,) = cli.json("audit", **env)
+    return audit
+
+
+def test_a_ledger_goes_through_a_file_into_another_folder(here: CommandLine, there: CommandLine):
+    file = there.folder / "ledger.jsonl"
+    done = here.run("export", str(file), refused=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{file}: 4 dead letters and 2 jobs, 10 rows in all, as of 20")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [each.name for each in there.folder.iterdir() if each.name.startswith(".")] == [], "no trace of its making"
+
+    checked = there.run("import", str(file), "--dry-run", refused=True)
+    assert (checked.returncode, checked.stderr) == (0, "redrive: the file is whole; nothing was imported\n")
+    assert not (there.folder / ".redrive").exists()
+
+    done = there.run("import", str(file), refused=True)
+    assert done.returncode == 0
+    first, sums = done.stdout.splitlines()
+    assert first.startswith(f"{file}: 10 rows, as of 20")
+    assert sums == "4 dead letters accepted = 0 recovered + 2 pending + 1 parked + 0 discarded + 1 rejected"
+    assert done.stderr == "redrive: no call is made for 40s: one that began after the export may be open still\n"
+    assert audit_of(there) == audit_of(here)
+
+
+def test_it_goes_through_a_pipe(here: CommandLine, there: CommandLine):
+    file = here.run("export").stdout
+    assert json.loads(file.splitlines()[0])["format"] == "redrive-ledger"
+    (told,) = there.json("import", "-", stdin=file.encode())
+    assert (told["file"], told["audit"]["accepted"]) == ("-", 4)
+    assert audit_of(there) == audit_of(here)
+
+
+def test_what_is_compressed_is_known_by_its_first_bytes(here: CommandLine, there: CommandLine):
+    (told,) = here.json("export", "ledger.jsonl.gz", refused=True)
+    packed = (here.folder / "ledger.jsonl.gz").read_bytes()
+    lines = gzip.decompress(packed).splitlines()
+    assert json.loads(lines[-1]) == {"rows": told["rows"], "sha256": told["sha256"]}
+    (there.folder / "whatever").write_bytes(packed)
+    assert there.json("import", "whatever", refused=True)[0]["rows"] == told["rows"]
+
+    other = folder(there.folder / "other")
+    for end in (2, 10, len(packed) // 2, len(packed) - 9, len(packed) - 1):
+        (other.folder / "cut.gz").write_bytes(packed[:end])
+        other.error("import", "cut.gz", code=2)
+    (other.folder / "bad.gz").write_bytes(packed[:40] + bytes([packed[40] ^ 255]) + packed[41:])
+    assert other.run("import", "bad.gz", refused=True).returncode in {1, 2}
+
+
+def test_a_ledger_goes_to_postgresql_and_back(here: CommandLine, there: CommandLine, tmp_path: Path):
+    here.run("export", "ledger.jsonl", refused=True)
+    with a_database(POSTGRESQL, tmp_path, empty=True) as url:
+        here.json("import", "ledger.jsonl", refused=True, REDRIVE_LEDGER__URL=url)
+        assert audit_of(here, REDRIVE_LEDGER__URL=url) == audit_of(here)
+        back = there.folder / "back.jsonl"
+        here.json("export", str(back), refused=True, REDRIVE_LEDGER__URL=url)
+    there.json("import", "back.jsonl", refused=True)
+    assert audit_of(there) == audit_of(here)
+
+
+def test_a_file_that_is_there_is_not_replaced_unless_told(here: CommandLine):
+    file = here.folder / "precious"
+    file.write_text("precious")
+    error = here.error("export", "precious", code=2)
+    assert (error["error"], error["hint"]) == ("'precious' is there already", "give another name, or --force to replace it")
+    assert file.read_text() == "precious"
+
+    here.json("export", "precious", "--force", refused=True)
+    assert file.read_text().startswith('{"format":"redrive-ledger"')
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "code"),
+    [
+        (".", "'.' is no regular file", 2),
+        ("/dev/null", "'/dev/null' is no regular file", 2),
+        ("none/ledger.jsonl", "cannot write 'none/ledger.jsonl': No such file or directory", 1),
+        ("x" * 300, "cannot write ", 1),
+    ],
+)
+def test_where_no_file_can_be_is_told(here: CommandLine, name: str, told: str, code: int):
+    done = here.run("export", name, "--force", "--json", refused=True)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert json.loads(done.stderr)["error"].startswith(told)
+
+
+def test_a_full_disk_leaves_nothing_behind(here: CommandLine):
+    here.reject("large", b"x" * 300_000, "not-json", "no JSON")
+    before = sorted(here.folder.rglob("*"))
+    command = "ulimit -f 100; trap '' XFSZ; exec \"$@\""  # a file may have 100 KiB: what writes more is told "File too large"
+    arguments = ["bash", "-c", command, "-", sys.executable, "-m", "tasks.cli", "export", "ledger.jsonl"]
+    done = subprocess.run(arguments, env=here.env, cwd=here.folder, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("redrive: cannot write 'ledger.jsonl': File too large\n")
+    assert sorted(here.folder.rglob("*")) == before
+
+
+def test_without_a_ledger_there_is_nothing_to_export(there: CommandLine):
+    done = there.run("export", "ledger.jsonl", refused=True)
+    assert done.returncode == 5
+    assert "there is no ledger at sqlite:///" in done.stderr
+    assert not (there.folder / "ledger.jsonl").exists()
+
+
+def test_a_ledger_that_holds_something_is_left_alone(here: CommandLine):
+    here.json("export", "ledger.jsonl", refused=True)
+    before = audit_of(here)
+    error = here.error("import", "ledger.jsonl", code=2)
+    assert error["error"] == "the ledger is not empty: dead_letters has rows"
+    assert "into an empty one" in error["hint"]
+    assert audit_of(here) == before
+
+
+def test_another_schema_is_told_with_the_redrive_that_reads_it(here: CommandLine, there: CommandLine):
+    here.json("export", "ledger.jsonl", refused=True)
+    file = here.folder / "ledger.jsonl"
+    first, rest = file.read_bytes().split(b"\n", 1)
+    header = json.loads(first) | {"revision": "0001", "redrive": "0.0.9"}
+    (there.folder / "old.jsonl").write_bytes(json.dumps(header).encode() + b"\n" + rest)
+    error = there.error("import", "old.jsonl", code=2)
+    assert error["error"] == f"the file has the schema 0001, and this Redrive needs {migrations.head()}"
+    assert error["hint"] == "import it with Redrive 0.0.9, which wrote it, and then run this one's: redrive db upgrade"
+    assert not (there.folder / ".redrive").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "this is no export of a ledger"),
+        (b'{"employeeId": 1}\n', "this is no export of a ledger"),
+        (None, "cannot read 'ledger.jsonl': No such file or directory"),
+    ],
+)
+def test_what_is_no_export_is_told(there: CommandLine, content: bytes | None, told: str):
+    if content is not None:
+        (there.folder / "ledger.jsonl").write_bytes(content)
+    for options in ([], ["--dry-run"]):
+        error = there.error("import", "ledger.jsonl", *options, code=2)
+        assert (error["error"], error["hint"]) == (told, "give a file that `redrive export` wrote")
+
+
+def test_a_cut_file_imports_nothing(here: CommandLine, there: CommandLine):
+    lines = here.run("export").stdout.splitlines(keepends=True)
+    (there.folder / "cut.jsonl").write_text("".join(lines[:-1]))
+    error = there.error("import", "cut.jsonl", code=2)
+    assert error["error"] == f"the file was cut: it ends with line {len(lines) - 1}, without an export's last line"
+    with there.ledger() as ledger, ledger.begin() as tx:
+        assert tx.connection.scalar(text("SELECT count(*) FROM dead_letters")) == 0
+
+
+def test_an_audit_that_does_not_balance_is_told_after_the_import(here: CommandLine, there: CommandLine):
+    with here.ledger() as ledger, ledger.begin() as tx:
+        tx.connection.execute(text("UPDATE tallies SET accepted = accepted + 1"))
+    here.json("export", str(there.folder / "ledger.jsonl"), refused=True)
+    done = there.run("import", "ledger.jsonl", refused=True)
+    assert done.returncode == 1
+    assert "NOT BALANCED" in done.stderr
+    assert there.run("audit").returncode == 1, "it is there, to be looked into"
+
+
+def test_on_a_terminal_a_bar_is_shown(here: CommandLine):
+    with here.terminal("export", "ledger.jsonl") as terminal:
+        assert terminal.end() == 0
+    assert any("exports 10 rows" in line for line in terminal.lines)
+    with folder(here.folder / "other").terminal("import", "../ledger.jsonl", columns=120) as terminal:
+        assert terminal.end() == 0
+    assert any("imports '../ledger.jsonl'" in line for line in terminal.lines)
+
+
+def test_it_can_be_stopped(here: CommandLine):
+    """Ctrl-C while it writes into a pipe that nobody empties."""
+    for number in range(300):
+        here.reject(f"large-{number}", os.urandom(10_000), "not-json", "no JSON")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tasks.cli", "export", "-"],
+        env=here.env,
+        cwd=here.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    assert process.stdout.read(100).startswith(b'{"format"')
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
