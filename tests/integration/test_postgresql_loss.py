@@ -137,18 +137,20 @@ def test_a_server_that_became_a_standby_is_left_for_the_primary(bench: Bench, se
 # --- commits whose answer never came ---------------------------------------------------------------------------------
 
 
-class CommitCutter(Cuttable):
-    """A proxy before PostgreSQL that cuts the connection once a commit's answer passes, instead of passing it on."""
+#: CommandComplete: the server has committed.
+ANSWER = b"C\0\0\0\x0bCOMMIT\0"
 
-    def __init__(self, upstream: int) -> None:
-        super().__init__(upstream)
-        self.armed = threading.Event()
+
+class Cutter(Cuttable):
+    """A proxy before PostgreSQL that cuts a connection once the bytes `at` are to pass, instead of passing them on."""
+
+    at: bytes | None = None
 
     def _pass(self, one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
             while data := one.recv(65536):
-                if self.armed.is_set() and b"C\0\0\0\x0bCOMMIT\0" in data:  # CommandComplete: the server has committed
-                    self.armed.clear()
+                if self.at is not None and self.at in data:
+                    self.at = None
                     break
                 other.sendall(data)
         for connection in (one, other):
@@ -159,24 +161,60 @@ class CommitCutter(Cuttable):
 
 
 @pytest.fixture
-def cutter(server: EmbeddedPostgresql) -> Iterator[CommitCutter]:
-    with closing(CommitCutter(server.port)) as made:
+def cutter(bench: Bench, server: EmbeddedPostgresql) -> Iterator[Cutter]:
+    """Let the bench go through the proxy."""
+    with closing(Cutter(server.port)) as made:
+        bench.ledger.close()
+        bench.url = make_url(bench.url).set(port=made.port).render_as_string(hide_password=False)
+        bench.ledger = Ledger(bench.url, clock=bench.clock)
+        assert bench.sums() == {}  # it has connected, which has a commit of its own
         yield made
 
 
 @pytest.fixture
-def lose_the_answer(bench: Bench, cutter: CommitCutter) -> Callable[[], None]:
-    """Let the bench go through the proxy, and the answer to its next commit be lost."""
-    bench.ledger.close()
-    bench.url = make_url(bench.url).set(port=cutter.port).render_as_string(hide_password=False)
-    bench.ledger = Ledger(bench.url, clock=bench.clock)
-    assert bench.sums() == {}  # it has connected, which has a commit of its own
-    return cutter.armed.set
+def lose_the_answer(cutter: Cutter) -> Callable[[], None]:
+    """Let the answer to the next commit be lost."""
+    return lambda: setattr(cutter, "at", ANSWER)
+
+
+def three_records() -> list[Record]:
+    return [Record(identity=f"m-{n}", body=f'["{{\\"employeeId\\":\\"{n}\\"}}"]'.encode()) for n in range(3)]
+
+
+@pytest.mark.parametrize("at", [b"INSERT INTO dead_letters", b"COMMIT"])
+def test_a_batch_that_was_cut_off_before_its_commit_comes_again_as_new(bench: Bench, cutter: Cutter, at: bytes):
+    intake = Intake(bench.ledger, {"employees": ROUTE}, Bell())
+    cutter.at = at
+    with pytest.raises(LedgerUnavailable):
+        intake.take("queue", Letters(), three_records())
+    assert bench.sums() == {}
+    assert intake.take("queue", Letters(), three_records()).accepted == 3
+
+
+@pytest.mark.parametrize("at", [b"UPDATE jobs", b"COMMIT"])
+def test_a_claim_that_was_cut_off_before_its_commit_leaves_the_job_due(bench: Bench, cutter: Cutter, at: bytes):
+    bench.put_due(A)
+    cutter.at = at
+    with pytest.raises(LedgerUnavailable):
+        bench.claim()
+    assert bench.state(A) == State.SCHEDULED
+    assert bench.claimed().number == 1  # no attempt was spent, no slot is taken
+    assert len(bench.rows("attempts")) == 1
+
+
+@pytest.mark.parametrize("at", [b"UPDATE jobs", b"COMMIT"])
+def test_a_settle_that_was_cut_off_before_its_commit_is_said_again_and_claims_the_next(bench: Bench, cutter: Cutter, at: bytes):
+    job_id = bench.put_due(A)
+    bench.put_due(B)
+    api = Api(lambda: setattr(cutter, "at", at))
+    done = recovery(bench, api, sleep=lambda _: None).run(job_id)
+    assert (done.calls, done.completed, api.calls) == (2, 2, ["1", "2"])
+    assert [row["outcome"] for row in bench.rows("attempts")] == [Outcome.SUCCESS, Outcome.SUCCESS]
 
 
 def test_a_batch_whose_commit_was_not_answered_is_known_when_it_comes_again(bench: Bench, lose_the_answer: Callable[[], None]):
     intake = Intake(bench.ledger, {"employees": ROUTE}, Bell())
-    records = [Record(identity=f"m-{n}", body=f'["{{\\"employeeId\\":\\"{n}\\"}}"]'.encode()) for n in range(3)]
+    records = three_records()
     lose_the_answer()
     with pytest.raises(LedgerUnavailable):  # so the source is not acknowledged
         intake.take("queue", Letters(), records)
