@@ -2,10 +2,11 @@
 
 from celery import Celery
 
+from tasks.dlq.redaction import Redactor
 from tasks.monitoring import attach
 from tasks.settings import settings_or_exit
 from tasks.vitals import MainPulse
 
 app = Celery("redrive", config_source="celeryconfig", task_cls="tasks.delivery:RedriveTask")
-attach(app, settings_or_exit().monitor.url)
+attach(app, settings_or_exit().monitor.url, redact=Redactor(settings_or_exit().secrets()))
 app.steps["consumer"].add(MainPulse)

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tasks.dlq.errors import RedriveError
+from tasks.dlq.redaction import Redactor
+from tasks.dlq.secrecy import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
     Event = MutableMapping[str, Any]
 
-MASK = "***"
 #: What these libraries log below WARNING holds requests whole: bodies, signatures, the tokens in a URL's path.
 _TALKATIVE = ("alembic", "apprise", "boto3", "botocore", "kombu", "requests", "s3transfer", "urllib3")
 #: What reports news at INFO.
@@ -84,7 +85,7 @@ def configure(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _Redactor(secrets),
+                _Masking(secrets),
                 _json_line if as_json else _text_line,
             ],
         )
@@ -161,13 +162,12 @@ def _outage_of(error: object, logger: str) -> BaseException | None:
     return None
 
 
-class _Redactor:
+class _Masking:
     """Masks known secrets anywhere, values under a secret's name, and what looks like credentials."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         parts = {part for secret in secrets for part in (secret, *re.split(r"[\s,]+", secret))}  # a list of URLs is many secrets
-        known = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        self._redact = Redactor(part for part in parts if len(part) >= _SHORTEST_SECRET)
 
     def __call__(self, _logger: object, _method: str, event: Event) -> Event:
         return {key: MASK if _SECRET_NAME.search(key) else self._clean(value) for key, value in event.items()}
@@ -179,9 +179,7 @@ class _Redactor:
             return {str(key): MASK if _SECRET_NAME.search(str(key)) else self._clean(each) for key, each in value.items()}
         if isinstance(value, list | tuple):
             return [self._clean(each) for each in value]
-        text = str(value)
-        if self._known:
-            text = self._known.sub(MASK, text)
+        text = self._redact(str(value))
         for pattern, mask in _SECRET_TEXT:
             text = pattern.sub(mask, text)
         return text

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MASK = "***"
 #: `code` is the key of an Azure function, `sas` and `sig` those of Azure's storage.
@@ -19,6 +19,7 @@ _SECRET = re.compile(
     r"|code|sas",
     re.IGNORECASE | re.DOTALL,
 )
+_PLAIN_HEADERS = frozenset({"accept", "content-type", "user-agent"})
 _QUERY = re.compile(r"([?&])([^=&#]*)=([^&#]*)")
 #: The place of a parameter, which is no secret itself.
 _PLACE = re.compile(r"\{[^{}]*\}")
@@ -56,6 +57,25 @@ def masked_document(document: Any) -> Any:
         case list():
             return [masked_document(each) for each in document]
     return document
+
+
+def header_secrets(headers: Mapping[str, str]) -> Iterator[str]:
+    """Yield the values of headers, but of those that every API is sent."""
+    yield from (value for name, value in headers.items() if name.lower() not in _PLAIN_HEADERS)
+
+
+def document_secrets(document: Any) -> Iterator[str]:
+    """Yield the texts of a JSON document whose names look like secrets."""
+    match document:
+        case dict():
+            for name, value in document.items():
+                if is_secret(name) and isinstance(value, str) and not _is_place(value):
+                    yield value
+                else:
+                    yield from document_secrets(value)
+        case list():
+            for each in document:
+                yield from document_secrets(each)
 
 
 def _hides(name: str, value: str) -> bool:

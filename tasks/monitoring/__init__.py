@@ -16,20 +16,24 @@ from tasks.monitoring.flower import side_channel_option
 from tasks.monitoring.remote_control import RemoteControl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery import Celery
 
 __all__ = ["attach", "flower_command"]
 
 
-def attach(app: Celery, url: str) -> None:
+def attach(app: Celery, url: str, *, redact: Callable[[str], str] = str) -> None:
     """Give `app` the side channel at the Redis `url`. Opens nothing: workers and commands do, when they start.
+
+    `redact` takes the secrets out of errors: Redis is no place for them.
 
     With an empty `url` workers stay as they are, and `celery flower` says what is missing instead of showing an empty page.
     Call it before anything else touches `app.events`.
     """
     app.user_options["preload"].add(side_channel_option(url))
     if url:
-        app.events_cls = partial(SideChannelEvents, url=url)
+        app.events_cls = partial(SideChannelEvents, url=url, redact=redact)
         app.steps["consumer"].add(RemoteControl)
 
 

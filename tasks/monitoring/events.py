@@ -13,7 +13,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.app.events import Events
 from celery.events import EventDispatcher, get_exchange
@@ -22,10 +22,16 @@ from kombu.messaging import Producer
 
 from tasks.monitoring.channel import Outage, connect
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 logger = logging.getLogger(__name__)
 
 #: Event messages that are kept while Redis is away (a message holds up to 24 events); the oldest are given up first.
 OUTBOX_LIMIT = 2000
+
+#: The fields of events that quote errors.
+_ERRORS = ("exception", "traceback")
 
 #: Seconds that a closing dispatcher waits for the last events (such as worker-offline) to leave.
 LAST_WORDS = 1.0
@@ -112,6 +118,11 @@ class Outbox:
 class SideChannelDispatcher(EventDispatcher):
     """Celery's event dispatcher with an outbox for a producer; the broker connection it is given carries nothing."""
 
+    def send(self, type: str, **fields: Any) -> Any:  # noqa: A002 - Celery's name
+        """Send an event, errors without secrets: their messages and tracebacks hold whatever was in hand."""
+        told = {name: self.app.events.redact(fields[name]) for name in _ERRORS if isinstance(fields.get(name), str)}
+        return super().send(type, **fields | told)
+
     def enable(self) -> None:
         """Begin to send."""
         super().enable()
@@ -129,9 +140,10 @@ class SideChannelEvents(Events):
 
     dispatcher_cls = SideChannelDispatcher
 
-    def __init__(self, app: Any = None, *, url: str) -> None:
+    def __init__(self, app: Any = None, *, url: str, redact: Callable[[str], str] = str) -> None:
         super().__init__(app)
         self.url = url
+        self.redact = redact
 
     @cached_property
     def outbox(self) -> Outbox:

@@ -14,8 +14,8 @@ from tasks.dlq.errors import ConfigError, UnknownRoute
 from tasks.dlq.limits import Limits
 from tasks.dlq.parameters import shown
 from tasks.dlq.route import Route
-from tasks.dlq.secrecy import query_secrets
 from tasks.settings import directory
+from tasks.settings.credentials import secrets_of
 from tasks.settings.description import Origins, describe
 from tasks.settings.keys import suggestion
 from tasks.settings.queues import conflicts
@@ -28,8 +28,6 @@ from tasks.settings.sources import AnySource, KafkaSource, topic_conflicts
 OWN_SOURCES = ("celery", "cli")
 _TOKEN = re.compile(r"[!-~]{1,8192}", re.ASCII)
 _ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
-#: Characters of a query's secret: a shorter value would be cut out of everything that is logged.
-_LEAST_SECRET = 8
 
 
 class Settings(Section):
@@ -147,13 +145,8 @@ class Settings(Section):
         return self.kafka_sources[name].librdkafka(name, self._environ)
 
     def secrets(self) -> tuple[str, ...]:
-        """Return every secret that this process knows, as it stands: what logs must never show. Checks nothing."""
-        names = [self.alerts.sentry_dsn_env, self.alerts.notify_env]
-        names += [table.bearer_env for table in self.route_tables.values() if table.bearer_env]
-        names += [name for table in self.kafka_sources.values() for name in table.properties_env.values()]
-        known = [*(self._environ.get(name, "") for name in names), self.broker.secret_access_key or ""]
-        in_urls = [secret for table in self.route_tables.values() for secret in query_secrets(table.url)]
-        return tuple(secret for secret in [*known, *(each for each in in_urls if len(each) >= _LEAST_SECRET)] if secret)
+        """Return every secret that this process knows: what logs must never show. Checks nothing."""
+        return tuple(dict.fromkeys(secrets_of(self, self._environ)))
 
     def sentry_dsn(self) -> str:
         """Return Sentry's DSN from the environment; empty when there is none. Raises ConfigError."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
-import re
 import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 from requests.structures import CaseInsensitiveDict
@@ -20,7 +20,8 @@ from urllib3.exceptions import HTTPError
 from tasks.adapters.http.session import GRACE, NOT_YET, CutError, Line, Session, active
 from tasks.dlq.clock import boottime
 from tasks.dlq.ports import Answer, SyncResult
-from tasks.dlq.secrecy import query_secrets
+from tasks.dlq.redaction import Redactor
+from tasks.dlq.secrecy import document_secrets, header_secrets, query_secrets
 from tasks.dlq.url import expand, variables
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ _MAX_DETAIL = 200
 #: A value of at least so many characters, in a header or under a secret's name in the URL, may be an API key.
 _SECRET = 8
 _USER_AGENT = f"redrive/{version('redrive')}"
-_PLAIN_HEADERS = frozenset({"accept", "content-type", "user-agent"})
 
 
 class RequestsSyncApi:
@@ -71,16 +71,16 @@ class RequestsSyncApi:
                 sessions.pop()[0].close()
 
     def _call(self, request: SyncRequest, began: float) -> SyncResult:
-        secrets = self._secrets(request.route)
+        redact = self._redactor(request.route)
         try:
             prepared = self._prepare(request)
         except ValueError as error:
-            return SyncResult(answer=Answer.NOT_SENT, detail=_safe(f"not sent: {error}", secrets))
+            return SyncResult(answer=Answer.NOT_SENT, detail=_safe(f"not sent: {error}", redact))
         self._strays = [stray for stray in self._strays if stray.is_alive()]
         if len(self._strays) >= _MAX_STRAYS:
             return SyncResult(answer=Answer.NOT_SENT, detail=f"not sent: {_MAX_STRAYS} earlier calls still hang")
         ends = min(began + request.route.deadline, request.ends_by)
-        line = Line(prepared.path_url, secrets=secrets, ends=ends, clock=self._clock)
+        line = Line(prepared.path_url, redact=redact, ends=ends, clock=self._clock)
         thread = threading.Thread(target=self._run, args=(line, prepared, request.route), name="redrive-call", daemon=True)
         try:
             thread.start()
@@ -123,13 +123,12 @@ class RequestsSyncApi:
             raise ValueError(f"requests would send {prepared.url} for {url}")
         return prepared
 
-    def _secrets(self, route: Route) -> re.Pattern[str]:
-        """Return a pattern of what must not stand in a detail: the beginning of a secret, and all up to the next blank."""
-        values = [self._tokens.get(route.name, "")]
-        values += [value for name, value in route.headers.items() if name.lower() not in _PLAIN_HEADERS and len(value) >= _SECRET]
-        values += [value for value in query_secrets(route.url) if len(value) >= _SECRET]
-        starts = {text[:_SECRET] for value in values if value for text in (value, quote(value, safe=""))}
-        return re.compile("|".join(re.escape(start) + r"\S*" for start in sorted(starts)) or "(?!)")
+    def _redactor(self, route: Route) -> Redactor:
+        """Return what masks in a detail what an API was sent: it may say so, in any spelling."""
+        own = [*header_secrets(route.headers), *query_secrets(route.url)]
+        own += document_secrets(json.loads(route.body.text)) if route.body else ()
+        values = [self._tokens.get(route.name, ""), *(value for value in own if len(value) >= _SECRET)]
+        return Redactor(values, partly=True)
 
     def _run(self, line: Line, prepared: requests.PreparedRequest, route: Route) -> None:
         """Make the call on the present thread; `line` takes the result unless the deadline was first."""
@@ -180,7 +179,7 @@ class RequestsSyncApi:
             answer=Answer.ANSWERED,
             status=line.status,
             retry_after=response.headers.get("Retry-After", "")[:100] or None,
-            detail=_safe(detail, line.secrets).rstrip(": "),
+            detail=_safe(detail, line.redact).rstrip(": "),
         )
 
 
@@ -196,13 +195,13 @@ def _failure(line: Line, error: Exception) -> SyncResult:
     return SyncResult(
         answer=Answer.NETWORK if outside or line.sent else Answer.NOT_SENT,
         status=line.status,
-        detail=_safe(f"{line.phase}: {type(root).__name__}: {root}", line.secrets),
+        detail=_safe(f"{line.phase}: {type(root).__name__}: {root}", line.redact),
         unknown=line.sent,
     )
 
 
-def _safe(text: str, secrets: re.Pattern[str]) -> str:
+def _safe(text: str, redact: Callable[[str], str]) -> str:
     """Return `text` on one printable line of at most 200 characters, without secrets."""
-    text = secrets.sub("***", text)[: 10 * _MAX_DETAIL]
+    text = redact(text[: 20 * _MAX_DETAIL])[: 10 * _MAX_DETAIL]
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _MAX_DETAIL else line[: _MAX_DETAIL - 1] + "…"

@@ -21,7 +21,6 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable
 
     from tasks.dlq.ports import SyncResult
@@ -46,9 +45,9 @@ class Line:
     is about to send would send in the clear.)
     """
 
-    def __init__(self, target: str, *, secrets: re.Pattern[str], ends: float, clock: Callable[[], float]) -> None:
+    def __init__(self, target: str, *, redact: Callable[[str], str], ends: float, clock: Callable[[], float]) -> None:
         self.target = target
-        self.secrets = secrets
+        self.redact = redact
         self.phase = NOT_YET
         self.status: int | None = None
         self.sent = False
