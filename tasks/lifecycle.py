@@ -68,8 +68,11 @@ def prepare(**_: Any) -> None:
 
 @worker_init.connect
 def prepare_to_call(**_: Any) -> None:
-    """Prepare, and look for every secret that a worker needs: one that starts without them would pause every route."""
-    _start(Runtime.ensure_ledger, Runtime.ensure_queues, Runtime.check)
+    """Prepare, and look for every secret that a worker needs: one that starts without them would pause every route.
+
+    Sentry hears of a task's fault only if it has wrapped the tasks before the pool's processes take them over.
+    """
+    _start(Runtime.ensure_ledger, Runtime.ensure_queues, Runtime.check, Runtime.start_sentry)
 
 
 @queue_missing.connect
@@ -96,7 +99,7 @@ def _start(*steps: Callable[[Runtime], None]) -> None:
 
 @worker_process_init.connect
 def begin(**_: Any) -> None:
-    """Start Sentry after the fork, and let a sweep ring at once: a worker is here."""
+    """Start Sentry again after the fork, and let a sweep ring at once: a worker is here."""
     runtime = runtime_of(current_app)
     runtime.start_sentry()
     runtime.maintenance.wake_up()
