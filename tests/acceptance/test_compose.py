@@ -182,10 +182,15 @@ def test_the_node_comes_up_healthy_heals_an_employee_and_stops_in_time(node: Nod
     assert not [name for name in OURS if TOKEN in node.log(name)]
 
 
-def test_a_beat_that_hangs_is_not_healthy(node: Node):
-    for file in (node.folder / "run").glob("beat-schedule*"):
-        os.utime(file, (time.time() - 660,) * 2)
-    assert node.ask("beat").returncode != 0
+def test_what_has_ended_or_hangs_is_not_healthy(node: Node):
+    with ThreadPoolExecutor(len(OURS)) as at_once:
+        assert all(answer.returncode for answer in at_once.map(node.ask, OURS))
+    hangs = node.folder / "state" / "health" / f"beat@{socket.gethostname()}:{os.getpid()}"
+    hangs.touch()
+    os.utime(hangs, (time.time() - 90,) * 2)
+    answer = node.ask("beat")
+    assert answer.returncode == 1
+    assert answer.stdout.startswith(f"beat stands still: process {os.getpid()} for 9")
 
 
 def stop(node: Node, name: str) -> tuple[int, float]:

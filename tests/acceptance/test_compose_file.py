@@ -30,7 +30,6 @@ from flower.options import default_options  # noqa: F401 - defines Flower's opti
 
 from tasks.cli.following import LONG_POLL
 from tasks.devstack.sqs import EmbeddedSqs
-from tasks.dlq.ledger.sqlite import BUSY_TIMEOUT
 from tasks.runtime import CELERY_QUEUES, Runtime
 from tasks.settings import Settings, assemble
 from tasks.settings.environment import CONFIG
@@ -156,8 +155,24 @@ def test_a_service_waits_for_what_can_say_that_it_is_ready(service: Service):
 @pytest.mark.parametrize("name", ["recovery", "maintenance"])
 def test_a_worker_may_end_the_call_that_it_is_in(name: str):
     settings = compose_settings(services()[name].environment(FILLED))
-    longest = settings.worker.slice + max(route.lease for route in settings.routes.values())
-    assert services()[name].grace >= longest + BUSY_TIMEOUT
+    assert services()[name].grace >= settings.limits.grace
+
+
+@pytest.mark.parametrize(
+    ("name", "role"), [("recovery", "worker"), ("maintenance", "worker"), ("beat", "beat"), ("intake", "intake")]
+)
+def test_the_health_check_asks_the_process_that_the_service_runs(name: str, role: str):
+    assert services()[name].health_check({}) == ["redrive", "doctor", "--ready", role]
+    assert (role == "worker") == ("worker" in services()[name].command({}))
+    assert "state:/var/lib/redrive" in services()[name].raw["volumes"]  # where the pulse is
+    assert "hostname" not in services()[name].raw  # each container has its own: processes are told apart by it
+
+
+def test_the_documented_limits_are_those_of_the_code():
+    limits = assemble({"routes": {"r": {"url": "http://h/"}}}, {}).limits
+    assert f"the longest lease + 15 s ({limits.grace:g} s with the defaults)" in PRODUCTION
+    assert re.search(rf"    busy    = worker\.slice \+ the longest lease +{limits.busy:g} s with the defaults\n", PRODUCTION)
+    assert re.search(rf"    soft    = .* {limits.soft:g} s with the defaults\n", PRODUCTION)
 
 
 def test_the_workers_share_all_queues_and_no_queue_has_two():
