@@ -1,0 +1,185 @@
+"""Two PostgreSQL servers: the primary is killed, its synchronous standby takes over, and Redrive goes on by itself."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+from patience import until
+from postgresql_server import EmbeddedPostgresql
+from postgresql_standby import REPLICATES, Standby, of_both
+from stack import Stack, stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from company_api import CompanyApi
+
+    from tasks.devstack.sqs import EmbeddedSqs
+
+PATIENCE = 90.0
+DATABASE = "postgres"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call as the API saw it; `began` is in milliseconds since the epoch by the clock that the servers have, too."""
+
+    key: str
+    began: float
+    status: int
+
+
+@pytest.fixture
+def calls(company_api: CompanyApi, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """Return the API's own log. A call takes a moment; now and then it ends in a conflict, never twice in a row of a key."""
+    dice, last, answer = random.Random(1), {}, company_api.begin
+    seen: list[Call] = []
+
+    def begin(method: str, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
+        began = time.time() * 1000
+        answer(method, path, headers)
+        time.sleep(0.02)
+        key = json.dumps({"employeeId": path.rpartition("/")[2]}, separators=(",", ":"))
+        last[key] = status = 409 if last.get(key) == 200 and dice.random() < 0.3 else 200
+        seen.append(Call(key, began, status))
+        return status, {}
+
+    monkeypatch.setattr(company_api, "begin", begin)
+    return seen
+
+
+class Flow:
+    """Failures about ten employees, sent one after the other until it is stopped; counts them."""
+
+    def __init__(self, system: Stack) -> None:
+        self.sent = 0
+        self._system = system
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        dice = random.Random(2)
+        for number in count(1):
+            self._system.send(json.dumps({"employeeId": dice.randint(1, 10)}))
+            if number % 10 == 0:
+                self._system.submit("employees", employeeId=dice.randint(1, 10))
+            self.sent += 1 + (number % 10 == 0)
+            if self._stop.wait(0.05):
+                return
+
+    def stop(self) -> int:
+        self._stop.set()
+        self._thread.join()
+        return self.sent
+
+
+@dataclass
+class Cluster:
+    """Redrive on two servers, in the middle of its work."""
+
+    system: Stack
+    primary: EmbeddedPostgresql
+    standby: Standby
+    flow: Flow
+
+    def assert_healed(self, calls: list[Call], api: CompanyApi) -> None:
+        """Assert that all that was sent is recovered, by calls that began after it came, one at a time."""
+        sent = self.flow.stop()
+        audit = self.system.wait_for_audit(seconds=PATIENCE, accepted=sent, recovered=sent)
+        assert audit["balanced"]
+        assert (audit["pending"], audit["rejected"], audit["lost"]) == (0, 0, 0)
+        assert max(api.most_per_path.values()) == 1
+        assert api.most_in_flight <= 2
+        with self.standby.connect(DATABASE) as connection:
+            rows = connection.execute(
+                "SELECT j.key, max(d.received_at) FROM needs n JOIN jobs j ON j.id = n.job_id"
+                " JOIN dead_letters d ON d.id = n.dead_letter_id WHERE n.seq <= j.covered_seq GROUP BY j.key"
+            ).fetchall()
+            open_attempts = connection.execute("SELECT count(*) FROM attempts WHERE ended_at IS NULL").fetchone()
+        assert len(rows) == 10
+        for key, recorded in rows:
+            assert max(call.began for call in calls if call.key == key and call.status == 200) >= recorded
+        assert open_attempts == (0,)
+        for name in self.system.processes:
+            assert self.primary.password not in self.system.log(name)
+
+
+@contextmanager
+def at_work(folder: Path, sqs: EmbeddedSqs, api: CompanyApi) -> Iterator[Cluster]:
+    with ExitStack() as opened:
+        primary = opened.enter_context(EmbeddedPostgresql(**REPLICATES))
+        standby = opened.enter_context(Standby(primary))
+        system = opened.enter_context(stack(folder, sqs, api, max_in_flight=2))
+        system.env["REDRIVE_LEDGER__URL"] = of_both(primary.url(DATABASE), standby)
+        system.env["REDRIVE_BROKER__VISIBILITY_TIMEOUT"] = "30s"  # of what is submitted while there is no ledger
+        assert system.redrive("db", "upgrade").returncode == 0
+        for worker in ("one", "two"):
+            system.start_worker(worker)
+        system.start_beat()
+        system.start("intake", "tasks.cli", "intake")
+        flow = Flow(system)
+        opened.callback(flow.stop)
+        yield Cluster(system, primary, standby, flow)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, calls: list[Call]) -> Iterator[Cluster]:
+    with at_work(tmp_path, sqs, company_api) as made:
+        until(lambda: len(calls) >= 20, seconds=PATIENCE, what="the first calls")
+        yield made
+
+
+def test_a_primary_that_is_killed_in_the_middle_of_calls_loses_and_doubles_nothing(
+    cluster: Cluster, company_api: CompanyApi, calls: list[Call]
+):
+    company_api.gate.clear()
+    until(lambda: len(company_api.calls) == len(calls) + 2, what="two calls at the gate")
+    cluster.primary.crash(signal.SIGKILL)
+    company_api.gate.set()  # the calls end while there is no ledger
+    for worker in ("one", "two"):
+        until(lambda name=worker: "the call's end waits for the ledger" in cluster.system.log(name), what="the worker's patience")
+    cluster.standby.promote()
+
+    goes_on(calls)
+    cluster.assert_healed(calls, company_api)
+    assert not [name for name in cluster.system.processes if "Traceback" in cluster.system.log(name)]
+
+
+def test_an_old_primary_that_comes_back_writable_is_told_no_end_of_a_commit(
+    cluster: Cluster, company_api: CompanyApi, calls: list[Call]
+):
+    """Split brain: the one that it waits for has left. Who took it calls nothing and acknowledges nothing until it is gone."""
+    cluster.primary.crash(signal.SIGKILL)
+    cluster.standby.promote()
+    goes_on(calls)
+    cluster.primary.start()
+    cluster.system.start_worker("three")  # connects to the first host that is writable
+
+    until(lambda: waiting_commits(cluster.primary) >= 2, seconds=PATIENCE, what="commits on the old primary")
+    cluster.primary.crash()
+    goes_on(calls)
+    cluster.assert_healed(calls, company_api)
+
+
+def goes_on(calls: list[Call]) -> None:
+    """Wait for more calls than may have been under way."""
+    enough = len(calls) + 10
+    until(lambda: len(calls) >= enough, seconds=PATIENCE, what="more calls")
+
+
+def waiting_commits(server: EmbeddedPostgresql) -> int:
+    """Count Redrive's commits that wait for a synchronous standby."""
+    waiting = "SELECT FROM pg_stat_activity WHERE application_name = 'redrive' AND wait_event = 'SyncRep'"
+    with server.connect() as connection:
+        return len(connection.execute(waiting).fetchall())
