@@ -1,12 +1,9 @@
 """Lost connections, servers that restart or become standbys, commits whose answer never came: nothing is lost or doubled."""
 
-import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +14,10 @@ from postgresql_server import EmbeddedPostgresql
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from tasks.dlq import migrations
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.intake import Intake
 from tasks.dlq.job import State
-from tasks.dlq.ledger import DatabaseClock, Ledger, Transaction, bells, leases, letters, operations, postgresql, pruning
+from tasks.dlq.ledger import DatabaseClock, Ledger, Transaction, letters
 from tasks.dlq.ports import Answer, Record, SyncRequest, SyncResult
 from tasks.dlq.recovery import Recovery
 from tasks.dlq.retry import Outcome
@@ -263,185 +259,9 @@ def test_a_claim_whose_commit_was_not_answered_is_rescued_and_called_once(bench:
     assert bench.sums() == {"accepted": 2, "recovered": 2}
 
 
-# --- waiting is bounded ----------------------------------------------------------------------------------------------
-
-
-def shown(bench: Bench, names: list[str]) -> dict[str, str]:
-    return bench.do(lambda tx: {name: tx.connection.scalar(text(f"SHOW {name}")) for name in names})
-
-
-@pytest.mark.parametrize("weak", ["off", "local"])
-def test_each_connection_has_its_limits_and_commits_to_disk(bench: Bench, server: EmbeddedPostgresql, weak: str):
-    server.execute(f"ALTER DATABASE {make_url(bench.url).database} SET synchronous_commit = {weak}")
-    bench.ledger.engine.dispose()
-    names = [*postgresql.LIMITS, "synchronous_commit", "application_name", "transaction_isolation"]
-    assert list(shown(bench, names).values()) == ["1min", "30s", "15s", "on", "redrive", "read committed"]
-    with bench.ledger.begin(read_only=True) as tx:  # an audit takes its time, at one moment
-        assert tx.connection.scalar(text("SHOW statement_timeout")) == "0"
-        assert tx.connection.scalar(text("SHOW transaction_isolation")) == "repeatable read"
-
-
-def test_what_the_url_says_has_precedence(bench: Bench):
-    with closing(Ledger(bench.url + "?application_name=shop&keepalives_idle=3")) as ledger:
-        assert ledger.transact(lambda tx: tx.connection.scalar(text("SHOW application_name"))) == "shop"
-        with ledger.engine.connect() as connection:
-            found = connection.connection.dbapi_connection.info.get_parameters()
-    assert (found["keepalives_idle"], found["tcp_user_timeout"]) == ("3", "15000")
-
-
-def test_whoever_is_stopped_inside_a_transaction_loses_its_locks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """A worker that is paused while it holds the route must not hold up the others."""
-    bench.put_due(A)
-    monkeypatch.setitem(postgresql.LIMITS, "idle_in_transaction_session_timeout", "200")
-    with closing(bench.connect()) as other:
-        other.clock = DatabaseClock()
-
-        def stopped(tx: Transaction) -> None:
-            bells.lock_route(tx, "employees")
-            assert bench.claim() is not None  # it waited for the end of the other's transaction
-            tx.now()
-
-        with pytest.raises(LedgerUnavailable, match="idle-in-transaction"):
-            other.transact(stopped)
-
-
-def test_a_lock_that_does_not_come_is_given_up_and_told(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(postgresql.LIMITS, "lock_timeout", "50")
-    with closing(bench.connect()) as other, bench.ledger.begin() as tx:
-        bells.lock_route(tx, "employees")
-        with pytest.raises(LedgerUnavailable, match="lock timeout"):
-            other.transact(lambda tx: bells.lock_route(tx, "employees"))
-
-
-@pytest.fixture
-def as_role(bench: Bench, server: EmbeddedPostgresql) -> Iterator[Ledger]:
-    """The ledger as a role sees it that owns nothing."""
-    server.execute("CREATE ROLE redrive LOGIN PASSWORD 'secret'")
-    url = make_url(bench.url).set(username="redrive", password="secret").render_as_string(hide_password=False)
-    with closing(Ledger(url)) as ledger:
-        yield ledger
-    with closing(server.connect(str(make_url(bench.url).database))) as connection:
-        connection.execute("DROP OWNED BY redrive")
-        connection.execute("DROP ROLE redrive")
-
-
-def test_a_role_without_grants_is_told_plainly(as_role: Ledger):
-    with pytest.raises(LedgerUnavailable, match="permission denied"):
-        as_role.transact(lambda tx: bells.lock_route(tx, "employees"))
-
-
-def test_the_grants_of_the_documentation_are_enough(bench: Bench, as_role: Ledger):
-    page = (Path(__file__).parents[2] / "docs/production.md").read_text()
-    for statement in re.findall(r"^(?:ALTER DEFAULT|GRANT) [^;]*;", page, re.MULTILINE):
-        bench.execute(statement.replace("redrive_owner", "postgres"))
-    with closing(bench.ledger):
-        bench.ledger = as_role
-        migrations.check(as_role)
-        bench.put(a_letter(A), a_letter(B), a_letter(), delay=0.0)
-        bench.call()
-        bench.call(Outcome.HOPELESS)
-        bench.rescue()
-        bench.promote()
-        before = bench.do(lambda tx: tx.now()) + 1
-        assert bench.do(lambda tx: pruning.prune_letters(tx, before=before)) == 1
-        assert bench.do(lambda tx: pruning.prune_jobs(tx, before=before)) == 1
-        bench.do(lambda tx: operations.log(tx, actor="a", action="b", subject="c"))
-        assert bench.sums() == {"accepted": 3, "recovered": 1, "parked": 1, "rejected": 1}
-
-
 def test_of_several_hosts_the_one_that_answers_is_taken(bench: Bench, server: EmbeddedPostgresql):
     there = make_url(bench.url)
     hosts = f"host=127.0.0.1:1&host=127.0.0.1:{server.port}"
     with closing(Ledger(f"postgresql://{there.username}:{there.password}@/{there.database}?{hosts}")) as ledger:
         ledger.transact(lambda tx: letters.record(tx, [a_letter(A)], delays={"employees": 0.0}))
     assert bench.sums() == {"accepted": 1, "pending": 1}
-
-
-# --- deadlocks -------------------------------------------------------------------------------------------------------
-
-
-def cross(bench: Bench, first: list[str], second: list[str], *, tries: list[str]) -> None:
-    """Update the jobs of two keys in two transactions, each in its own order, both having the first when they want the second."""
-    meet = threading.Barrier(2)
-
-    def work(tx: Transaction, keys: list[str]) -> None:
-        tries.append(keys[0])
-        for number, key in enumerate(keys):
-            tx.connection.execute(text("UPDATE jobs SET calls = calls + 1 WHERE key = :key"), {"key": key})
-            if number == 0 and len(tries) <= 2:
-                meet.wait(PATIENCE)
-
-    threads = [threading.Thread(target=lambda keys=keys: bench.do(work, keys)) for keys in (first, second)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-
-
-def test_a_deadlock_is_run_again_and_never_comes_to_the_surface(bench: Bench):
-    bench.put(a_letter(A, B))
-    tries: list[str] = []
-    cross(bench, [A, B], [B, A], tries=tries)
-    assert len(tries) == 3  # one of the two was told to run again
-    assert [row["calls"] for row in bench.rows("jobs")] == [2, 2]
-
-
-def held_up(bench: Bench, keys: list[str], work: Any) -> list[str]:
-    """Run `work` while an intake holds the keys one after the other; return the errors of both."""
-    told: list[str] = []
-    half, goes_on = threading.Event(), threading.Event()
-    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-
-    def intake(tx: Transaction) -> None:
-        for key in sorted(keys):
-            tx.connection.execute(text("UPDATE jobs SET last_seq = last_seq WHERE key = :key"), {"key": key})
-            half.set()
-            goes_on.wait(0.3)  # until `work` waits for this key, or is through
-
-    other = threading.Thread(target=lambda: bench.do(intake))
-    other.start()
-    assert half.wait(PATIENCE)
-    bench.do(work)
-    goes_on.set()
-    other.join(PATIENCE)
-    bench.ledger.engine.dispose()
-    with bench.ledger.begin() as tx:
-        tx.connection.execute(text("SELECT pg_stat_force_next_flush()"))
-        told += ["deadlock"] * int(tx.connection.scalar(text(deadlocks)))
-    return told
-
-
-def both_executing(bench: Bench) -> None:
-    """B's lease is the older: the rescue's order is not the keys'."""
-    bench.route = replace(ROUTE, max_in_flight=2)
-    bench.put_due(B)
-    bench.put_due(A)
-    bench.claimed()
-    bench.claimed()
-    bench.execute("UPDATE jobs SET lease_until = id")
-
-
-def both_waiting(bench: Bench) -> None:
-    """B is due before A: the bells' order is not the keys'."""
-    bench.put_due(B)
-    bench.put_due(A)
-    bench.execute("UPDATE jobs SET due_at = id")
-
-
-def test_the_rescue_and_an_intake_never_wait_for_each_other(bench: Bench):
-    both_executing(bench)
-    assert held_up(bench, [A, B], lambda tx: leases.rescue(tx, bench.route)) == []
-    assert len(bench.rescue()) >= 1  # what the intake held is left for the next sweep
-
-
-def test_bells_and_an_intake_never_wait_for_each_other(bench: Bench):
-    both_waiting(bench)
-    ids = [row["id"] for row in bench.rows("jobs")]
-    assert held_up(bench, [A, B], lambda tx: bells.reserve(tx, bench.route, ids)) == []
-
-
-def test_bells_in_the_order_of_their_due_times_would_meet_an_intake(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    both_waiting(bench)
-    monkeypatch.setattr(bells, "sorted", lambda rows, **_: list(rows), raising=False)
-    ids = [row["id"] for row in bench.rows("jobs")]
-    assert held_up(bench, [A, B], lambda tx: bells.reserve(tx, bench.route, ids)) == ["deadlock"]
