@@ -19,7 +19,7 @@ from tasks.dlq.process import HEARTBEAT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasks.dlq.ledger import Ledger, Transaction
+    from tasks.dlq.ledger import Ledger
     from tasks.dlq.process import Process
 
 log = structlog.get_logger("redrive.heart")
@@ -53,7 +53,7 @@ class Heart:
 
     def beat(self) -> bool:
         """Beat once; tell whether it came to the ledger. A change is logged, once."""
-        ill = self._try(see) if self._alive() else "its own work stands still"
+        ill = self._try(self._see) if self._alive() else "its own work stands still"
         if ill and not self._ill:
             log.warning("no heartbeat: this process counts as ill", process=self._process.name, error=ill)
         elif self._ill and not ill:
@@ -65,13 +65,20 @@ class Heart:
         while not self._ended.is_set():
             self.beat()
             self._ended.wait(self._every)
-        self._try(forget)
+        self._try(self._forget)
 
-    def _try(self, act: Callable[[Transaction, Process], None]) -> str | None:
+    def _see(self, ledger: Ledger) -> None:
+        ledger.check_room()
+        ledger.transact(lambda tx: see(tx, self._process))
+
+    def _forget(self, ledger: Ledger) -> None:
+        ledger.transact(lambda tx: forget(tx, self._process))
+
+    def _try(self, act: Callable[[Ledger], None]) -> str | None:
         """Do it in the ledger; return why it could not be done."""
         try:
             with closing(self._ledger()) as ledger:
-                ledger.transact(lambda tx: act(tx, self._process))
+                act(ledger)
         except RedriveError as error:
             return error.message
         except Exception as error:  # noqa: BLE001 - whatever it is, work goes on without a heartbeat

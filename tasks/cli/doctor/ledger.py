@@ -94,6 +94,7 @@ def _commit(ledger: Ledger) -> None:
         see(tx, mine)
         forget(tx, mine)
 
+    ledger.check_room()
     ledger.transact(work)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable
 from tasks.dlq.ledger.clock import DatabaseClock
 from tasks.dlq.ledger.postgresql import DISK_FULL, RUN_AGAIN, STANDBY, TROUBLE, UNDEFINED, doubt, lift_limits, postgresql_engine
-from tasks.dlq.ledger.sqlite import sqlite_engine, stay
+from tasks.dlq.ledger.sqlite import check_room, sqlite_engine, stay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,6 +110,11 @@ class Ledger:
                     raise
                 time.sleep(0.01 * 2**tries * random.uniform(0.5, 1.5))  # noqa: S311 - so that two do not meet again
         raise AssertionError("unreachable")
+
+    def check_room(self) -> None:
+        """Raise LedgerUnavailable when SQLite's disk is full; PostgreSQL's is its own affair."""
+        if self.engine.dialect.name == "sqlite":
+            check_room(self.engine.url)
 
     def close(self) -> None:
         """Close all connections."""

@@ -12,6 +12,7 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import create_engine, event
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 #: Seconds that a SQLite transaction waits for another writer; a writer holds the lock for milliseconds.
 BUSY_TIMEOUT = LEDGER_WAIT
 _GONE = ""
+#: Bytes that a file has to be able to grow by: a batch of letters, and the pages of their indexes.
+_ROOM = 1 << 18
 
 
 class _Files(NamedTuple):
@@ -70,6 +73,18 @@ def stay(connection: Connection) -> None:
         f"the ledger's file {path} {became} while this process had it open",
         hint="the next try opens what is there now; before a restore stop every process and remove the old -wal and -shm too",
     )
+
+
+def check_room(url: URL) -> None:
+    """Raise LedgerUnavailable when the file's disk is full: a small commit may still find room in the log that is there."""
+    if (path := _path(url)) is None:
+        return
+    try:
+        with TemporaryFile(dir=Path(path).parent) as probe:
+            os.posix_fallocate(probe.fileno(), 0, _ROOM)
+    except OSError as error:
+        message = f"the disk of the ledger's file {path} takes no {_ROOM >> 10} KiB more: {error.strerror}"
+        raise LedgerUnavailable(message, hint="make room on its disk: work goes on by itself") from error
 
 
 def _path(url: URL) -> str | None:
