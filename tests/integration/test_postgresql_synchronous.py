@@ -31,7 +31,13 @@ def server() -> Iterator[EmbeddedPostgresql]:
 
 
 @pytest.fixture
-def bench(server: EmbeddedPostgresql) -> Iterator[Bench]:
+def background() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as made:
+        yield made
+
+
+@pytest.fixture
+def bench(server: EmbeddedPostgresql, background: ThreadPoolExecutor) -> Iterator[Bench]:  # noqa: ARG001 - ends after what it waits for
     with server.database() as url:
         try:
             with closing(Bench(url, route=ROUTE)) as made:
@@ -39,12 +45,6 @@ def bench(server: EmbeddedPostgresql) -> Iterator[Bench]:
                 yield made
         finally:
             have_standby(server, "")
-
-
-@pytest.fixture
-def background() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as made:
-        yield made
 
 
 def have_standby(server: EmbeddedPostgresql, name: str) -> None:
