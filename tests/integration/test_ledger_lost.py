@@ -5,7 +5,7 @@ The runbook is in docs/production.md ("When the ledger is lost").
 
 from __future__ import annotations
 
-import json
+import io
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,14 @@ from patience import until
 from sources_harness import client_of
 from sqlalchemy import select, update
 
+from tasks.adapters.jsonl import JsonlSource
 from tasks.adapters.queues import ensure_queue
 from tasks.dlq.ledger import operations
 from tasks.dlq.ledger.audit import audit
 from tasks.dlq.ledger.letters import Recorded
 from tasks.dlq.ledger.queries import list_jobs, unsettled
 from tasks.dlq.schema import routes
-from tasks.runtime import Runtime
+from tasks.runtime import SENT_SOURCE, Runtime
 from tasks.settings import assemble
 
 if TYPE_CHECKING:
@@ -88,6 +89,14 @@ class Service:
             return total.accepted + total.known >= number
 
         until(look, what=f"{number} letters of {name}")
+        return total.accepted, total.known
+
+    def send(self, lines: Sequence[bytes]) -> tuple[int, int]:
+        """Send a file of these lines, as `redrive send --file` does; return how many were new, and how many known."""
+        file = io.BytesIO(b"".join(line + b"\n" for line in lines))
+        source = JsonlSource(SENT_SOURCE, file, route="employees", origin={"file": "failed.jsonl"})
+        total = self.runtime.intake.drain(source, self.runtime.readers[SENT_SOURCE], seconds=60.0)
+        source.close()
         return total.accepted, total.known
 
     def source(self, name: str) -> Any:
@@ -246,11 +255,9 @@ def test_an_export_is_restored_and_the_topic_brings_what_came_since(service: Ser
 
 
 def test_a_file_that_is_sent_again_is_taken_in_by_the_new_ledger(service: Service, company_api: CompanyApi):
-    lines = "".join(json.dumps({"employeeId": number}) + "\n" for number in range(1, 21))
-    (service.cli.folder / "failed.jsonl").write_text(lines)
-    send = ("send", "employees", "--file", "failed.jsonl")
+    lines = [employee(number) for number in range(1, 21)]
     for _ in range(2):
-        assert "20 lines recorded, 0 known, 0 rejected" in service.cli.run(*send).stderr
+        assert service.send(lines) == (20, 0)
         service.work()
         assert service.sums() == {"accepted": 20, "recovered": 20}
         assert set(company_api.paths()) == paths(*range(1, 21))
@@ -260,18 +267,15 @@ def test_a_file_that_is_sent_again_is_taken_in_by_the_new_ledger(service: Servic
 
 
 def test_a_file_that_is_sent_again_over_an_export_adds_only_what_that_does_not_have(service: Service):
-    folder = service.cli.folder
-    (folder / "one.jsonl").write_text('{"employeeId": 1}\n{"employeeId": 2}\n')
-    (folder / "two.jsonl").write_text('{"employeeId": 3}\n')
-    service.cli.run("send", "employees", "--file", "one.jsonl")
+    service.send([employee(1), employee(2)])
     service.cli.json("export", "hourly.jsonl", refused=True)
-    service.cli.run("send", "employees", "--file", "two.jsonl")
+    service.send([employee(3)])
 
     service.lose_the_ledger()
     service.cli.json("import", "hourly.jsonl", refused=True)
-    assert "0 lines recorded, 2 known, 0 rejected" in service.cli.run("send", "employees", "--file", "one.jsonl").stderr
-    assert "1 line recorded, 0 known, 0 rejected" in service.cli.run("send", "employees", "--file", "two.jsonl").stderr
     service.start()
+    assert service.send([employee(1), employee(2)]) == (0, 2)
+    assert service.send([employee(3)]) == (1, 0)
     assert service.sums() == {"accepted": 3, "pending": 3}
 
 
