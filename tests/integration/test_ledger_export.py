@@ -14,6 +14,7 @@ from ledger_model import ACTS, DRAINS, LIMITS, LedgerMachine, in_memory
 from sqlalchemy import inspect
 
 from tasks.dlq import archive
+from tasks.dlq.ledger import Ledger
 from tasks.dlq.ledger.exporting import export, header
 from tasks.dlq.ledger.pruning import prune_jobs, prune_letters
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tasks.dlq.ledger import Ledger
 
 EITHER_WAY = [(SQLITE, POSTGRESQL), (POSTGRESQL, SQLITE), (SQLITE, SQLITE), (POSTGRESQL, POSTGRESQL)]
 
@@ -165,3 +165,24 @@ def test_an_id_whose_row_is_gone_is_not_given_out_again(one: str, other: str, fr
 
     assert copy.put_due(C) > last
     assert copy.rows("dead_letters")[0]["id"] > 2
+
+
+def test_the_role_of_the_processes_may_export(fresh: Fresh):
+    """With the grants of docs/production.md: it may use the sequences, not read them."""
+    bench = fresh(POSTGRESQL)
+    history(bench)
+    if not bench.url.startswith("postgresql://postgres:"):
+        pytest.skip("PostgreSQL: REDRIVE_TEST_POSTGRESQL is a server on which this test makes no roles")
+    database = bench.url.rpartition("/")[2]
+    bench.execute("DROP ROLE IF EXISTS redrive")
+    bench.execute("CREATE ROLE redrive LOGIN PASSWORD 'only-here'")
+    bench.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO redrive")
+    bench.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO redrive")
+    port = bench.ledger.engine.url.port
+    theirs = Ledger(f"postgresql://redrive:only-here@127.0.0.1:{port}/{database}", clock=bench.clock)
+
+    assert rows_of(exported(theirs)) == rows_of(exported(bench.ledger))
+
+    theirs.close()
+    bench.execute("DROP OWNED BY redrive")
+    bench.execute("DROP ROLE redrive")
