@@ -8,7 +8,7 @@ import pytest
 from ledger_bench import EMPLOYEES, RETRY, URLS, A, B, Bench, C, D, a_letter, open_bench
 
 from tasks.dlq.ledger import bells, gates, operations
-from tasks.dlq.ledger.bells import BELL_LIFE
+from tasks.dlq.ledger.bells import BELL_LIFE, ON_ITS_WAY, SPARE
 from tasks.dlq.retry import Outcome
 
 
@@ -57,10 +57,33 @@ def test_two_thousand_waiting_jobs_never_exceed_the_window(bench: Bench):
     assert outstanding(bench) == bench.route.window
 
     bench.clock.advance(30)
-    for _ in range(10):  # sweeps while the bells that have just become due are on their way
+    for _ in range(5):  # sweeps while the bells that have just become due are on their way
         assert bench.promote() == []
         bench.clock.advance(1)
     assert outstanding(bench) == bench.route.window
+
+
+def test_in_an_hour_without_workers_sweeps_and_intake_ring_for_ten_more_at_most(bench: Bench):
+    """Intake rings for nothing more, also when the first bells are so old that they count no more: they may be there still."""
+    put(bench, *keys(200))
+    rung = len(bench.reserve(list(range(1, 201))))
+    for number in range(29):
+        bench.clock.advance(124)
+        rung += len(bench.promote())
+        rung += len(bench.reserve(put(bench, f'{{"employeeId":"{1000 + number}"}}')))
+
+    assert rung <= bench.route.window + SPARE
+
+    bench.do(bells.forget_patience)  # a worker starts
+    assert len(bench.promote()) == 1
+
+
+def test_a_slice_whose_fellow_bells_were_all_lost_goes_on_at_once(bench: Bench):
+    job_ids = put(bench, *keys(50))
+    bench.reserve(job_ids)
+    bench.clock.advance(ON_ITS_WAY / 1000)
+
+    assert bench.follow_up() == [(job_ids[0], 0.0)]
 
 
 def test_a_job_with_a_wake_up_out_gets_no_second_one(bench: Bench):
@@ -140,11 +163,13 @@ def test_a_sweep_rings_nobody_while_every_slot_is_taken(bench: Bench):
 
 
 def test_a_sweep_waits_for_a_bell_that_has_just_become_due(bench: Bench):
-    first, _ = put(bench, A, B)
+    first, second = put(bench, A, B)
     bench.reserve([first])
-    bench.clock.advance(14.999)
+    bench.clock.advance(4.999)
     assert bench.promote() == []
     bench.clock.advance(0.001)
+    assert bench.promote() == [(second, 0.0)]
+    bench.clock.advance(15)
     assert bench.promote() == [(first, 0.0)]
 
 

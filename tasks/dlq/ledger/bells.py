@@ -32,12 +32,17 @@ BELL_LIFE = 3_600_000
 #: Milliseconds that a sweep waits for an answer to its bell before it rings again: doubled each time, up to the cap.
 FIRST_PATIENCE = 15_000
 MOST_PATIENCE = 300_000
+#: Milliseconds for which a bell that is due counts as on its way. One that is not answered by then may be lost, or wait in line.
+ON_ITS_WAY = 5_000
+#: Wake-ups beyond the window that sweeps may ring for others that nobody answers.
+SPARE = 10
 #: Milliseconds that make no difference to a bell: SQS delays by whole seconds.
 _SOON = 500
 #: SQS delays a message by at most this many seconds; what is due later waits in the ledger until `promote`.
 MAX_DELAY = LONGEST_DELAY
 _JOBS: Select[Any] = select(jobs.c.id, jobs.c.route, jobs.c.key, jobs.c.due_at)
 _OLDEST = (jobs.c.due_at, jobs.c.id)
+_SILENT = jobs.c.rung_until.is_(None)
 
 
 def reserve(tx: Transaction, route: Route, job_ids: Sequence[int]) -> list[Wakeup]:
@@ -51,6 +56,8 @@ def _reserve(tx: Transaction, route: Route, row: Row[Any], now: int, *which: Col
         return []
     if row.breaker_open:
         return _ring_for_probe(tx, route, row, now, *which)
+    if row.rung_at is not None and row.rung_ttl >= MOST_PATIENCE:
+        return []  # nobody has come for long: what is out is enough, also once it is an hour old and counts no more
     room = route.window - outstanding(tx, route.name, now)
     if room <= 0:
         return []
@@ -91,7 +98,7 @@ def follow_up(tx: Transaction, route: Route) -> list[Wakeup]:
         return _ring_for_probe(tx, route, row, now)
     if occupied(tx, route.name, now) >= route.max_in_flight:
         return _ring_after_rest(tx, route, now)
-    return [] if _is_ringing(tx, route.name, since=now - BELL_LIFE, now=now) else _ring_due(tx, route, now, count=1)
+    return [] if _is_ringing(tx, route.name, since=now - ON_ITS_WAY, now=now) else _ring_due(tx, route, now, count=1)
 
 
 def _ring_after_rest(tx: Transaction, route: Route, now: int) -> list[Wakeup]:
@@ -112,7 +119,7 @@ def _ring_for_probe(tx: Transaction, route: Route, row: Row[Any], now: int, *whi
         return []
     rests = tx.connection.scalar(select(func.max(jobs.c.rest_until)).where(jobs.c.route == route.name, jobs.c.rest_until > now))
     at = max(soonest.due_at, row.probe_at, rests or 0, now)
-    if at > now + MAX_DELAY * 1000 or _is_ringing(tx, route.name, since=now - FIRST_PATIENCE, now=at + _SOON):
+    if at > now + MAX_DELAY * 1000 or _is_ringing(tx, route.name, since=now - ON_ITS_WAY, now=at + _SOON):
         return []
     return _take(tx, [soonest], now, at=at)
 
@@ -125,10 +132,13 @@ def promote(tx: Transaction, route: Route) -> list[Wakeup]:
         return []
     if row.rung_at is not None and now < row.rung_at + row.rung_ttl:
         return []
-    if _is_ringing(tx, route.name, since=now - FIRST_PATIENCE, now=now):
+    if _is_ringing(tx, route.name, since=now - ON_ITS_WAY, now=now):
         return []
+    room = route.window + SPARE - outstanding(tx, route.name, now)
+    if row.rung_at is None:
+        room = max(room, 1)  # somebody came, or has just started
     free = route.max_in_flight - occupied(tx, route.name, now)
-    wakeups = _ring_due(tx, route, now, count=min(free, 1 if row.breaker_open else free))
+    wakeups = _ring_due(tx, route, now, count=min(free, room, 1 if row.breaker_open else free))
     if wakeups:
         patience = FIRST_PATIENCE if row.rung_at is None else min(row.rung_ttl * 2, MOST_PATIENCE)
         tx.connection.execute(update(routes).where(routes.c.name == route.name).values(rung_at=now, rung_ttl=patience))
@@ -154,12 +164,17 @@ def _is_ringing(tx: Transaction, route: str, *, since: int, now: int) -> bool:
 
 
 def _ring_due(tx: Transaction, route: Route, now: int, *, count: int) -> list[Wakeup]:
-    """Ring for the jobs due for longest whose own bell is not expected any moment."""
+    """Ring for the jobs due for longest that have no bell out; else for those whose bell is not expected any moment.
+
+    In this order a bell that is rung because others were not answered has a place of its own among those that are out.
+    """
     if count <= 0:
         return []
-    unanswered = or_(jobs.c.rung_until.is_(None), jobs.c.rung_until <= now + BELL_LIFE - FIRST_PATIENCE)
-    statement = _JOBS.where(due(route.name, now), unanswered).order_by(*_OLDEST).limit(count)
-    return _take(tx, tx.connection.execute(statement).all(), now, at=now)
+    unanswered = _JOBS.where(due(route.name, now), or_(_SILENT, jobs.c.rung_until <= now + BELL_LIFE - ON_ITS_WAY))
+    rows = tx.connection.execute(unanswered.where(_SILENT).order_by(*_OLDEST).limit(count)).all()
+    if not rows:
+        rows = tx.connection.execute(unanswered.order_by(*_OLDEST).limit(count)).all()
+    return _take(tx, rows, now, at=now)
 
 
 def _take(tx: Transaction, rows: Sequence[Row[Any]], now: int, *, at: int) -> list[Wakeup]:
