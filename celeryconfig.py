@@ -50,6 +50,7 @@ task_routes = {
 # --- the worker ------------------------------------------------------------------------------------------------------
 worker_concurrency = _settings.worker.concurrency
 worker_prefetch_multiplier = 1
+worker_proc_alive_timeout = 30.0  # seconds; after Celery's 4 a busy machine would kill each new process of the pool, for ever
 worker_enable_remote_control = False  # SQS carries none; with [monitor] url it goes over Redis (tasks/monitoring)
 worker_send_task_events = bool(_settings.monitor.url)
 worker_cancel_long_running_tasks_on_connection_loss = False

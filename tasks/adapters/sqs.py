@@ -125,7 +125,7 @@ class SqsSource:
         """Return the queue's URL and, where it has a redrive policy, that of its dead-letter queue."""
         if not self._urls:
             url = self._queue if "://" in self._queue else self._client.get_queue_url(QueueName=self._queue)["QueueUrl"]
-            attributes = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"]).get("Attributes", {})
+            attributes = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
             if attributes.get("ContentBasedDeduplication") == "true":
                 hint = "turn ContentBasedDeduplication off, and have producers send a MessageDeduplicationId for each failure"
                 log.warning("SQS drops a failure that is like one of the last five minutes", queue=self._queue, hint=hint)
@@ -216,6 +216,8 @@ def talking_to(queue: str) -> Iterator[None]:
     except BotoCoreError as error:
         hint = "check broker.url, the region and the credentials"
         raise BrokerUnavailable(f"SQS does not answer, at queue {queue}: {_said(error)}", hint=hint) from error
+    except KeyError as error:  # botocore takes an answer that was cut off in its headers for an empty one
+        raise BrokerUnavailable(f"SQS' answer was cut off, at queue {queue}: it has no {error}", hint="ask again") from error
 
 
 def _said(error: Exception) -> str:

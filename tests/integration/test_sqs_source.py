@@ -391,3 +391,15 @@ def badges(client: SQSClient, target: str, body: str) -> None:
     client.create_queue(QueueName="badges", Attributes={"RedrivePolicy": policy})
     send(client, "badges", body)
     give_up(client, "badges", times=1)
+
+
+@pytest.mark.parametrize("answer", ["get_queue_url", "get_queue_attributes"])
+def test_an_answer_that_was_cut_off_is_an_outage(client: SQSClient, name: str, answer: str, monkeypatch: pytest.MonkeyPatch):
+    """Of an answer that ends in its headers botocore makes an empty one, and says nothing."""
+    ensure_queue(client, name, visibility_timeout=30, max_receives=3)
+    send(client, dead_letter_queue(name), employee(1))
+    source = SqsSource("cut", client, name)
+    with monkeypatch.context() as patch, pytest.raises(BrokerUnavailable, match="cut off"):
+        patch.setattr(client, answer, lambda **_: {})
+        source.receive(wait=0)
+    assert [record.body for record in source.receive(wait=0)] == [employee(1)], "its dead-letter queue is read, too"
