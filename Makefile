@@ -49,8 +49,9 @@ real: $(STAMP)  ## tests with ElasticMQ, Apache Kafka and a Java consumer; need 
 	$(BIN)/pytest -q tests/real
 
 SEED ?= 1
-torture: $(STAMP)  ## eight minutes of faults, then a verdict: make torture SEED=7
-	$(BIN)/python tests/torture/torture.py --seed $(SEED)
+LEDGER ?= sqlite
+torture: $(STAMP)  ## eight minutes of faults, then a verdict: make torture SEED=7, on PostgreSQL with LEDGER=postgresql
+	$(BIN)/python tests/torture/torture.py --seed $(SEED) --ledger $(LEDGER)
 
 format: $(STAMP)  ## let ruff format and mend what it can
 	$(BIN)/ruff format .

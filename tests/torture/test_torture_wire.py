@@ -1,5 +1,6 @@
 """The proxies do to a request what the dice say, and the API notices who has gone."""
 
+import base64
 import http.client
 import json
 import socket
@@ -10,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
+from patience import until
+from torture_celery import number_of
 from torture_history import calls
 from torture_http import HttpMessage, answer
+from torture_kafka import Cluster, KafkaSender
 from torture_log import Log, lines
 from torture_plan import Dice, Throw
-from torture_settings import DRAIN
+from torture_sender import Message
+from torture_settings import DRAIN, SUBMIT, TOPIC
 from torture_wire import SqsWire
 from torture_world import World
 
@@ -30,7 +36,7 @@ def world(folder: Path, *, wire: str = "", api: str = "") -> Iterator[tuple[Worl
         for log in logs:
             stack.callback(log.close)
         made = World(1, counts, *logs)
-        made.wires["api"]._dice = Dice(1, "wire", {wire: 100.0})
+        made.wires["api"].dice = Dice(1, "wire", {wire: 100.0})
         made.api._dice = Dice(1, "api", {api: 100.0})
         made.start()
         stack.callback(made.close)
@@ -148,3 +154,48 @@ def test_what_redrive_asks_to_delete_is_its_own_from_then_on(sqs: SqsWire, tmp_p
     sqs.note_request(_asked("DeleteMessage", ReceiptHandle="h0"))
     sqs.note_request(_asked("DeleteMessageBatch", Entries=[{"Id": "1", "ReceiptHandle": "h2"}]))
     assert [event["identities"] for event in lines(tmp_path / "sqs.jsonl")] == [["m0"], ["m2"]]
+
+
+def test_a_consumer_that_comes_by_the_proxy_stays_behind_it(tmp_path: Path):
+    """The broker says where it is; who believed that would go round the proxy."""
+    cluster = Cluster(tmp_path)
+    cluster.start()
+    log = Log(tmp_path / "sender.jsonl")
+    try:
+        until(cluster.is_up, what="the cluster")
+        sender = KafkaSender(log, port=cluster.port, place="kafka", nth=0, seed=1, keys=1, rate=1.0)
+        assert sender.send([Message(number=number, ids=[1]) for number in range(8)]) == []
+        sender.close()
+        with world(tmp_path) as (made, counts):
+            wire = made.wires["kafka"]
+            wire.upstream = cluster.port
+            consumer = Consumer({"bootstrap.servers": f"127.0.0.1:{wire.port}", "group.id": "g", "auto.offset.reset": "earliest"})
+            consumer.assign([TopicPartition(TOPIC, number) for number in range(4)])
+            found: set[str] = set()
+
+            def read() -> bool:
+                message = consumer.poll(0.2)
+                if message and not message.error():
+                    found.add(f"{message.topic()}/{message.partition()}/{message.offset()}")
+                return found == sender.confirmed()
+
+            until(read, what="all that was confirmed")
+            assert {member.port for member in consumer.list_topics(timeout=10).brokers.values()} == {wire.port}
+            consumer.close()
+        assert counts["kafka_delayed"] > 1
+        assert cluster.unread() == 8, "nobody has committed"
+    finally:
+        cluster.stop()
+        log.close()
+
+
+def test_what_a_celery_producer_brought_is_known_by_the_answer_of_sqs(sqs: SqsWire):
+    body = base64.b64encode(json.dumps([[], {"route": "stock", "origin": {"n": 7}}, {}]).encode()).decode()
+    envelope = base64.b64encode(json.dumps({"body": body}).encode()).decode()
+    told = []
+    sqs.on_submitted = lambda identity, said: told.append((identity, number_of(said)))
+    for queue in (SUBMIT, "redrive-recovery"):
+        asked = _asked("SendMessage", QueueUrl=f"http://sqs/0/{queue}", MessageBody=envelope)
+        sqs.note_answer(asked, answer(200, b'{"MessageId": "m1"}'))
+    sqs.note_answer(_asked("SendMessage", QueueUrl=f"http://sqs/0/{SUBMIT}", MessageBody=envelope), answer(503))
+    assert told == [("m1", 7)]

@@ -13,9 +13,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1]))  # the other tests' servers
+
 from torture_checker import Verdict, check
 from torture_disk import take_off
 from torture_history import read
+from torture_plan import LEDGERS
+from torture_postgresql import why_not
 from torture_run import Options, Run, say
 from torture_settings import BOUNDS
 
@@ -30,14 +34,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="torture", description=__doc__)
     parser.add_argument("--seed", type=int, required=True, help="the faults' timetable is a function of it")
     parser.add_argument("--seconds", type=float, default=Options.seconds, help="how long there are faults (default %(default)g)")
+    parser.add_argument(
+        "--calls", type=int, default=Options.calls, help="go on for a while until there were so many (default %(default)s)"
+    )
     parser.add_argument("--keys", type=int, default=Options.keys, help="entities of each route (default %(default)s)")
     parser.add_argument("--rate", type=float, default=Options.rate, help="messages a second (default %(default)g)")
+    parser.add_argument("--ledger", choices=LEDGERS, default=Options.ledger, help="where the ledger is (default %(default)s)")
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="check what an earlier run has left, and run nothing")
     parser.add_argument("--keep", action="store_true", help="keep the folder, also when all is well")
+    parser.add_argument(
+        "--faults", metavar="NAMES", help="what the timetable may have, separated by commas; the proxies do theirs"
+    )
     parser.add_argument("--sabotage", default="", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    options = Options(seed=given.seed, seconds=given.seconds, keys=given.keys, rate=given.rate, sabotage=given.sabotage)
-    if given.check and not (given.check / "run.jsonl").exists():
+    numbers = {name: getattr(given, name) for name in ("seed", "seconds", "calls", "keys", "rate")}
+    faults = None if given.faults is None else tuple(given.faults.split(","))
+    options = Options(**numbers, ledger=given.ledger, faults=faults, sabotage=given.sabotage)
+    if given.ledger == "postgresql" and (why := why_not()):
+        parser.error(f"--ledger postgresql: {why}")
+    if given.check and not (given.check / "rows.jsonl").exists():
         parser.error(f"--check: {given.check} is no folder that a run has left")
     if given.check:
         return _tell(options, check(read(given.check), BOUNDS), rested=True, faults={})
@@ -59,10 +74,11 @@ def _tell(options: Options, verdict: Verdict, *, rested: bool, faults: dict[str,
     for finding in verdict.findings[:_TOLD]:
         say(f"{finding.kind}: {finding.text}")
     good = rested and not verdict.findings
-    result: dict[str, Any] = {"seed": options.seed, "accepted": verdict.accepted}
+    result: dict[str, Any] = {"seed": options.seed, "ledger": options.ledger, "accepted": verdict.accepted}
     result |= {name: verdict.standings[name] for name in ("recovered", "parked", "discarded", "rejected", "pending")}
-    result |= {kind: verdict.count(kind) for kind in ("lost", "overlaps", "uncovered", "bounds", "fences", "books")}
-    result |= {"calls": verdict.calls, "outlasted": verdict.outlasted, "injected": sum(faults.values()), "faults": faults}
+    result |= {kind: verdict.count(kind) for kind in ("lost", "overlaps", "uncovered", "bounds", "fences", "books", "acts")}
+    result |= {name: getattr(verdict, name) for name in ("calls", "outlasted", "suspended", "blurred")}
+    result |= {"injected": sum(faults.values()), "faults": faults}
     result["verdict"] = "kept" if good else "broken"
     sys.stdout.write(json.dumps(result, separators=(",", ":")) + "\n")
     return 0 if good else 1

@@ -37,7 +37,7 @@ class Api:
         self._dice = dice
         self._counts = counts
         self._hopeless_every = hopeless_every
-        self._calls = 0
+        self.calls = 0
         self._open = 0
         self._at_rest = asyncio.Condition()
         self.is_quiet = False
@@ -69,8 +69,8 @@ class Api:
 
     async def _answer(self, request: HttpMessage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Work on one call; return whether its client is still there."""
-        self._calls += 1
-        number = self._calls
+        self.calls += 1
+        number = self.calls
         headers = request.headers
         key = request.target.strip("/")
         fence, job = int(headers["redrive-fence"]), int(headers["redrive-job"])
@@ -102,7 +102,7 @@ class Api:
     def _status(self, key: str, fault: str) -> int:
         if int(key.rpartition("/")[2]) % self._hopeless_every == 0:
             return 400
-        return _STATUS.get(fault, _NO_CONTENT if self._calls % 2 else 200)
+        return _STATUS.get(fault, _NO_CONTENT if self.calls % 2 else 200)
 
 
 def _work(fault: str, throw: Throw) -> float:

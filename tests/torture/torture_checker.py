@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from torture_acts_checker import broken_acts
+from torture_history import Finding
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from torture_history import Attempt, Call, History
+    from torture_history import Attempt, Call, History, Span
     from torture_settings import Bounds
 
 #: The ledger writes whole milliseconds, rounded.
@@ -24,19 +27,15 @@ _TOLD_LATE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One broken promise. `kind` is lost, overlaps, uncovered, bounds, fences or books."""
-
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was found. `outlasted` calls went on at the API long after their client had gone: no fault of Redrive's."""
+    """What was found, and what is no fault of Redrive's: `outlasted` calls went on at the API long after their client had gone,
+    `suspended` ones were sent by a process that had been stopped just before, `blurred` pairs met while the API stood still.
+    """
 
     findings: Sequence[Finding]
     outlasted: int
+    suspended: int
+    blurred: int
     standings: Counter[str]
     accepted: int
     calls: int
@@ -48,19 +47,24 @@ class Verdict:
 def check(history: History, bounds: Bounds) -> Verdict:
     """Hold a run that has come to rest to Redrive's promises."""
     standings = standing(history)
-    together, outlasted = api_overlaps(history.calls, bounds)
+    known = suspended(history, bounds)
+    in_time = [call for call in history.calls if (call.key, call.fence) not in known]
+    together = api_overlaps(in_time, bounds, history.stalls)
     findings = [
         *lost(history),
         *books(history, standings),
-        *together,
+        *together.findings,
         *ledger_overlaps(history.attempts, bounds),
         *uncovered(history),
         *out_of_bounds(history, bounds),
-        *fences(history),
+        *fences(in_time, history.attempts),
+        *broken_acts(history, bounds),
     ]
     return Verdict(
         findings=findings,
-        outlasted=outlasted,
+        outlasted=together.outlasted,
+        suspended=len(known),
+        blurred=together.blurred,
         standings=Counter(standings.values()),
         accepted=history.sums["accepted"],
         calls=len(history.calls),
@@ -81,7 +85,7 @@ def standing(history: History) -> dict[str, str]:
 
 
 def lost(history: History) -> Iterator[Finding]:
-    """Whatever SQS confirmed is in the ledger, unless SQS lost it before Redrive had asked to delete it."""
+    """Whatever was confirmed is in the ledger, unless SQS lost it before Redrive had asked to delete it."""
     here = {letter.identity for letter in history.letters}
     for sent in history.sent:
         if sent.identity not in here and not sent.wiped:
@@ -120,34 +124,67 @@ def books(history: History, standings: dict[str, str]) -> Iterator[Finding]:
             yield Finding(kind="books", text=f"identity {identity} is there {count} times")
 
 
-def api_overlaps(calls: Iterable[Call], bounds: Bounds) -> tuple[list[Finding], int]:
-    """No call begins while another of its key, or as many of its route as the limit allows, has a client waiting or just gone.
+def suspended(history: History, bounds: Bounds) -> set[tuple[str, int]]:
+    """Return the calls, by key and fence, of processes that were stopped between their last look at the lease and the request.
 
-    Returns:
-        The findings, and how many calls were still worked on when another of their key began, their client long gone.
+    Redrive sends nothing unless the lease lasts for a whole call and the margin. What gets to the API later was sent by a process
+    that stood still meanwhile: no client can prevent that, and the fence is there so that the API can tell.
     """
-    found: list[Finding] = []
+    began = {(attempt.key, attempt.fence): attempt.began for attempt in history.attempts}
+    latest = bounds.lease - bounds.lease_margin - bounds.deadline
+    found = set()
+    for call in history.calls:
+        since = began.get((call.key, call.fence), call.began)
+        stopped = any(stop.since < call.began and stop.until > since for stop in history.stops)
+        if stopped and call.began > since + latest:
+            found.add((call.key, call.fence))
+    return found
+
+
+@dataclass(kw_only=True)
+class Together:
+    """Calls that were open at once: findings; those that went on without their clients; what was seen too late to tell."""
+
+    findings: list[Finding]
+    outlasted: int = 0
+    blurred: int = 0
+
+
+def api_overlaps(calls: Iterable[Call], bounds: Bounds, stalls: Sequence[Span] = ()) -> Together:
+    """No call begins while another of its key, or as many of its route as the limit allows, has a client waiting or just gone."""
+    found = Together(findings=[])
     outlasted: set[tuple[str, int]] = set()
     still: list[Call] = []
     for call in sorted(calls, key=lambda call: call.began):
         still = [other for other in still if other.ended is None or other.ended > call.began]
         open_now = [other for other in still if _occupies(other, call.began, bounds)]
+        texts = []
         for other in still:
             if other.key != call.key:
                 continue
             if other in open_now:
                 since = call.began - other.began
-                text = f"fence {call.fence} of {call.key} began {since:.3f} s after fence {other.fence}, still open"
-                found.append(Finding(kind="overlaps", text=text))
+                texts.append(f"fence {call.fence} of {call.key} began {since:.3f} s after fence {other.fence}, still open")
             else:
                 outlasted.add((other.key, other.fence))
         route = call.key.partition("/")[0]
         beside = sum(1 for other in open_now if other.key.partition("/")[0] == route)
         if beside >= bounds.limits[route]:
-            text = f"fence {call.fence} of {call.key} began beside {beside} open calls of its route"
-            found.append(Finding(kind="overlaps", text=text))
+            texts.append(f"fence {call.fence} of {call.key} began beside {beside} open calls of its route")
+        if texts and _stood_still(call.began, bounds, stalls):
+            found.blurred += 1
+        else:
+            found.findings += [Finding(kind="overlaps", text=text) for text in texts]
         still.append(call)
-    return found, len(outlasted)
+    found.outlasted = len(outlasted)
+    return found
+
+
+def _stood_still(now: float, bounds: Bounds, stalls: Iterable[Span]) -> bool:
+    """Tell whether the API stood still for so long just before that it saw late, or in another order, who went and who came."""
+    since = now - bounds.deadline - bounds.drain
+    lost = sum(max(0.0, min(stall.until, now + _TOLD_LATE) - max(stall.since, since)) for stall in stalls)
+    return lost > bounds.drain * _TOLD_LATE / 2
 
 
 def _occupies(call: Call, now: float, bounds: Bounds) -> bool:
@@ -211,9 +248,9 @@ def out_of_bounds(history: History, bounds: Bounds) -> Iterator[Finding]:
             )
 
 
-def fences(history: History) -> Iterator[Finding]:
+def fences(calls: Iterable[Call], attempts: Iterable[Attempt]) -> Iterator[Finding]:
     """A key's fences only grow, by the API's log and by the ledger's."""
-    for told, entries in (("API", sorted(history.calls, key=lambda call: call.began)), ("ledger", history.attempts)):
+    for told, entries in (("API", sorted(calls, key=lambda call: call.began)), ("ledger", attempts)):
         by_key: dict[str, list[int]] = defaultdict(list)
         for entry in entries:
             by_key[entry.key].append(entry.fence)

@@ -6,30 +6,21 @@ it was, whatever the clock's steps.
 
 from __future__ import annotations
 
-import json
-import re
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torture_log import lines
 
-from tasks.dlq.ledger import Ledger
-from tasks.dlq.ledger.audit import audit
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _HOUR = 3600_000
-#: A sender's own number, in a body of any kind.
-_NUMBER = re.compile(rb'"?n"?[:=] ?(\d+)')
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """A message that SQS confirmed. `wiped`: SQS lost it, and Redrive had not asked to delete it before."""
+    """A message that was confirmed. `wiped`: SQS lost it, and Redrive had not asked to delete it before."""
 
     number: int
     identity: str
@@ -39,7 +30,7 @@ class Sent:
 
 @dataclass(frozen=True, kw_only=True)
 class Letter:
-    """A dead letter. `recorded` is when its transaction ran; `number` the sender's, None when the body has none."""
+    """A dead letter. It was recorded at `recorded` or later; `number` is the sender's, None when there is none."""
 
     identity: str
     number: int | None
@@ -58,6 +49,7 @@ class Need:
 class Job:
     """A job's row. `key` is ROUTE/ID, as in the API's paths."""
 
+    id: int
     key: str
     state: str
     covered_seq: int
@@ -69,13 +61,15 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One call by Redrive's own log. `ended` is None while it is open."""
+    """One call by Redrive's own log. `ended` is None while it is open; `mark` is the last need that a success covers."""
 
     key: str
     fence: int
+    mark: int
     began: float
     ended: float | None
     outcome: str | None
+    status: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +97,44 @@ class Sample:
     covered_seq: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Act:
+    """One command of an operator's, from its start to its end. `code` is its exit code, -1 when it was ended from outside.
+
+    `arguments` are a route, or jobs; `results` are what it told of each job.
+    """
+
+    action: str
+    arguments: tuple[str, ...]
+    began: float
+    ended: float
+    code: int
+    results: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One broken promise. `kind` is lost, overlaps, uncovered, bounds, fences, books or acts."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Some time, in which the API and the proxies stood still, or a worker's process was stopped."""
+
+    since: float
+    until: float
+
+
 @dataclass(kw_only=True)
 class History:
-    """Everything that the checker reads. `sums` are those of `redrive audit`; `unsure` sends may have come in or not."""
+    """Everything that the checker reads. `sums` are those of `redrive audit`; `unsure` sends may have come in or not.
+
+    `decisions` are the entries of Redrive's audit log: what was done, and to what. `stalls` are the API's own, `stops` those of
+    processes that make calls.
+    """
 
     sent: list[Sent] = field(default_factory=list)
     unsure: set[int] = field(default_factory=set)
@@ -116,6 +145,10 @@ class History:
     calls: list[Call] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     sums: dict[str, int] = field(default_factory=dict)
+    acts: list[Act] = field(default_factory=list)
+    decisions: list[tuple[str, str]] = field(default_factory=list)
+    stalls: list[Span] = field(default_factory=list)
+    stops: list[Span] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,16 +164,45 @@ class Epoch:
 
 
 def read(folder: Path) -> History:
-    """Read a run's logs and its ledger."""
-    began = next(event for event in lines(folder / "run.jsonl") if event["event"] == "began")
-    epoch = Epoch(wall=began["wall"], monotonic=began["at"])
-    history = read_ledger(folder / "ledger" / "ledger.db", epoch)
+    """Read a run's logs and what its ledger held."""
+    log = list(lines(folder / "run.jsonl"))
+    began = next(event for event in log if event["event"] == "began")
+    seen = list(lines(folder / "seen.jsonl"))
+    after = {letter: each["after"] for each in seen if "letters" in each for letter in each["letters"]}
+    history = read_rows(lines(folder / "rows.jsonl"), Epoch(wall=began["wall"], monotonic=began["at"]), after)
     history.sent, history.unsure = _sent(lines(folder / "sender.jsonl"), lines(folder / "sqs.jsonl"))
     history.calls = calls(lines(folder / "api.jsonl"))
-    history.samples = [
-        Sample(at=each["at"], key=each["key"], covered_seq=each["covered"]) for each in lines(folder / "seen.jsonl")
+    history.stalls = [
+        Span(since=each["since"], until=each["at"]) for each in lines(folder / "api.jsonl") if each["event"] == "stalled"
+    ]
+    history.stops = list(_stops(log))
+    history.samples = [Sample(at=each["at"], key=each["key"], covered_seq=each["covered"]) for each in seen if "covered" in each]
+    history.acts = [
+        Act(
+            action=each["action"],
+            arguments=tuple(each["arguments"]),
+            began=each["began"],
+            ended=each["at"],
+            code=each["code"],
+            results=each["results"],
+        )
+        for each in lines(folder / "acts.jsonl")
     ]
     return history
+
+
+def _stops(log: Iterable[dict[str, Any]]) -> Iterator[Span]:
+    """Yield when a process of a worker's pool was stopped: until its worker was told to go on."""
+    since: dict[str, float] = {}
+    for event in log:
+        if event["event"] != "step":
+            continue
+        if event["action"] == "stop_child":
+            since[event["target"]] = event["at"]
+        elif event["action"] == "go" and event["target"] in since:
+            yield Span(since=since.pop(event["target"]), until=event["at"])
+    for began in since.values():
+        yield Span(since=began, until=float("inf"))
 
 
 def _sent(sender: Iterable[dict[str, Any]], sqs: Iterable[dict[str, Any]]) -> tuple[list[Sent], set[int]]:
@@ -166,6 +228,8 @@ def calls(log: Iterable[dict[str, Any]]) -> list[Call]:
     """Return the API's calls in the order in which they began."""
     found: dict[int, Call] = {}
     for event in log:
+        if event["event"] == "stalled":
+            continue
         number = event["call"]
         if event["event"] == "begin":
             found[number] = Call(key=event["key"], fence=event["fence"], began=event["at"])
@@ -176,42 +240,26 @@ def calls(log: Iterable[dict[str, Any]]) -> list[Call]:
     return list(found.values())
 
 
-def read_ledger(file: Path, epoch: Epoch) -> History:
-    """Read what the ledger holds, as rows and as Redrive's own audit has it."""
+def read_rows(rows: Iterable[dict[str, Any]], epoch: Epoch, after: Mapping[int, float]) -> History:
+    """Read what a ledger held. `after` has the moments at which somebody looked, and letters were not there yet, by their ids."""
     history = History()
-    ledger = Ledger(f"sqlite:///{file}")
-    try:
-        with ledger.begin(read_only=True) as tx:
-            history.sums = {name: value for name, value in audit(tx).as_dict().items() if isinstance(value, int)}
-    finally:
-        ledger.close()
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as rows:
-        rows.row_factory = sqlite3.Row
-        for row in rows.execute("SELECT identity, body, received_at, reject_reason FROM dead_letters ORDER BY id"):
-            number = _NUMBER.search(row["body"])
-            history.letters.append(
-                Letter(
-                    identity=row["identity"],
-                    number=int(number[1]) if number else None,
-                    recorded=epoch.seconds(row["received_at"]),
-                    rejected=row["reject_reason"] is not None,
-                )
-            )
-        keys = {row["id"]: f"{row['route']}/{json.loads(row['key'])['id']}" for row in rows.execute("SELECT * FROM jobs")}
-        for row in rows.execute("SELECT * FROM jobs"):
-            counted = {name: row[name] for name in ("state", "covered_seq", "last_seq", "attempts", "misses", "crashes")}
-            history.jobs.append(Job(key=keys[row["id"]], **counted))
-        joined = "SELECT d.identity, n.job_id, n.seq FROM needs n JOIN dead_letters d ON d.id = n.dead_letter_id"
-        history.needs = [Need(identity=row["identity"], key=keys[row["job_id"]], seq=row["seq"]) for row in rows.execute(joined)]
-        for row in rows.execute("SELECT * FROM attempts ORDER BY id"):
-            ended = None if row["ended_at"] is None else epoch.seconds(row["ended_at"])
-            history.attempts.append(
-                Attempt(
-                    key=keys[row["job_id"]],
-                    fence=row["fence"],
-                    began=epoch.seconds(row["began_at"]),
-                    ended=ended,
-                    outcome=row["outcome"],
-                )
-            )
+    identities: dict[int, str] = {}
+    for row in rows:
+        match row.pop("row"):
+            case "sums":
+                history.sums = row
+            case "letter":
+                letter, received = row.pop("id"), epoch.seconds(row.pop("received_at"))
+                identities[letter] = row["identity"]
+                history.letters.append(Letter(recorded=max(received, after.get(letter, received)), **row))
+            case "job":
+                history.jobs.append(Job(**row))
+            case "need":
+                history.needs.append(Need(identity=identities[row["letter"]], key=row["key"], seq=row["seq"]))
+            case "attempt":
+                ended = row.pop("ended_at")
+                began = epoch.seconds(row.pop("began_at"))
+                history.attempts.append(Attempt(began=began, ended=None if ended is None else epoch.seconds(ended), **row))
+            case "decision":
+                history.decisions.append((row["action"], row["subject"]))
     return history

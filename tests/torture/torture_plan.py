@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 WORKERS = ("worker1", "worker2")
 BEATS = ("beat1", "beat2")
-PROCESSES = (*WORKERS, *BEATS, "intake")
+INTAKES = ("intake1", "intake2")
+PROCESSES = (*WORKERS, *BEATS, *INTAKES)
+LEDGERS = ("sqlite", "postgresql")
+ROUTES = ("employees", "orders", "stock")
 #: Mean seconds between two faults of the timetable: at first, and once each kind was there. Redrive is to get work done, too.
 _FIRST_PACE, _PACE = 1.6, 4.0
+#: Faults that wait until what they are done to is free for them. More are forgotten.
+_MOST_WAITING = 6
 #: A lease lasts 13 s on the torture's routes: some pauses outlast it.
 _PAUSES = (0.2, 0.2, 0.2, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 4.0, 15.0)
 #: A ledger's transaction waits 15 s for a lock: one in a while gives up.
@@ -35,8 +40,8 @@ class Step:
     fault: str = ""
 
 
-#: How often each fault is drawn.
-WEIGHTS: Mapping[str, int] = {
+#: How often each fault is drawn, whatever the ledger.
+_WEIGHTS: Mapping[str, int] = {
     "kill_child": 6,
     "kill_main": 4,
     "pause_child": 8,
@@ -48,35 +53,61 @@ WEIGHTS: Mapping[str, int] = {
     "broker_wiped": 1,
     "broker_cut": 3,
     "api_cut": 3,
+    "kafka_cut": 3,
+    "kafka_stalled": 3,
     "ledger_locked": 7,
     "killed_while_locked": 5,
-    "disk_full": 4,
     "clock_moved": 5,
     "deploy": 4,
+    "op_pause": 4,
+    "op_replay": 6,
+    "op_discard": 6,
+}
+_OF_LEDGERS: Mapping[str, Mapping[str, int]] = {
+    "sqlite": {"disk_full": 4},
+    "postgresql": {"ledger_cut": 3, "ledger_terminated": 4, "ledger_stopped": 2, "ledger_killed": 2},
 }
 
 
-def timetable(seed: int, seconds: float) -> list[Step]:
-    """Return the steps in their order. Each fault is drawn from a shuffled deck, so that a short run has many kinds."""
-    rng = random.Random(f"{seed}/timetable")
+def weights(ledger: str) -> Mapping[str, int]:
+    """Return how often each fault is drawn where this is the ledger."""
+    return {**_WEIGHTS, **_OF_LEDGERS[ledger]}
+
+
+def timetable(seed: int, seconds: float, ledger: str = "sqlite", only: Sequence[str] | None = None) -> list[Step]:
+    """Return the steps in their order. Each fault is drawn from a shuffled deck, so that a short run has many kinds.
+
+    With `only` no others are drawn; with none at all there are no steps.
+    """
+    rng = random.Random(f"{seed}/{ledger}/timetable")
+    drawn_by = {fault: weight for fault, weight in weights(ledger).items() if only is None or fault in only}
+    if not drawn_by:
+        return []
     steps: list[Step] = []
-    free_at = dict.fromkeys((*PROCESSES, "broker", "api", "ledger", "clock"), 0.0)
+    free_at = dict.fromkeys((*PROCESSES, *ROUTES, "broker", "api", "kafka", "ledger", "clock", "jobs"), 0.0)
     at = 1.0
-    for drawn, fault in enumerate(_deck(rng), 1):
+    waiting: list[str] = []  # for what they are to be done to
+    for drawn, fault in enumerate(_deck(rng, drawn_by), 1):
         if at >= seconds:
             break
-        steps += _steps(fault, at, rng, free_at)
-        at += rng.uniform(0.3, 2 * (_FIRST_PACE if drawn <= len(WEIGHTS) else _PACE) - 0.3)
+        waiting.append(fault)
+        for one in waiting:
+            if found := _steps(one, at, rng, free_at):
+                steps += found
+                waiting.remove(one)
+                break
+        del waiting[_MOST_WAITING:]
+        at += rng.uniform(0.3, 2 * (_FIRST_PACE if drawn <= len(drawn_by) else _PACE) - 0.3)
     return sorted(step for step in steps if step.at < seconds)
 
 
-def _deck(rng: random.Random) -> Iterator[str]:
+def _deck(rng: random.Random, drawn_by: Mapping[str, int]) -> Iterator[str]:
     """Yield all kinds once at first, in an order of the seed's; then by their weights."""
-    first = list(WEIGHTS)
+    first = list(drawn_by)
     rng.shuffle(first)
     yield from first
     while True:
-        yield from rng.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        yield from rng.choices(list(drawn_by), list(drawn_by.values()))
 
 
 def _steps(fault: str, at: float, rng: random.Random, free_at: dict[str, float]) -> list[Step]:
@@ -101,14 +132,18 @@ _TARGETS = {
     "deploy": WORKERS,
     "kill_beat": BEATS,
     "pause_beat": BEATS,
-    "kill_intake": ("intake",),
-    "pause_intake": ("intake",),
+    "kill_intake": INTAKES,
+    "pause_intake": INTAKES,
+    "killed_while_locked": INTAKES,
+    "op_pause": ROUTES,
 }
 #: What a fault needs to itself, where that is not its process.
 _HELD: Mapping[str, tuple[str, ...]] = {
-    "killed_while_locked": ("ledger", "intake"),
-    "ledger_locked": ("ledger",),
-    "disk_full": ("ledger",),
+    "killed_while_locked": ("ledger", *INTAKES),
+    **dict.fromkeys(("ledger_locked", "disk_full"), ("ledger",)),
+    **dict.fromkeys(("ledger_cut", "ledger_terminated", "ledger_stopped", "ledger_killed"), ("ledger",)),
+    **dict.fromkeys(("kafka_cut", "kafka_stalled"), ("kafka",)),
+    **dict.fromkeys(("op_replay", "op_discard"), ("jobs",)),
     "broker_wiped": ("broker",),
     "broker_cut": ("broker",),
     "api_cut": ("api",),
@@ -139,9 +174,19 @@ def _drawn(fault: str, at: float, target: str, rng: random.Random) -> list[Step]
         # What was handed out and is not in the ledger yet must not be acknowledged.
         "killed_while_locked": [
             Step(at, "lock", "", 3.0, fault),
-            Step(at + 1.5, "kill", "intake"),
-            Step(at + 3.5, "start", "intake"),
+            Step(at + 1.5, "kill", target),
+            Step(at + 3.5, "start", target),
         ],
+        "kafka_cut": [Step(at, "cut", "kafka", fault=fault), Step(at + later, "mend", "kafka")],
+        "kafka_stalled": [Step(at, "kafka_stall", fault=fault), Step(at + min(pause, 4.0), "kafka_go")],
+        "ledger_cut": [Step(at, "cut", "ledger", fault=fault), Step(at + later, "mend", "ledger")],
+        "ledger_terminated": [Step(at, "terminate", fault=fault)],
+        "ledger_stopped": [Step(at, "ledger_stop", fault=fault), Step(at + later, "ledger_start")],
+        "ledger_killed": [Step(at, "ledger_kill", fault=fault), Step(at + later, "ledger_start")],
+        # What an operator does is counted when it was done; the share says to which jobs.
+        "op_pause": [Step(at, "pause", target), Step(at + 2.0 * later, "resume", target)],
+        "op_replay": [Step(at, "replay", "", rng.random())],
+        "op_discard": [Step(at, "discard", "", rng.random())],
         "disk_full": [Step(at, "fill", fault=fault), Step(at + 1.0 + later, "free")],
         "clock_moved": [Step(at, "clock", "", hours, fault), *ahead],
         # The new one is up before the old one is told to end.

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
-import sqlite3
+import signal
 import sys
-import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torture_disk import Clock, fill, small_disk
+from patience import until
+from torture_acts import Operators
+from torture_celery import CelerySender
+from torture_disk import Clock
+from torture_kafka import Cluster, KafkaSender
+from torture_ledger import SqliteLedger, TorturedLedger
 from torture_log import Log, lines
 from torture_plan import PROCESSES, Step, timetable
-from torture_sender import Sender
-from torture_settings import config
-from torture_stack import Stack, wait_for
+from torture_postgresql import PostgresqlLedger
+from torture_rest import Rest
+from torture_rows import keep
+from torture_sender import Sender, SqsSender
+from torture_settings import QUEUES, config
+from torture_sqs import Sqs
+from torture_stack import Stack
 from torture_world import Observer, World
 
 from tasks.devstack.environment import hermetic
@@ -27,25 +35,37 @@ from tasks.devstack.environment import hermetic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Seconds that the system gets to come to rest. Leases, back-off and visibility of a run are seconds, too.
-PATIENCE = 110.0
+#: Seconds from a run's beginning to its end, at most; and how many of them are for coming to rest. Who comes up slowly gets fewer
+#: faults, and more time to rest: so many times what the coming up took.
+_RUN_ENDS, _REST, _SLOWER = 575.0, 105.0, 3.0
+#: Messages that may be on their way into the ledger. While there are more the senders wait.
+_MOST_BEHIND = 400
+#: Seconds that a short run may take longer, until there were calls enough.
+_MORE = 100.0
 #: Where this process was told to look for Redrive: a run may be about another working tree.
 _OWN_PATH = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
-#: Seconds that a message may be in a process's hands, and neither in SQS nor in the ledger.
-_IN_HAND = 6.0
 #: What each kind of process says when it is there.
 _UP = {"worker": "ready.", "beat": "beat: Starting", "intake": "drains"}
 _IN_CHILDREN = Path(__file__).parent / "child"
+#: Of a run's messages, the share that each of the three queues, Kafka and Celery get.
+_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a run is made of. `seconds` are those in which faults happen; `sabotage` names what is broken on purpose."""
+    """What a run is made of.
+
+    `seconds` are those in which faults happen, more on a slow machine until the API was called so often as `calls` says; `faults`
+    are the only ones that the timetable may have; `sabotage` names what is broken on purpose.
+    """
 
     seed: int
-    seconds: float = 480.0
+    ledger: str = "sqlite"
+    seconds: float = 455.0
+    calls: int = 0
     keys: int = 40
     rate: float = 25.0
+    faults: tuple[str, ...] | None = None
     sabotage: str = ""
 
 
@@ -56,101 +76,162 @@ class Run:
         self._options = options
         self._folder = folder
         self._say = say
-        self._locks: list[threading.Thread] = []
         self._counts: Counter[str] = Counter()
+        self._began = time.monotonic()
 
     @property
     def faults(self) -> dict[str, int]:
         return {name: self._counts[name] for name in sorted(self._counts) if name}
 
-    @property
-    def ledger(self) -> Path:
-        return self._folder / "ledger" / "ledger.db"
-
     def carry_out(self) -> bool:
         """Do it all; return whether the system came to rest. All processes have ended on return, however that comes."""
-        (self._folder / "ledger").mkdir()
-        if why := small_disk(self._folder / "ledger"):
-            self._say(f"the disk will not be full: {why}")
-        self._has_small_disk = not why
         self._clock = Clock(self._folder)
         if not self._clock.is_there:
             self._say("clocks will not be moved: libfaketime is not installed (Debian: apt-get install faketime)")
         with ExitStack() as stack:
-            logs = {name: Log(self._folder / f"{name}.jsonl") for name in ("run", "api", "sqs", "sender", "seen")}
-            for log in logs.values():
-                stack.callback(log.close)
-            self._log = logs["run"]
+            if self._options.ledger == "sqlite":  # it takes a process with one thread
+                self._ledger: TorturedLedger = SqliteLedger(self._folder, self._say)
+            self._open_logs(stack)
             self._log.write(event="began", wall=round(time.time() * 1000), seed=self._options.seed)
-            self._world = World(self._options.seed, self._counts, logs["api"], logs["sqs"])
-            self._world.start()
-            stack.callback(self._world.close)
-            self._stack = Stack(self._folder, self._env())
-            stack.callback(self._stack.close)
-            self._sender = Sender(logs["sender"], seed=self._options.seed, keys=self._options.keys, rate=self._options.rate)
-            self._come_up()
-            observer = Observer(self.ledger, logs["seen"], self._say)
-            observer.start()
-            stack.callback(observer.close)
-            self._sender.start()
-            stack.callback(self._sender.stop)
+            self._surround(stack)
+            self._come_up(stack)
             self._say(f"faults for {self._options.seconds:g} s")
             self._do_harm()
             self._end_harm()
-            return self._come_to_rest()
+            parts = {"ledger": self._ledger, "senders": self._senders, "sqs": self._sqs, "kafka": self._kafka}
+            rest = Rest(**parts, operators=self._operators, say=self._say)
+            rested = rest.come(until=self._began + _RUN_ENDS, meanwhile=self._supervise)
+            keep(self._ledger.direct, self._folder / "rows.jsonl")
+            return rested
+
+    # --- coming up ----------------------------------------------------------------------------------------------------
+
+    def _open_logs(self, stack: ExitStack) -> None:
+        self._logs = {name: Log(self._folder / f"{name}.jsonl") for name in ("run", "api", "sqs", "sender", "seen", "acts")}
+        for log in self._logs.values():
+            stack.callback(log.close)
+        self._log = self._logs["run"]
+
+    def _surround(self, stack: ExitStack) -> None:
+        """Start what Redrive lives among."""
+        self._world = World(self._options.seed, self._counts, self._logs["api"], self._logs["sqs"])
+        self._world.start()
+        stack.callback(self._world.close)
+        ports = self._world.wires
+        for wire in ports.values():
+            wire.is_quiet = True
+        self._kafka = Cluster(self._folder)
+        self._kafka.start()
+        stack.callback(self._kafka.stop)
+        if self._options.ledger == "postgresql":
+            self._ledger = PostgresqlLedger(self._folder, self._say, wire=ports["ledger"].port, clock=self._clock.env)
+            ports["ledger"].upstream = self._ledger.port
+        stack.callback(self._ledger.close)
+        self._sqs = Sqs(self._folder)
+        self._sqs.start()
+        stack.callback(self._sqs.kill)
+        until(self._kafka.is_up, seconds=60, what="the Kafka cluster")
+        ports["broker"].upstream, ports["kafka"].upstream = self._sqs.port, self._kafka.port
+        self._senders = self._make_senders()
+        for sender in self._senders:
+            stack.callback(sender.close)
+
+    def _make_senders(self) -> list[Sender]:
+        options, log = self._options, self._logs["sender"]
+        common = {"seed": options.seed, "keys": options.keys, "rate": options.rate * _SHARE}
+        places = enumerate(QUEUES.values())
+        made: list[Sender] = [SqsSender(log, port=self._sqs.port, place=queue, nth=nth, **common) for nth, queue in places]
+        made.append(KafkaSender(log, port=self._kafka.port, place="kafka", nth=len(made), **common))
+        celery = CelerySender(log, port=self._world.wires["broker"].port, place="celery", nth=len(made), **common)
+        self._world.sqs.on_submitted = celery.taken
+        return [*made, celery]
 
     def _env(self) -> dict[str, str]:
-        (self._folder / "redrive.toml").write_text(
-            config(folder=self._folder, broker=self._world.wires["broker"].port, api=self._world.wires["api"].port)
-        )
+        ports = {name: self._world.wires[name].port for name in ("broker", "api", "kafka")}
+        (self._folder / "redrive.toml").write_text(config(folder=self._folder, ledger=self._ledger.url, **ports))
         sabotage = {"TORTURE_SABOTAGE": self._options.sabotage} if self._options.sabotage else {}
         own = {
             "REDRIVE_CONFIG": str(self._folder / "redrive.toml"),
             "C_FORCE_ROOT": "1",
             "PYTHONPATH": os.pathsep.join([str(_IN_CHILDREN), *_OWN_PATH]),
             "TMPDIR": str(self._folder),  # who is killed leaves things there
+            "PYTHONFAULTHANDLER": "1",
         }
         return hermetic(**own, **sabotage, **self._clock.env)
 
-    def _come_up(self) -> None:
-        self._stack.start_sqs()
-        self._sender.port = self._world.wires["broker"].upstream = self._stack.sqs_port
-        self._world.wires["broker"].is_quiet = True
+    def _come_up(self, stack: ExitStack) -> None:
+        env = self._env()
+        self._stack = Stack(self._folder, env)
+        stack.callback(self._stack.close)
         for name in PROCESSES:
             self._stack.start(name)
         for name in PROCESSES:
-            wait_for(partial(self._is_up, name), seconds=90, what=name)
-        wait_for(self.ledger.exists, seconds=30, what="the ledger")
-        self._world.wires["broker"].is_quiet = False
+            self._await(name)
+        until(self._ledger.is_there, seconds=30, what="the ledger")
+        for wire in self._world.wires.values():
+            wire.is_quiet = False
+        self._operators = Operators(self._folder, env, self._ledger, self._logs["acts"], self._counts)
+        self._operators.start()
+        stack.callback(self._operators.abort)
+        self._observer = Observer(self._ledger, self._logs["seen"], self._say)
+        self._observer.start()
+        stack.callback(self._observer.close)
+        for sender in self._senders:
+            sender.start()
+            stack.callback(sender.stop)
+
+    def _await(self, name: str) -> None:
+        """Wait until the process is there. One that is not is asked where it stands, and started again."""
+        for _ in range(2):
+            with suppress(AssertionError):
+                until(partial(self._is_up, name), seconds=40, what=name)
+                return
+            self._say(f"{name} has not come up, and is started again; its log says where it stood")
+            self._stack.renew(name)
+        until(partial(self._is_up, name), seconds=40, what=name)
 
     def _is_up(self, name: str) -> bool:
         return _UP[name.rstrip("12")] in self._stack.log(name)
 
+    # --- the faults ---------------------------------------------------------------------------------------------------
+
     def _do_harm(self) -> None:
         began = time.monotonic()
-        for step in timetable(self._options.seed, self._options.seconds):
+        rest = max(_REST, _SLOWER * (began - self._began))
+        end = min(began + self._options.seconds, self._began + _RUN_ENDS - rest)
+        for step in timetable(self._options.seed, self._options.seconds, self._options.ledger, self._options.faults):
+            if began + step.at >= end:
+                self._say(f"came up late: the faults end {began + self._options.seconds - end:.0f} s early")
+                break
             self._pass_time(began + step.at)
             self._do(step)
-        self._pass_time(began + self._options.seconds)
+        self._pass_time(end)
+        while self._world.api.calls < self._options.calls and time.monotonic() < end + _MORE:
+            self._pass_time(time.monotonic() + 0.5)
 
-    def _pass_time(self, until: float) -> None:
-        while (left := until - time.monotonic()) > 0:
+    def _pass_time(self, end: float) -> None:
+        while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.5))
             self._supervise()
 
     def _supervise(self) -> None:
+        behind = sum(len(sender.confirmed()) for sender in self._senders) - self._observer.letters
+        for sender in self._senders:
+            sender.is_held = behind > _MOST_BEHIND
         for name in self._stack.supervise():
             self._say(f"{name} has ended by itself, and is started again")
 
     def _do(self, step: Step) -> None:
-        done = self._actions(step)
+        done = self._actions(step)[step.action](step.target) is not False
         self._log.write(event="step", action=step.action, target=step.target, value=step.value, planned=step.at, done=done)
         if step.fault and done:
             self._counts[step.fault] += 1
 
-    def _actions(self, step: Step) -> bool:
-        """Do one step; return whether it could be done."""
-        actions: dict[str, Callable[[str], object]] = {
+    def _actions(self, step: Step) -> dict[str, Callable[[str], object]]:
+        """Return what each action does. One that returns False could not be done."""
+        of_ledger = {name: partial(_without_target, act) for name, act in self._ledger.actions().items()}
+        return {
+            **of_ledger,
             "start": self._stack.start,
             "deploy": self._stack.deploy,
             "retire": self._stack.retire,
@@ -161,81 +242,47 @@ class Run:
             "go": self._stack.go,
             "cut": self._world.cut,
             "mend": self._world.mend,
-            "broker_kill": lambda _: self._stack.kill_sqs(),
+            "broker_kill": lambda _: self._sqs.kill(),
             "broker_start": lambda _: self._restart_sqs(),
-            "lock": lambda _: self._lock(step.value),
+            "kafka_stall": lambda _: self._kafka.send(signal.SIGSTOP),
+            "kafka_go": lambda _: self._kafka.send(signal.SIGCONT),
+            "lock": lambda _: self._ledger.lock(step.value),
             "unlocked": lambda _: None,  # the lock ends by itself
-            "fill": lambda _: self._fill(),
-            "free": lambda _: self._free(),
             "clock": lambda _: self._clock.move(int(step.value)),
+            "pause": self._operators.pause,
+            "resume": self._operators.resume,
+            "replay": lambda _: self._operators.act("replay", step.value),
+            "discard": lambda _: self._operators.act("discard", step.value),
         }
-        return actions[step.action](step.target) is not False
-
-    def _lock(self, seconds: float) -> None:
-        self._locks.append(threading.Thread(target=self._hold, args=(seconds,), daemon=True))
-        self._locks[-1].start()
-
-    def _fill(self) -> bool:
-        if self._has_small_disk:
-            fill(self._folder / "ledger")
-        return self._has_small_disk
-
-    def _free(self) -> None:
-        (self._folder / "ledger" / "filler").unlink(missing_ok=True)
-
-    def _hold(self, seconds: float) -> None:
-        with closing(sqlite3.connect(self.ledger, timeout=5, isolation_level=None)) as ledger:
-            try:
-                ledger.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                self._say(f"the ledger could not be locked: {error}")
-                return
-            time.sleep(seconds)
-            ledger.execute("ROLLBACK")
 
     def _restart_sqs(self) -> None:
         """SQS comes back empty. What Redrive had not asked to delete by then is gone, and sent again."""
         self._world.cut("broker")  # nobody meets it before the producers' queues are there
         kept = {identity for each in lines(self._folder / "sqs.jsonl") for identity in each["identities"]}
-        self._sender.sqs_was_wiped(self._sender.confirmed() - kept)
-        self._stack.start_sqs()
+        for sender in self._senders:
+            if not isinstance(sender, KafkaSender):
+                sender.forgotten(sender.confirmed() - kept)
+        self._sqs.start()
         self._world.mend("broker")
+
+    # --- coming to rest -----------------------------------------------------------------------------------------------
 
     def _end_harm(self) -> None:
         self._say("the faults end; the system comes to rest")
-        for lock in self._locks:
-            lock.join()
-        self._free()
         self._clock.move_past_all()
-        self._stack.mend_sqs(self._restart_sqs)
+        self._kafka.send(signal.SIGCONT)
+        if self._sqs.is_down:
+            self._restart_sqs()
         self._world.be_quiet()
+        self._ledger.mend()
         self._stack.mend()
-        self._sender.stop()
+        for sender in self._senders:
+            sender.stop()
+        self._operators.come_to_rest()
 
-    def _come_to_rest(self) -> bool:
-        """Wait until every message is out of SQS and in the ledger, and no job waits; return whether that came."""
-        end = time.monotonic() + PATIENCE
-        missing_since = None
-        while time.monotonic() < end:
-            messages, jobs, missing = self._open()
-            if not (messages or jobs or missing):
-                return True
-            missing_since = (missing_since or time.monotonic()) if not (messages or jobs) else None
-            if missing_since and time.monotonic() > missing_since + _IN_HAND:
-                return True  # nobody has them any more: the checker says so
-            time.sleep(0.3)
-            self._supervise()
-        self._say(f"not at rest after {PATIENCE:g} s: {messages} messages in SQS, {jobs} jobs wait, {missing} are missing")
-        return False
 
-    def _open(self) -> tuple[int, int, int]:
-        """Return how many messages are not sent or in SQS, how many jobs wait, and how many messages are not in the ledger."""
-        unsent = 0 if self._sender.flush() else 1
-        with closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True, timeout=5)) as ledger:
-            waiting = "SELECT count(*) FROM jobs WHERE state IN ('scheduled', 'retryable', 'executing')"
-            (jobs,) = ledger.execute(waiting).fetchone()
-            here = {row[0] for row in ledger.execute("SELECT identity FROM dead_letters")}
-        return unsent + self._stack.messages(), jobs, len(self._sender.confirmed() - here)
+def _without_target(act: Callable[[], object], _target: str) -> object:
+    return act()
 
 
 def say(text: str) -> None:

@@ -1,108 +1,153 @@
-"""The sender: puts failures on SQS as any producer would, and keeps what SQS confirmed."""
+"""Senders: put failures where producers put them, and keep what was confirmed there."""
 
 from __future__ import annotations
 
 import json
 import random
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from torture_settings import QUEUES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torture_log import Log
 
 _BATCH = 10
 _POISON = 0.03
+#: Entities that fail once: nothing that comes later opens their jobs again.
+FIRST_RARE = 10_000
+_RARE = 0.04
 _POISONS = ("n={n} is no JSON", '{{"n": {n}}}', '{{"n": {n}, "id": -4, "employees": [{{"id": true}}]}}')
 
 
-class Sender:
-    """Sends `rate` messages a second about `keys` entities of each route until it is told to stop."""
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One failure about some entities. `poison` is a number from 0 to 1 for what cannot be read; None: it can."""
 
-    def __init__(self, log: Log, *, seed: int, keys: int, rate: float) -> None:
-        self._log = log
-        self._rng = random.Random(f"{seed}/sender")
+    number: int
+    ids: Sequence[int]
+    poison: float | None = None
+
+    def body(self, *, each: bool = False) -> str:
+        """Return plain JSON, with all entities or the first of them; or none at all."""
+        if self.poison is not None:
+            return _POISONS[int(self.poison * len(_POISONS))].format(n=self.number)
+        facts: dict[str, Any] = {"employees": [{"id": entity} for entity in self.ids]} if each else {"id": self.ids[0]}
+        return json.dumps({"n": self.number, **facts})
+
+
+class Sender(ABC):
+    """Sends `rate` messages a second about `keys` entities until it is told to stop, each until it is confirmed.
+
+    While it is held it writes no new ones: a slow machine gets as many as it can bear.
+
+    Senders differ in `place`; the messages of the n-th begin with the number n * 10,000,000.
+    """
+
+    def __init__(self, log: Log, *, place: str, nth: int, seed: int, keys: int, rate: float) -> None:
+        self.place = place
+        self.log = log
+        self.is_held = False
+        self._rng = random.Random(f"{seed}/{place}")
         self._keys = keys
         self._rate = rate
-        self._numbers = 0
-        self._waiting: dict[str, deque[tuple[int, str, bool]]] = {source: deque() for source in QUEUES}
-        self._confirmed: dict[str, tuple[str, tuple[int, str, bool]]] = {}
+        self._numbers = nth * 10_000_000
+        self._waiting: deque[Message] = deque()
+        self._confirmed: dict[str, Message] = {}
         self._at_work = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
-        self.port = 0
+        self._thread = threading.Thread(target=self._run, name=f"sender-{place}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write no new messages. What SQS has not confirmed is still sent by `flush`."""
+        """Write no new messages. What is not confirmed is still sent by `flush`."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident:
+            self._thread.join()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave nothing open."""
+
+    @abstractmethod
+    def send(self, batch: Sequence[Message]) -> Sequence[Message]:
+        """Send a batch; return what was not confirmed. What came of that is unsure: it may be there all the same."""
+
+    def confirm(self, identity: str, message: Message) -> None:
+        self._confirmed[identity] = message
+        poison = message.poison is not None
+        self.log.write(event="confirmed", place=self.place, identity=identity, number=message.number, poison=poison)
+
+    def unsure(self, batch: Sequence[Message]) -> None:
+        for message in batch:
+            self.log.write(event="unsure", number=message.number)
 
     def confirmed(self) -> set[str]:
-        with self._at_work:
-            return set(self._confirmed)
+        return set(self._confirmed.copy())  # in one step: another thread may confirm meanwhile
 
-    def sqs_was_wiped(self, gone: set[str]) -> None:
-        """Take note that SQS lost these identities: a sender that keeps its messages sends them again."""
+    def forgotten(self, gone: set[str]) -> None:
+        """Take note that these identities were lost where they were sent to: they are sent again."""
         with self._at_work:
-            self._log.write(event="wiped", identities=sorted(gone))
-            for identity in sorted(gone):
-                source, message = self._confirmed.pop(identity)
-                self._waiting[source].append(message)
+            self.log.write(event="wiped", identities=sorted(gone))
+            self._waiting += [self._confirmed.pop(identity) for identity in sorted(gone)]
 
     def flush(self) -> bool:
-        """Send what waits; return whether SQS has confirmed all."""
-        for source, waiting in self._waiting.items():
-            while waiting:
-                with self._at_work:
-                    batch = [waiting.popleft() for _ in range(min(_BATCH, len(waiting)))]
-                    left = self._send(source, batch)
-                    waiting.extendleft(reversed(left))
-                if left:
-                    break
-        return not any(self._waiting.values())
+        """Send what waits; return whether all is confirmed."""
+        while self._waiting:
+            with self._at_work:
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+                left = self.send(batch)
+                self._waiting.extendleft(reversed(left))
+            if left:
+                return False
+        return True
 
     def _run(self) -> None:
         while not self._stop.wait(_BATCH / 2 / self._rate):
-            for _ in range(_BATCH // 2):
-                source = self._rng.choice(list(QUEUES))
-                self._waiting[source].append(self._message(source))
+            if self.is_held:
+                continue
+            self._waiting += [self._message() for _ in range(_BATCH // 2)]
             self.flush()
 
-    def _message(self, source: str) -> tuple[int, str, bool]:
-        """Return a number, a body with it, and whether the body is poison."""
+    def _message(self) -> Message:
         self._numbers += 1
-        if self._rng.random() < _POISON:
-            return self._numbers, self._rng.choice(_POISONS).format(n=self._numbers), True
-        ids = [self._rng.randint(1, self._keys) for _ in range(self._rng.choice((1, 1, 2, 3)))]
-        facts: dict[str, Any] = {"employees": [{"id": each} for each in ids]} if source == "employees_dlq" else {"id": ids[0]}
-        return self._numbers, json.dumps({"n": self._numbers, **facts}), False
+        rare = [FIRST_RARE + self._numbers % 10_000_000] if self._rng.random() < _RARE else []
+        ids = rare or [self._rng.randint(1, self._keys) for _ in range(self._rng.choice((1, 1, 2, 3)))]
+        poison = self._rng.random() if self._rng.random() < _POISON else None
+        return Message(number=self._numbers, ids=ids, poison=poison)
 
-    def _send(self, source: str, batch: list[tuple[int, str, bool]]) -> list[tuple[int, str, bool]]:
-        """Send a batch; return what SQS did not confirm. What came of that is unsure: it may be there all the same."""
-        client = client_of(self.port)
-        entries = [{"Id": str(place), "MessageBody": body} for place, (_, body, _) in enumerate(batch)]
+
+class SqsSender(Sender):
+    """Puts plain JSON on one queue, past the proxy."""
+
+    def __init__(self, log: Log, *, port: int, **rest: Any) -> None:
+        super().__init__(log, **rest)
+        self._client = client_of(port)
+        self._url = f"http://127.0.0.1:{port}/000000000000/{self.place}"
+
+    def close(self) -> None:
+        self._client.close()
+
+    def send(self, batch: Sequence[Message]) -> Sequence[Message]:
+        bodies = [message.body(each=self.place.startswith("employees")) for message in batch]
+        entries = [{"Id": str(place), "MessageBody": body} for place, body in enumerate(bodies)]
         try:
-            url = f"http://127.0.0.1:{self.port}/000000000000/{QUEUES[source]}"
-            got = client.send_message_batch(QueueUrl=url, Entries=entries)
+            got = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)
         except (BotoCoreError, ClientError):
-            for number, _, _ in batch:
-                self._log.write(event="unsure", number=number)
+            self.unsure(batch)
             return batch
-        finally:
-            client.close()
         left = dict(enumerate(batch))
         for each in got.get("Successful", []):
-            message = left.pop(int(each["Id"]))
-            self._confirmed[each["MessageId"]] = source, message
-            self._log.write(event="confirmed", identity=each["MessageId"], number=message[0], poison=message[2])
+            self.confirm(each["MessageId"], left.pop(int(each["Id"])))
         return list(left.values())
 
 

@@ -21,7 +21,10 @@ LIMITS = {"employees": 1, "orders": 3, "stock": 2}
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What no run may exceed. Durations are seconds; `limits` are each route's calls in flight."""
+    """What no run may exceed. Durations are seconds; `limits` are each route's calls in flight.
+
+    `lock_wait` is how long a need may have waited, with its time already read, for the lock on its job: never on SQLite.
+    """
 
     limits: dict[str, int]
     deadline: float = DEADLINE
@@ -31,14 +34,22 @@ class Bounds:
     attempts: int = MAX_ATTEMPTS
     misses: int = MAX_MISSES
     crashes: int = MAX_CRASHES
+    lock_wait: float = 35.0
 
 
 BOUNDS = Bounds(limits=LIMITS)
 
+#: The SQS queues that producers fill with plain JSON, by source. The source's route is the first part of its name.
+QUEUES = {"employees_dlq": "employees-dlq", "orders_dlq": "orders-dlq", "stock_dlq": "stock-dlq"}
+#: The Celery queue that producers of other applications send `redrive.submit` to, and the route of what they send.
+SUBMIT, SUBMIT_ROUTE = "redrive-submit", "stock"
+#: The dead-letter topic, its consumer group and its source.
+TOPIC, GROUP, KAFKA = "orders-dlt", "orders-dlt-redrive", "orders_dlt"
+
 _CONFIG = """
 state_dir = "{folder}/state"
 [ledger]
-url = "sqlite:///{folder}/ledger/ledger.db"
+url = "{ledger}"
 [broker]
 url = "sqs://local:only-here@127.0.0.1:{broker}"
 visibility_timeout = "30s"
@@ -62,6 +73,14 @@ kind = "sqs"
 queue = "stock-dlq"
 route = "stock"
 map.id = "id"
+[sources.orders_dlt]
+kind = "kafka"
+bootstrap = "127.0.0.1:{kafka}"
+topics = ["orders-dlt"]
+group = "orders-dlt-redrive"
+route = "orders"
+map.id = "id"
+properties = {{ session_timeout_ms = 6000, socket_timeout_ms = 3000, reconnect_backoff_max_ms = 500 }}
 [sweeps]
 promote = "2s"
 rescue = "2s"
@@ -80,10 +99,9 @@ probe_interval = "1s"
 params.id = "positive-int"
 retry = {{ max_attempts = 6, base = "200ms", cap = "1s", max_misses = 50 }}
 """
-QUEUES = {"employees_dlq": "employees-dlq", "orders_dlq": "orders-dlq", "stock_dlq": "stock-dlq"}
 
 
-def config(*, folder: Path, broker: int, api: int) -> str:
-    """Return a run's redrive.toml. `broker` and `api` are the proxies' ports."""
+def config(*, folder: Path, ledger: str, broker: int, api: int, kafka: int) -> str:
+    """Return a run's redrive.toml. `ledger` is a URL; `broker`, `api` and `kafka` are the proxies' ports."""
     routes = "".join(_ROUTE.format(name=name, api=api, limit=limit) for name, limit in LIMITS.items())
-    return _CONFIG.format(folder=folder, broker=broker, routes=routes)
+    return _CONFIG.format(folder=folder, ledger=ledger, broker=broker, kafka=kafka, routes=routes)

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+import pytest
+from postgresql_server import REQUIRED
+from torture_postgresql import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,10 +22,18 @@ TORTURE = Path(__file__).with_name("torture.py")
 _PATIENCE = 400
 
 
-def command(seed: int, *, seconds: int, sabotage: str = "") -> list[str]:
+def command(seed: int, *, seconds: int, **options: str) -> list[str]:
     """Return a run's command. Few keys and quick failures: calls and failures of one key meet often."""
     numbers = ["--seed", str(seed), "--seconds", str(seconds), "--keys", "8", "--rate", "15"]
-    return [sys.executable, str(TORTURE), *numbers, *(["--sabotage", sabotage] if sabotage else [])]
+    return [sys.executable, str(TORTURE), *numbers, *(f"--{name}={value}" for name, value in options.items())]
+
+
+def skip_without(ledger: str) -> None:
+    """Skip, or fail where nothing may be missing, when there is no such ledger here."""
+    if ledger == "postgresql" and (why := why_not()):
+        if os.environ.get(REQUIRED) == "1":
+            pytest.fail(f"PostgreSQL: {why} ({REQUIRED} is 1)", pytrace=False)
+        pytest.skip(f"PostgreSQL: {why}")
 
 
 def environment(folder: Path) -> Mapping[str, str]:
@@ -30,9 +41,9 @@ def environment(folder: Path) -> Mapping[str, str]:
     return os.environ | {"TMPDIR": str(folder)}
 
 
-def run(folder: Path, seed: int, *, seconds: int, sabotage: str = "") -> tuple[int, dict[str, Any], str]:
+def run(folder: Path, seed: int, *, seconds: int, **options: str) -> tuple[int, dict[str, Any], str]:
     """Return a run's exit code, its last line, and what it told a person."""
-    asked = command(seed, seconds=seconds, sabotage=sabotage)
+    asked = command(seed, seconds=seconds, **options)
     done = subprocess.run(asked, env=environment(folder), capture_output=True, text=True, timeout=_PATIENCE, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout.splitlines()[-1]), done.stderr
@@ -48,3 +59,15 @@ def processes_in(folder: Path) -> list[str]:
         except psutil.Error:
             continue  # it has just ended, or is somebody else's
     return found
+
+
+def kept(folder: Path, *, seed: int, seconds: int, ledger: str) -> None:
+    """Assert that Redrive keeps its promises in a short run, and that the run leaves nothing behind."""
+    code, result, told = run(folder, seed, seconds=seconds, ledger=ledger)
+    assert (code, result["verdict"]) == (0, "kept"), told
+    assert {name: result[name] for name in ("lost", "overlaps", "uncovered")} == {"lost": 0, "overlaps": 0, "uncovered": 0}
+    settled = sum(result[name] for name in ("recovered", "parked", "discarded", "rejected"))
+    assert result["accepted"] == settled > 0, "nothing was put to the test"
+    assert result["injected"] == sum(result["faults"].values()) > 50, result["faults"]
+    assert processes_in(folder) == []
+    assert list(folder.iterdir()) == [], "a run that went well leaves nothing"

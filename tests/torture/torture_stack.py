@@ -1,40 +1,25 @@
-"""Redrive's processes as people start them, on an SQS that can be killed, in a folder of the run's own."""
+"""Redrive's processes as people start them, in a folder of the run's own."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
-from botocore.exceptions import BotoCoreError, ClientError
 from torture_plan import PROCESSES
-from torture_sender import client_of
-from torture_settings import QUEUES
 
 from tasks.devstack import child
-from tasks.devstack.sqs import EmbeddedSqs
-from tasks.dlq.errors import OutOfReach
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 #: Seconds of grace at the end: a call and its settle.
 GRACE = 8.0
-
-
-def wait_for(look: Callable[[], object], *, seconds: float, what: str) -> None:
-    """Return when `look` answers something true. Raises OutOfReach after `seconds`."""
-    end = time.monotonic() + seconds
-    while not look():
-        if time.monotonic() > end:
-            raise OutOfReach(f"{what} did not come up in {seconds:g} s", hint="the logs in the run's folder say why")
-        time.sleep(0.05)
 
 
 class Stack:
@@ -48,69 +33,13 @@ class Stack:
         self._all: list[subprocess.Popen[bytes]] = []
         self._down: set[str] = set()
         self._starts = 0
-        self._sqs = EmbeddedSqs()
-        self._sqs_process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def sqs_port(self) -> int:
-        return self._sqs.port
-
-    # --- SQS ----------------------------------------------------------------------------------------------------------
-
-    def start_sqs(self) -> None:
-        """Start SQS, empty, on the port that it always has, with the producers' queues."""
-        sqs = self._sqs
-        sqs.port = sqs.port or child.free_port()
-        sqs.directory = self._folder
-        sqs.scratch.mkdir(exist_ok=True)
-        env = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(sqs.scratch), **sqs._environment()}
-        with (self._folder / "sqs.log").open("ab") as log:
-            process = child.spawn(sqs._command(), env=env, output=log, cwd=sqs.scratch)
-        self._sqs_process = process
-        self._all.append(process)
-        wait_for(self._sqs_answers, seconds=60, what="the embedded SQS")
-        client = client_of(sqs.port)
-        for queue in QUEUES.values():
-            # The producers' queue is there before Redrive. Its messages come again soon: a run is short.
-            client.create_queue(QueueName=queue, Attributes={"VisibilityTimeout": "6"})
-        client.close()
-
-    def kill_sqs(self) -> None:
-        if self._sqs_process:
-            self._sqs_process.kill()
-            self._sqs_process.wait()
-
-    def mend_sqs(self, restart: Callable[[], None]) -> None:
-        """Have SQS there."""
-        if self._sqs_process and self._sqs_process.poll() is not None:
-            restart()
-
-    def messages(self) -> int:
-        """Count the producers' messages in SQS, those in flight and given up, too."""
-        client = client_of(self._sqs.port)
-        try:
-            urls = [url for queue in QUEUES.values() for url in client.list_queues(QueueNamePrefix=queue).get("QueueUrls", [])]
-            found = [client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"] for url in urls]
-        finally:
-            client.close()
-        return sum(int(each[name]) for each in found for name in each if name.startswith("ApproximateNumberOfMessages"))
-
-    def _sqs_answers(self) -> bool:
-        client = client_of(self._sqs.port)
-        with suppress(BotoCoreError, ClientError):
-            client.list_queues()
-            return True
-        client.close()
-        return False
-
-    # --- Redrive ------------------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
         """Start a process of this name, beside one that may still be there."""
         self._starts += 1
         self._down.discard(name)
         python = [sys.executable, "-m"]
-        if name == "intake":
+        if name.startswith("intake"):
             command = [*python, "tasks.cli", "intake"]
         elif name.startswith("beat"):
             command = [*python, "celery", "-A", "tasks", "beat", "--loglevel=INFO", f"--schedule={self._folder / name}"]
@@ -120,6 +49,12 @@ class Stack:
         with (self._folder / f"{name}.log").open("ab") as log:
             self._running[name] = child.spawn(command, env=self._env, output=log, cwd=self._folder)
         self._all.append(self._running[name])
+
+    def renew(self, name: str) -> None:
+        """End a process that hangs, with its stack in its log, and start another."""
+        self._signal(self._running[name].pid, signal.SIGABRT)
+        self._running[name].wait()
+        self.start(name)
 
     def deploy(self, name: str) -> None:
         """Start the new process; `retire` ends the old one. Both work meanwhile."""
@@ -176,9 +111,7 @@ class Stack:
         for process in self._all:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGCONT)
-        sqs = self._sqs_process
-        child.stop([process for process in self._all if process is not sqs], grace=GRACE)
-        child.stop([sqs] if sqs else [], grace=0)
+        child.stop(self._all, grace=GRACE)
 
     def _to_child(self, name: str, share: float, number: int) -> bool:
         children = self._children(self._running[name])

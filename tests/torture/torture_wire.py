@@ -8,10 +8,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from torture_http import HttpMessage, answer, end, read_message
-from torture_settings import DEADLINE
+from torture_settings import DEADLINE, SUBMIT
+from torture_tube import Port
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
     from torture_log import Log
     from torture_plan import Dice, Throw
@@ -34,60 +36,30 @@ SQS_ODDS = {
     "sqs_delayed": 60.0,
 }
 _REMEMBERED = 200
+_OK = 200
 
 
-class Wire:
-    """One proxy on a loopback port of its own. `upstream` may change while it runs."""
+class Wire(Port):
+    """The proxy before the API: it knows HTTP."""
 
-    def __init__(self, name: str, dice: Dice, counts: Counter[str]) -> None:
-        self._name = name
-        self._dice = dice
-        self._counts = counts
-        self._open: set[asyncio.StreamWriter] = set()
-        self.upstream = 0
-        self.port = 0
-        self.is_quiet = False
-        self.is_cut = False
-
-    async def start(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        return server
-
-    def cut(self) -> None:
-        """Take nobody any more, and drop everybody. To be called on the loop."""
-        self.is_cut = True
-        for writer in list(self._open):
-            writer.transport.abort()
-
-    def mend(self) -> None:
-        self.is_cut = False
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
-        try:
-            while not self.is_cut and (request := await read_message(reader, writer)):
-                if not await self._pass_on(request, reader, writer):
-                    break
-        except (ConnectionError, TimeoutError, asyncio.CancelledError):
-            pass  # one side is gone, and so is the other; or the world ends
-        finally:
-            self._open.discard(writer)
-            writer.transport.abort()
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await read_message(reader, writer):
+            if not await self._pass_on(request, reader, writer):
+                break
 
     async def _pass_on(self, request: HttpMessage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Pass one request and its answer on; return whether the connection stays."""
-        throw = self._dice.throw()
-        fault = "" if self.is_quiet else throw.fault
+        throw = self.throw(self.dice)
+        fault = throw.fault
         self.note_request(request)
         if (made_up := self.made_up(request, fault, throw)) is not None:
-            self._counts[fault] += 1
+            self.counts[fault] += 1
             writer.write(made_up.encode())
             return True
         if fault == "sqs_repeated":  # there is nothing to repeat
             fault = "sqs_delayed"
-        self._counts[fault] += 1
-        what = fault.removeprefix(f"{self._name}_")
+        self.counts[fault] += 1
+        what = fault.removeprefix(f"{self.name}_")
         if what == "cut_before":
             return False
         gone = asyncio.create_task(reader.read(1))
@@ -153,6 +125,7 @@ class SqsWire(Wire):
     def __init__(self, dice: Dice, counts: Counter[str], log: Log) -> None:
         super().__init__("sqs", dice, counts)
         self._log = log
+        self.on_submitted: Callable[[str, str], None] = lambda _identity, _body: None
         self._ids: dict[str, str] = {}  # by receipt handle
         self._remembered: dict[str, deque[dict[str, Any]]] = {}  # by queue
 
@@ -164,11 +137,17 @@ class SqsWire(Wire):
             self._log.write(event="deleted", identities=[self._ids[handle] for handle in handles if handle in self._ids])
 
     def note_answer(self, request: HttpMessage, got: HttpMessage) -> None:
-        if _action(request) == "ReceiveMessage" and got.status == 200:
-            queue = json.loads(request.body)["QueueUrl"].rpartition("/")[2]
+        """Remember what is handed out, and tell what a Celery producer has brought."""
+        if got.status != _OK or _action(request) not in {"ReceiveMessage", "SendMessage"}:
+            return
+        asked = json.loads(request.body)
+        queue = asked["QueueUrl"].rpartition("/")[2]
+        if _action(request) == "ReceiveMessage":
             for message in json.loads(got.body or b"{}").get("Messages", []):
                 self._ids[message["ReceiptHandle"]] = message["MessageId"]
                 self._remembered.setdefault(queue, deque(maxlen=_REMEMBERED)).append(message)
+        elif queue == SUBMIT:
+            self.on_submitted(json.loads(got.body)["MessageId"], asked["MessageBody"])
 
     def made_up(self, request: HttpMessage, fault: str, throw: Throw) -> HttpMessage | None:
         """Answer a receive with messages that were handed out before: some just now, some long ago."""

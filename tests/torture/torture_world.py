@@ -1,28 +1,33 @@
-"""What surrounds Redrive in a run: the API and the two proxies on an event loop, and the observer of the ledger."""
+"""What surrounds Redrive in a run: the API and the proxies on an event loop, and the observer of the ledger."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import threading
-from contextlib import closing
+import time
 from typing import TYPE_CHECKING
 
 from torture_api import ODDS, Api
+from torture_kafka import KafkaWire
+from torture_ledger import UnreadableError
 from torture_plan import Dice
+from torture_postgresql import PostgresqlWire
 from torture_wire import API_ODDS, SQS_ODDS, SqsWire, Wire
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Coroutine
-    from pathlib import Path
     from typing import Any
 
+    from torture_ledger import TorturedLedger
     from torture_log import Log
+    from torture_tube import Port
 
 HOPELESS_EVERY = 11
 _LOOK_EVERY = 0.2
+_STALLED = 0.1
+_LATE_IDS = 500
 
 
 class World:
@@ -33,15 +38,20 @@ class World:
         self._thread = threading.Thread(target=self._loop.run_forever, name="world", daemon=True)
         self._servers: list[asyncio.Server] = []
         self.api = Api(api_log, Dice(seed, "api", ODDS), counts, hopeless_every=HOPELESS_EVERY)
-        self.wires = {
+        self.sqs = SqsWire(Dice(seed, "sqs-wire", SQS_ODDS), counts, sqs_log)
+        self.wires: dict[str, Port] = {
             "api": Wire("api", Dice(seed, "api-wire", API_ODDS), counts),
-            "broker": SqsWire(Dice(seed, "sqs-wire", SQS_ODDS), counts, sqs_log),
+            "broker": self.sqs,
+            "kafka": KafkaWire(seed, counts),
+            "ledger": PostgresqlWire(seed, counts),
         }
+        self._stalls = Stalls(api_log)
 
     def start(self) -> None:
         self._thread.start()
         self._servers = [self._run(start()) for start in (self.api.start, *(wire.start for wire in self.wires.values()))]
         self.wires["api"].upstream = self.api.port
+        asyncio.run_coroutine_threadsafe(self._stalls.watch(), self._loop)
 
     def cut(self, name: str) -> None:
         self._loop.call_soon_threadsafe(self.wires[name].cut)
@@ -75,14 +85,32 @@ class World:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
 
 
-class Observer:
-    """Somebody who looks at the ledger now and then, and writes down what is covered: so nothing can be taken back later."""
+class Stalls:
+    """Notes when the event loop stood still: what happened meanwhile was seen late, and in any order."""
 
-    def __init__(self, file: Path, log: Log, on_error: Callable[[str], None]) -> None:
-        self._file = file
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    async def watch(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(_LOOK_EVERY / 4)
+            late = time.monotonic() - before - _LOOK_EVERY / 4
+            if late > _STALLED:
+                self._log.write(event="stalled", since=before, seconds=late)
+
+
+class Observer:
+    """Somebody who looks at the ledger now and then, and writes down what is there and covered: nothing can be made up later."""
+
+    def __init__(self, ledger: TorturedLedger, log: Log, on_error: Callable[[str], None]) -> None:
+        self._ledger = ledger
         self._log = log
         self._on_error = on_error
-        self._seen: dict[int, int] = {}
+        self._covered: dict[int, int] = {}
+        self._letters: set[int] = set()
+        self._looked = 0.0
+        self.letters = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
 
@@ -97,13 +125,22 @@ class Observer:
         while not self._stop.wait(_LOOK_EVERY):
             try:
                 self.look()
-            except sqlite3.Error as error:
+            except UnreadableError as error:
                 self._on_error(f"the observer could not read the ledger: {error}")
 
     def look(self) -> None:
-        with closing(sqlite3.connect(f"file:{self._file}?mode=ro", uri=True, timeout=5)) as ledger:
-            rows = ledger.execute("SELECT id, route, key, covered_seq FROM jobs").fetchall()
-        for job, route, key, covered in rows:
-            if self._seen.get(job, 0) < covered:
-                self._seen[job] = covered
+        """Note what is covered since the last look, and which letters are there that were not there then."""
+        began = time.monotonic()
+        # Ids commit out of order: those that were missing among the latest may be there now.
+        since = max(self._letters, default=0) - _LATE_IDS
+        latest = f"SELECT id FROM dead_letters WHERE id > {since:d}"  # noqa: S608 - a number of our own
+        letters = {row[0] for row in self._ledger.query(latest)} - self._letters
+        if letters:
+            self._letters |= letters
+            self._log.write(letters=sorted(letters), after=self._looked)
+        self.letters = len(self._letters)
+        for job, route, key, covered in self._ledger.query("SELECT id, route, key, covered_seq FROM jobs"):
+            if self._covered.get(job, 0) < covered:
+                self._covered[job] = covered
                 self._log.write(key=f"{route}/{json.loads(key)['id']}", covered=covered)
+        self._looked = began

@@ -1,0 +1,49 @@
+"""Redrive keeps its promises on PostgreSQL, too; the proxy before the server cuts where it says."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from postgresql_server import shared
+from torture_log import Log
+from torture_plan import Dice
+from torture_postgresql import PostgresqlWire
+from torture_short import kept, skip_without
+from torture_world import World
+
+
+def test_redrive_keeps_its_promises_in_a_short_run(folder: Path):
+    skip_without("postgresql")
+    kept(folder, seed=2, seconds=15, ledger="postgresql")
+
+
+@contextmanager
+def through(wire: PostgresqlWire, folder: Path, url: str) -> Iterator[str]:
+    """Yield the URL by the proxy."""
+    with Log(folder / "api.jsonl") as api, Log(folder / "sqs.jsonl") as sqs:
+        world = World(1, Counter(), api, sqs)
+        world.wires["ledger"] = wire
+        world.start()
+        wire.upstream = int(url.rpartition(":")[2].partition("/")[0])
+        yield url.replace(f":{wire.upstream}/", f":{wire.port}/") + "?sslmode=disable&gssencmode=disable"
+        world.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "rows"), [("", {1}), ("pg_delayed", {1}), ("pg_cut_before", set()), ("pg_cut_before_answer", {1})]
+)
+def test_a_fault_at_a_commit(fault: str, rows: set[int], tmp_path: Path):
+    wire = PostgresqlWire(1, Counter())
+    wire.dice, wire.at_commits = Dice(1, "quiet", {}), Dice(1, "commits", {fault: 100.0})
+    with shared().database(empty=True) as url, psycopg.connect(url, autocommit=True) as direct:
+        direct.execute("CREATE TABLE notes (number integer)")
+        with through(wire, tmp_path, url) as by_proxy, suppress(psycopg.OperationalError), psycopg.connect(by_proxy) as client:
+            client.execute("INSERT INTO notes VALUES (1)")
+            client.commit()
+            assert "cut" not in fault, "the client should have noticed"
+        found = {number for (number,) in direct.execute("SELECT number FROM notes")}
+    assert found == rows
+    assert wire.counts[fault] >= 1
