@@ -93,7 +93,7 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     for process in running.processes.values():
         process.terminate()
     for name, process in running.processes.items():
-        assert process.wait(30) == 0, running.log(name)
+        assert process.wait(60) == 0, running.log(name)
     wait_for(live=False, ready=False)
     assert not list((running.folder / "state" / "health").iterdir())
     with closing(sqlite3.connect(running.folder / "state" / "ledger.db")) as ledger:

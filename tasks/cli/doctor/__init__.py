@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tasks.cli.output import Column, Json, Output
+from tasks.cli.text import counted
 from tasks.dlq.errors import Refused
 from tasks.dlq.process import FRESH, Role
 
@@ -77,8 +78,8 @@ def _examine(out: Output, *, offline: bool) -> None:
         out.line()
         _show_limits(out, settings().limits)
         out.line()
-        counts = {state: sum(each.state is state for each in findings) for state in State}
-        out.line(", ".join(f"{counts[state]} {state}" for state in State))
+        ok, warnings, wrong = (sum(each.state is state for each in findings) for state in State)
+        out.line(f"{ok} ok, {counted(warnings, 'warning')}, {wrong} wrong")
     raise typer.Exit(code)
 
 
