@@ -154,7 +154,9 @@ def _outage_of(error: object, logger: str) -> BaseException | None:
         return error if isinstance(error, RedriveError) else None
     if logger.partition(".")[0] not in _LIBRARIES:
         return None
-    while isinstance(error, BaseException):
+    seen: set[int] = set()
+    while isinstance(error, BaseException) and id(error) not in seen:  # a chain may lead back to where it began
+        seen.add(id(error))
         names = [f"{each.__module__}.{each.__qualname__}" for each in type(error).mro()]
         if isinstance(error, _AWAY) or any(map(_AWAY_ELSEWHERE.match, names)):
             return error

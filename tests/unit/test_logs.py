@@ -291,6 +291,15 @@ def test_a_fault_keeps_its_traceback_in_one_line(stream: io.StringIO):
     assert all("test_logs.py" in each["exception"] for each in objects(stream))
 
 
+def test_a_chain_of_errors_that_leads_back_to_where_it_began_is_followed_once(stream: io.StringIO):
+    error = ValueError("first")
+    error.__context__ = KeyError("second")
+    error.__context__.__context__ = error
+    configure(stream=stream, json=True)
+    logging.getLogger("celery.utils.dispatch.signal").error("a handler failed", exc_info=error)
+    assert "first" in objects(stream)[0]["exception"]
+
+
 def test_at_debug_an_outage_has_its_traceback_too(stream: io.StringIO):
     configure("debug", json=True, stream=stream, secrets=[SECRET])
     report("celery.worker.request", "Couldn't ack 7", AWAY)
