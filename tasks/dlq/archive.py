@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import gzip
 import hashlib
 import json
 import zlib
@@ -184,7 +185,7 @@ class Reader:
     def _next(self, longest: int) -> bytes:
         try:
             line = self._stream.readline(longest)
-        except (EOFError, zlib.error) as error:  # of gzip; its own error is an OSError
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # what is compressed
             raise Refused(f"the file was cut or damaged behind line {self._number}: {error}", hint=_AGAIN) from error
         except OSError as error:
             raise RedriveError(f"the file cannot be read behind line {self._number}: {error}", hint=_AGAIN) from error
