@@ -191,3 +191,31 @@ def test_what_only_looks_like_a_number_is_defused(capsys: pytest.CaptureFixture[
 def test_two_formats_at_once_are_refused():
     with pytest.raises(Refused, match="two formats"):
         Output(json=True, csv=True)
+
+
+#: A link that shows another address (OSC 8), a title, a colour, marks that turn the reading direction, line ends, C1 controls.
+STEERING = [
+    "\x1b]8;;http://evil.test\x1b\\x\x1b]8;;\x1b\\",
+    "\x1b]0;title\x07",
+    "\x1b[31m",
+    "\u202etxt.exe",
+    "\u2066x",
+    "a\rb",
+    "a\nb",
+    "\x9b2J",
+    "\u2028",
+]
+
+
+@pytest.mark.parametrize("hostile", STEERING)
+def test_nothing_that_is_printed_steers_a_terminal(terminal: Terminal, capsys: pytest.CaptureFixture[str], hostile: str):
+    out = Output()
+    out.line(hostile)
+    out.facts({"origin": hostile})
+    out.record({"detail": hostile})
+    out.sheet(["detail"], [[hostile]])
+    out.warn(hostile, hint=hostile.replace("\n", ""))
+    out.raw(hostile.encode())
+    printed = terminal.getvalue() + capsys.readouterr().err
+    assert all(char.isprintable() or char in "\r\n" for char in printed)
+    assert printed.count("\r") == 2, "the line ends of the sheet"
