@@ -134,9 +134,11 @@ def remember_main(**_: Any) -> None:
 
 @worker_process_init.connect
 def begin(**_: Any) -> None:
-    """Beat in the pool's process, after the fork: what came over it is another's."""
-    _of_pool[:] = [PoolHeart(settings(), _mains[0], sorted(current_app.amqp.queues.consume_from))]
-    _of_pool[0].start()
+    """Beat in the pool's process, after the fork; a worker that a test runs in its own process has no main one, and no heart."""
+    for main in _mains:
+        beating = PoolHeart(settings(), main, sorted(current_app.amqp.queues.consume_from))
+        _of_pool[:] = [beating]
+        beating.start()
 
 
 @task_prerun.connect
