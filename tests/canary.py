@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: So many characters of a secret in a row are a leak.
 WINDOW = 10
@@ -14,7 +19,40 @@ _BETWEEN = re.compile(r"\\+(?:[nrt]|u00[0-9a-f]{2}|x[01][0-9a-f])|[\s\\\"'|]")
 _UNICODE = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
 
-def spellings(secret: str) -> set[str]:
+def folded(text: str, width: int = 5) -> str:
+    return "\r\n ".join(text[at : at + width] for at in range(0, len(text), width))
+
+
+def in_base64(text: str, before: str = "") -> str:
+    return base64.b64encode(f"{before}{text}and more".encode()).decode()
+
+
+#: How an API or a library may say what it was told.
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "in JSON": json.dumps,
+    "in JSON, with slashes escaped": lambda text: json.dumps({"header": text}).replace("/", "\\/"),
+    "in JSON in JSON": lambda text: json.dumps(json.dumps([text])),
+    "as repr": lambda text: repr(text.encode()) if text.isascii() else repr(text),
+    "in \\u escapes": lambda text: "".join(f"\\u{ord(char):04x}" for char in text),
+    "percent-encoded": quote,
+    "percent-encoded whole": lambda text: quote(text, safe=""),
+    "percent-encoded in lower case": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+    "in base64": in_base64,
+    "in base64, a character later": lambda text: in_base64(text, "x"),
+    "in base64, two characters later": lambda text: in_base64(text, "xy"),
+    "in base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
+    "in base64 for URLs, percent-encoded": lambda text: quote(in_base64(text), safe=""),
+    "in base64, folded": lambda text: folded(in_base64(text), 20),
+    "folded": folded,
+    "folded in JSON": lambda text: json.dumps(folded(text)),
+    "folded in JSON in JSON": lambda text: json.dumps(json.dumps(folded(text))),
+    "folded by an escape": lambda text: "\\n".join([text[:7], text[7:]]),
+    "twice": lambda text: f"{text}{text} {text}",
+}
+
+
+def _codes(secret: str) -> set[str]:
     """Return a secret as it is, percent-encoded, and in base64 at each of the three places where it may begin in there."""
     raw = secret.encode()
     coded = {quote(secret), quote(secret, safe=""), quote_plus(secret), raw.hex()}
@@ -32,7 +70,7 @@ def leaks(secrets: dict[str, str], text: str | bytes) -> dict[str, str]:
     bare = " ".join(_BETWEEN.sub("", each) for each in (shown, decoded))
     found: dict[str, str] = {}
     for name, secret in secrets.items():
-        for spelling in spellings(secret):
+        for spelling in _codes(secret):
             word = _BETWEEN.sub("", spelling)
             for start in range(len(word) - WINDOW + 1):
                 if (place := bare.find(word[start : start + WINDOW])) >= 0:
