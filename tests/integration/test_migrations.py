@@ -1,7 +1,9 @@
 """`redrive db upgrade` makes exactly the schema that this version writes, and says when it is due."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,32 @@ def reflected(ledger: Ledger) -> dict[str, Any]:
         )
         for table in sorted(metadata.tables)
     }
+
+
+STARTS = """
+import sys
+from tasks.dlq import migrations
+from tasks.dlq.ledger import Ledger
+ledger = Ledger(sys.argv[1])
+print(migrations.revision(ledger), flush=True)
+sys.stdin.readline()
+migrations.upgrade(ledger)
+migrations.check(ledger)
+"""
+
+
+def test_processes_that_start_at_once_make_an_empty_database_ready_together(ledger: Ledger):
+    """Compose starts workers, beat and intake at the same moment; who comes second finds all done."""
+    command = [sys.executable, "-c", STARTS, ledger.engine.url.render_as_string(hide_password=False)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with ExitStack() as stack:
+        processes = [stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(4)]
+        assert [process.stdout.readline() for process in processes] == ["None\n"] * 4
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        told = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, told
 
 
 def test_an_upgrade_of_an_empty_database_makes_the_schema_that_this_version_writes(ledger: Ledger):

@@ -9,17 +9,26 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import func, select
 
 from tasks.dlq.errors import LedgerOutdated
 
 if TYPE_CHECKING:
     from tasks.dlq.ledger import Ledger
 
+#: PostgreSQL's advisory lock for migrations: any number that nobody else uses in this database.
+_ONE_AT_A_TIME = 0x52454452495645
+
 
 def upgrade(ledger: Ledger) -> tuple[str | None, str | None]:
-    """Migrate the ledger; return its revision before and after. Does nothing when they are the same."""
+    """Migrate the ledger; return its revision before and after. Does nothing when they are the same.
+
+    Processes that start at once do it one after the other: who comes second finds it done.
+    """
     before = revision(ledger)
     with ledger.begin() as tx:
+        if tx.connection.dialect.name == "postgresql":  # SQLite's writers stand in line by nature
+            tx.connection.execute(select(func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
         config = _config()
         config.attributes["connection"] = tx.connection
         command.upgrade(config, "head")
