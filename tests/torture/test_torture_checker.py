@@ -28,6 +28,13 @@ def test_a_confirmed_message_that_never_came_in_is_lost(good: History):
     assert kinds(good) == {"lost"}
 
 
+def test_what_is_still_in_its_source_is_not_lost(good: History):
+    good.sent.append(Sent(number=4, identity="d"))
+    assert check(good, BOUNDS, unread=1).findings == []
+    good.sent.append(Sent(number=5, identity="orders-dlt/0/5"))
+    assert check(good, BOUNDS, unread=1).count("lost") == 2
+
+
 def test_what_sqs_itself_lost_is_excused_once_it_was_sent_again(good: History):
     good.sent.append(Sent(number=2, identity="d", wiped=True))
     assert kinds(good) == set()

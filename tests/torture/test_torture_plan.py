@@ -13,6 +13,17 @@ def test_the_same_seed_gives_the_same_faults(ledger: str):
     assert timetable(7, 300, ledger) == [step for step in timetable(7, 300, ledger) if step.at < 300]
 
 
+def test_a_slow_machine_gets_fewer_faults_from_the_same_deck():
+    usual, slow = (timetable(7, 60, pace=pace) for pace in (1, 4))
+    assert len(slow) < len(usual)
+    assert slow[0].action == usual[0].action
+
+
+def test_only_what_is_asked_for_is_drawn():
+    assert {step.fault for step in timetable(7, 300, only=["kill_beat"])} == {"kill_beat", ""}
+    assert timetable(7, 300, only=[""]) == []
+
+
 def test_the_same_dice_give_the_same_throws():
     assert [Dice(7, "api", {"cut": 30}).throw() for _ in range(3)] == [Dice(7, "api", {"cut": 30}).throw() for _ in range(3)]
 

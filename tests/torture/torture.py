@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--sabotage", default="", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    numbers = {name: getattr(given, name) for name in ("seed", "seconds", "calls", "keys", "rate")}
+    numbers = {name: getattr(given, name) for name in ("seed", "seconds", "calls", "keys", "rate", "pace")}
     faults = None if given.faults is None else tuple(given.faults.split(","))
     options = Options(**numbers, ledger=given.ledger, faults=faults, sabotage=given.sabotage)
     if given.ledger == "postgresql" and (why := why_not()):
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with interruptible():
             rested = run.carry_out()
-            code = _tell(options, check(read(folder), BOUNDS), rested=rested, faults=run.faults)
+            code = _tell(options, check(read(folder), BOUNDS, unread=run.unread), rested=rested, faults=run.faults)
     except KeyboardInterrupt:
         say("interrupted; all processes have ended")
     finally:
@@ -73,15 +73,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _tell(options: Options, verdict: Verdict, *, rested: bool, faults: dict[str, int]) -> int:
     for finding in verdict.findings[:_TOLD]:
         say(f"{finding.kind}: {finding.text}")
-    good = rested and not verdict.findings
+    outcome = "broken" if verdict.findings else "kept" if rested else "unfinished"
     result: dict[str, Any] = {"seed": options.seed, "ledger": options.ledger, "accepted": verdict.accepted}
     result |= {name: verdict.standings[name] for name in ("recovered", "parked", "discarded", "rejected", "pending")}
     result |= {kind: verdict.count(kind) for kind in ("lost", "overlaps", "uncovered", "bounds", "fences", "books", "acts")}
     result |= {name: getattr(verdict, name) for name in ("calls", "outlasted", "suspended", "blurred")}
     result |= {"injected": sum(faults.values()), "faults": faults}
-    result["verdict"] = "kept" if good else "broken"
+    result["verdict"] = outcome
     sys.stdout.write(json.dumps(result, separators=(",", ":")) + "\n")
-    return 0 if good else 1
+    return 0 if outcome == "kept" else 1
 
 
 def _put_away(folder: Path, *, keep: bool) -> None:

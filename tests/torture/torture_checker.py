@@ -44,14 +44,14 @@ class Verdict:
         return sum(1 for finding in self.findings if finding.kind == kind)
 
 
-def check(history: History, bounds: Bounds) -> Verdict:
-    """Hold a run that has come to rest to Redrive's promises."""
+def check(history: History, bounds: Bounds, *, unread: int = 0) -> Verdict:
+    """Hold a run to Redrive's promises. One that did not come to rest has left `unread` messages in their sources."""
     standings = standing(history)
     known = suspended(history, bounds)
     in_time = [call for call in history.calls if (call.key, call.fence) not in known]
     together = api_overlaps(in_time, bounds, history.stalls)
     findings = [
-        *lost(history),
+        *lost(history, unread),
         *books(history, standings),
         *together.findings,
         *ledger_overlaps(history.attempts, bounds),
@@ -84,11 +84,12 @@ def standing(history: History) -> dict[str, str]:
     return found
 
 
-def lost(history: History) -> Iterator[Finding]:
-    """Whatever was confirmed is in the ledger, unless SQS lost it before Redrive had asked to delete it."""
+def lost(history: History, unread: int = 0) -> Iterator[Finding]:
+    """Whatever was confirmed is in the ledger, unless SQS lost it before Redrive had asked to delete it, or still has it."""
     here = {letter.identity for letter in history.letters}
-    for sent in history.sent:
-        if sent.identity not in here and not sent.wiped:
+    missing = [sent for sent in history.sent if sent.identity not in here and not sent.wiped]
+    if len(missing) > unread:
+        for sent in missing:
             yield Finding(kind="lost", text=f"message {sent.number} ({sent.identity}) was confirmed and is not in the ledger")
     standings = standing(history)
     for letter in history.letters:

@@ -74,10 +74,13 @@ def weights(ledger: str) -> Mapping[str, int]:
     return {**_WEIGHTS, **_OF_LEDGERS[ledger]}
 
 
-def timetable(seed: int, seconds: float, ledger: str = "sqlite", only: Sequence[str] | None = None) -> list[Step]:
+def timetable(
+    seed: int, seconds: float, ledger: str = "sqlite", *, only: Sequence[str] | None = None, pace: int = 1
+) -> list[Step]:
     """Return the steps in their order. Each fault is drawn from a shuffled deck, so that a short run has many kinds.
 
-    With `only` no others are drawn; with none at all there are no steps.
+    With `only` no others are drawn; with none at all there are no steps. On a machine that is so many times slower as `pace` says
+    the faults come as much later one after the other: what is killed every few seconds, and takes longer to start, does nothing.
     """
     rng = random.Random(f"{seed}/{ledger}/timetable")
     drawn_by = {fault: weight for fault, weight in weights(ledger).items() if only is None or fault in only}
@@ -97,7 +100,7 @@ def timetable(seed: int, seconds: float, ledger: str = "sqlite", only: Sequence[
                 waiting.remove(one)
                 break
         del waiting[_MOST_WAITING:]
-        at += rng.uniform(0.3, 2 * (_FIRST_PACE if drawn <= len(drawn_by) else _PACE) - 0.3)
+        at += pace * rng.uniform(0.3, 2 * (_FIRST_PACE if drawn <= len(drawn_by) else _PACE) - 0.3)
     return sorted(step for step in steps if step.at < seconds)
 
 

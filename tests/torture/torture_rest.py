@@ -28,7 +28,7 @@ _OUT_OF_REACH = (UnreadableError, OutOfReach, BotoCoreError, ClientError)
 
 @dataclass(kw_only=True)
 class Rest:
-    """Every message out of its source and in the ledger, and no job waits."""
+    """Every message out of its source and in the ledger, and no job waits. `unread` are those that were in a source at last."""
 
     ledger: TorturedLedger
     senders: Sequence[Sender]
@@ -36,6 +36,7 @@ class Rest:
     kafka: Cluster
     operators: Operators
     say: Callable[[str], None]
+    unread: int = 0
 
     def come(self, *, until: float, meanwhile: Callable[[], None]) -> bool:
         """Wait for it until that moment (monotonic); return whether it came."""
@@ -65,6 +66,7 @@ class Rest:
         paused = [name for (name,) in self.ledger.query("SELECT name FROM routes WHERE paused_at IS NOT NULL")]
         here = {place(*letter) for letter in self.ledger.query("SELECT source, identity, origin FROM dead_letters")}
         missing = sum(len(sender.confirmed() - here) for sender in self.senders)
+        self.unread = sum(sources.values())
         acts = self.operators.at_work()
         for route in paused if not acts else ():
             self.operators.resume(route)

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 #: Seconds from a run's beginning to its end, at most; and how many of them are for coming to rest. Who comes up slowly gets fewer
 #: faults, and more time to rest: so many times what the coming up took.
-_RUN_ENDS, _REST, _SLOWER = 575.0, 105.0, 3.0
+_RUN_ENDS, _REST, _SLOWER = 565.0, 95.0, 3.0
+#: Seconds in which a machine with nothing else to do has everything up, at most. One that needs so many times as long is so slow.
+_COMES_UP, _SLOWEST = 18.0, 4
 #: Messages that may be on their way into the ledger. While there are more the senders wait.
 _MOST_BEHIND = 400
 #: Seconds that a short run may take longer, until there were calls enough.
@@ -55,8 +57,8 @@ _SHARE = 0.2
 class Options:
     """What a run is made of.
 
-    `seconds` are those in which faults happen, more on a slow machine until the API was called so often as `calls` says; `faults`
-    are the only ones that the timetable may have; `sabotage` names what is broken on purpose.
+    There are faults for so many `seconds`, and longer on a slow machine until the API was called so often as `calls` says. The
+    timetable has `faults` only; `pace` slows it down (0: by the machine). `sabotage` names what is broken on purpose.
     """
 
     seed: int
@@ -65,18 +67,24 @@ class Options:
     calls: int = 0
     keys: int = 40
     rate: float = 25.0
+    pace: int = 0
     faults: tuple[str, ...] | None = None
     sabotage: str = ""
 
 
 class Run:
-    """Carries out one run in `folder`. What it counted is in `faults`, even when it was interrupted."""
+    """Carries out one run in `folder`. What it counted is in `faults`, even when it was interrupted.
+
+    `unread` messages were still where they had been sent to when it ended.
+    """
 
     def __init__(self, options: Options, folder: Path, say: Callable[[str], None]) -> None:
         self._options = options
         self._folder = folder
         self._say = say
         self._counts: Counter[str] = Counter()
+        self.pace = 1
+        self.unread = 0
         self._began = time.monotonic()
 
     @property
@@ -101,6 +109,7 @@ class Run:
             parts = {"ledger": self._ledger, "senders": self._senders, "sqs": self._sqs, "kafka": self._kafka}
             rest = Rest(**parts, operators=self._operators, say=self._say)
             rested = rest.come(until=self._began + _RUN_ENDS, meanwhile=self._supervise)
+            self.unread = rest.unread
             keep(self._ledger.direct, self._folder / "rows.jsonl")
             return rested
 
@@ -197,11 +206,14 @@ class Run:
 
     def _do_harm(self) -> None:
         began = time.monotonic()
-        rest = max(_REST, _SLOWER * (began - self._began))
-        end = min(began + self._options.seconds, self._began + _RUN_ENDS - rest)
-        for step in timetable(self._options.seed, self._options.seconds, self._options.ledger, self._options.faults):
+        options, took = self._options, began - self._began
+        end = min(began + options.seconds, self._began + _RUN_ENDS - max(_REST, _SLOWER * took))
+        self.pace = options.pace or min(max(round(took / _COMES_UP), 1), _SLOWEST)
+        if self.pace > 1:
+            self._say(f"a slow machine: came up in {took:.0f} s, and gets its faults at a pace of 1/{self.pace}")
+        for step in timetable(options.seed, options.seconds, options.ledger, only=options.faults, pace=self.pace):
             if began + step.at >= end:
-                self._say(f"came up late: the faults end {began + self._options.seconds - end:.0f} s early")
+                self._say(f"came up late: the faults end {began + options.seconds - end:.0f} s early")
                 break
             self._pass_time(began + step.at)
             self._do(step)
@@ -229,7 +241,7 @@ class Run:
 
     def _actions(self, step: Step) -> dict[str, Callable[[str], object]]:
         """Return what each action does. One that returns False could not be done."""
-        of_ledger = {name: partial(_without_target, act) for name, act in self._ledger.actions().items()}
+        of_ledger = {name: lambda _, act=act: act() for name, act in self._ledger.actions().items()}
         return {
             **of_ledger,
             "start": self._stack.start,
@@ -279,10 +291,6 @@ class Run:
         for sender in self._senders:
             sender.stop()
         self._operators.come_to_rest()
-
-
-def _without_target(act: Callable[[], object], _target: str) -> object:
-    return act()
 
 
 def say(text: str) -> None:
