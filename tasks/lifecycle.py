@@ -9,13 +9,24 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from celery import current_app
 from celery.beat import PersistentScheduler
-from celery.signals import beat_init, celeryd_init, setup_logging, worker_init, worker_process_init, worker_process_shutdown
+from celery.signals import (
+    beat_init,
+    celeryd_init,
+    setup_logging,
+    task_postrun,
+    task_prerun,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 
 from tasks.adapters import logs
 from tasks.delivery import runtime_of
 from tasks.dlq.errors import RedriveError
 from tasks.runtime import Runtime
 from tasks.settings import settings
+from tasks.stopping import stop
 from tasks.transport import queue_missing
 from tasks.vitals import beat_begins, beat_ticked
 
@@ -72,6 +83,7 @@ def prepare_to_call(**_: Any) -> None:
 
     Sentry hears of a task's fault only if it has wrapped the tasks before the pool's processes take them over.
     """
+    stop.withdraw()
     _start(Runtime.ensure_ledger, Runtime.ensure_queues, Runtime.check, Runtime.start_sentry)
 
 
@@ -103,6 +115,24 @@ def begin(**_: Any) -> None:
     runtime = runtime_of(current_app)
     runtime.start_sentry()
     runtime.maintenance.wake_up()
+
+
+@worker_shutting_down.connect
+def stop_calling(**_: Any) -> None:
+    """Let the call in hand be the last: what else is due stays due."""
+    stop.ask()
+
+
+@task_prerun.connect
+def begin_task(**_: Any) -> None:
+    """Let a task end before SIGTERM ends its process."""
+    stop.shield()
+
+
+@task_postrun.connect
+def end_task(**_: Any) -> None:
+    """End the process if SIGTERM came during the task."""
+    stop.unshield()
 
 
 @worker_process_shutdown.connect

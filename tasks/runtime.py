@@ -31,6 +31,7 @@ from tasks.dlq.telling import Teller
 from tasks.settings.model import OWN_SOURCES
 from tasks.settings.queues import others
 from tasks.settings.sources import SqsSource as SqsSourceTable
+from tasks.stopping import stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -86,6 +87,7 @@ class Runtime:
             self._doorbell,
             slice_seconds=self.settings.worker.slice,
             worker=f"{socket.gethostname()}:{os.getpid()}",
+            stopping=stop.asked,
         )
 
     @cached_property

@@ -11,6 +11,7 @@ from celery import shared_task
 from tasks.dlq.alerts import Burst
 from tasks.dlq.alerts import watch as look
 from tasks.dlq.errors import OutOfReach
+from tasks.stopping import stop
 
 if TYPE_CHECKING:
     from tasks.delivery import RedriveTask
@@ -36,7 +37,8 @@ def sources(self: RedriveTask) -> int:
     accepted = 0
     for source, reader in self.runtime.queues:
         try:
-            accepted += self.runtime.intake.drain(source, reader, seconds=self.runtime.settings.worker.slice).accepted
+            seconds = self.runtime.settings.worker.slice
+            accepted += self.runtime.intake.drain(source, reader, seconds=seconds, stop=stop.asked).accepted
         except OutOfReach as error:
             log.warning("the source waits for the next sweep", source=source.name, error=error.message, hint=error.hint)
             with suppress(OutOfReach):  # SQS may have come back empty

@@ -75,6 +75,7 @@ class Recovery:
         wall: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
         sleep: Callable[[float], None] = time.sleep,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ledger = ledger
         self._routes = routes
@@ -86,9 +87,12 @@ class Recovery:
         self._wall = wall
         self._rng = rng
         self._sleep = sleep
+        self._stopping = stopping
 
     def run(self, job_id: int) -> Slice:
         """Answer a wake-up for `job_id`: call its route's due jobs, longest due first, for one slice.
+
+        A worker that stops ends the call in hand; what else is due is rung for, and another worker, or the next, comes for it.
 
         Raises:
             LedgerUnavailable: the ledger does not answer; a call that was made is written down later as lost.
@@ -104,7 +108,7 @@ class Recovery:
         while current is not None:
             result = self._call(route, current, since)
             ending, decision = self._judge(route, current, result)
-            go_on = self._monotonic() < stop_at
+            go_on = self._monotonic() < stop_at and not self._stopping()
             since_next = self._monotonic()
             settled, following = self._settle(route, current, ending, decision, unknown=result.unknown, go_on=go_on, since=since)
             _tell(route, current, ending, settled)
@@ -126,7 +130,8 @@ class Recovery:
         return self._routes[name]
 
     def _receive(self, tx: Transaction, route: Route, job_id: int) -> tuple[list[Wakeup], Claim | None]:
-        return bells.receive(tx, route, job_id), claim(tx, route, worker=self._worker)
+        early = bells.receive(tx, route, job_id)
+        return early, None if self._stopping() else claim(tx, route, worker=self._worker)
 
     def _call(self, route: Route, current: Claim, since: float) -> SyncResult:
         """Call, unless the lease might end before the call has: then nothing is sent."""

@@ -58,6 +58,7 @@ class World:
     """One worker, its ledger, and the time that passes for both."""
 
     def __init__(self, bench: Bench, *, route: Any = ROUTE) -> None:
+        self.stopping = False
         self.bench = bench
         self.bell = Bell()
         self.api = Api(self)
@@ -75,6 +76,7 @@ class World:
             wall=lambda: bench.clock.now / 1000,
             rng=lambda: 1.0,
             sleep=self.sleep,
+            stopping=lambda: self.stopping,
         )
 
     def advance(self, seconds: float) -> None:
@@ -101,6 +103,32 @@ def world(bench: Bench) -> World:
 
 def put_due(bench: Bench, *keys: str) -> list[int]:
     return [bench.put_due(key) for key in keys]
+
+
+# --- a worker that stops ---------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_to_stop_ends_its_call_and_rings_for_what_is_left(world: World, bench: Bench):
+    first, second = put_due(bench, A, B)
+
+    def stop(_: SyncRequest) -> SyncResult:
+        world.stopping = True
+        return OK
+
+    world.answer(stop)
+
+    assert world.recovery.run(first).calls == 1
+    assert bench.sums() == {"accepted": 2, "recovered": 1, "pending": 1}
+    assert (bench.state(B), bench.due_in(B)) == (State.SCHEDULED, -1.0)  # due since the call began
+    assert world.bell.rung == [(second, 0.0)]
+
+
+def test_a_wake_up_that_a_stopping_worker_receives_is_rung_again(world: World, bench: Bench):
+    (job_id,) = put_due(bench, A)
+    world.stopping = True
+
+    assert world.recovery.run(job_id).calls == 0
+    assert world.bell.rung == [(job_id, 0.0)]
 
 
 # --- one job ---------------------------------------------------------------------------------------------------------
