@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ledger", choices=LEDGERS, default=Options.ledger, help="where the ledger is (default %(default)s)")
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="check what an earlier run has left, and run nothing")
     parser.add_argument("--keep", action="store_true", help="keep the folder, also when all is well")
+    parser.add_argument("--pace", type=int, default=Options.pace, help="slow the timetable down (default: by the machine)")
     parser.add_argument(
         "--faults", metavar="NAMES", help="what the timetable may have, separated by commas; the proxies do theirs"
     )
