@@ -1,6 +1,6 @@
 """Stopping: SIGTERM lets the call in hand end, and no other begin.
 
-Celery's main process gets the signal, but the slice runs in a process of its pool, which hears nothing of it: they share one byte.
+Celery's main process gets the signal, but the slice runs in a process of its pool, which hears nothing of it: they share a byte.
 Where a whole group gets the signal (systemd's default, a supervisor's), the pool's process ends its task first, too.
 """
 
