@@ -333,6 +333,17 @@ def test_a_late_end_is_written_into_its_own_attempt(bench: Bench):
     assert second["outcome"] is None
 
 
+def test_an_end_that_is_written_again_keeps_its_time(bench: Bench):
+    bench.put_due(A)
+    held = bench.claimed()
+    bench.settle(held)  # and the answer to the commit is lost
+    before = bench.rows("attempts")
+    bench.clock.advance(3)
+    bench.settle(held)
+
+    assert bench.rows("attempts") == before
+
+
 def test_a_settle_within_an_expired_lease_that_nobody_took_is_not_late(bench: Bench):
     bench.put_due(A)
     held = bench.claimed()

@@ -158,9 +158,16 @@ def _at_least(mark: Any) -> ColumnElement[int]:
 
 
 def _end_attempt(tx: Transaction, claim: Claim, ending: Ending, now: int) -> bool:
+    """Write the attempt's end. One whose end was written already, and only the answer to that commit lost, keeps its time."""
+    ended = attempts.c.outcome.is_not(None) & (attempts.c.outcome != Outcome.LOST)
     statement = (
         update(attempts)
         .where(attempts.c.token == claim.token)
-        .values(ended_at=now, outcome=ending.outcome, status=ending.status, detail=ending.detail)
+        .values(
+            ended_at=case((ended, attempts.c.ended_at), else_=now),
+            outcome=ending.outcome,
+            status=ending.status,
+            detail=ending.detail,
+        )
     )
     return tx.connection.execute(statement).rowcount == 1
