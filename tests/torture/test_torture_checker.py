@@ -134,6 +134,17 @@ def test_an_attempt_settled_late_was_open_for_its_lease_only(good: History):
     assert kinds(good) == set()
 
 
+def test_an_attempt_that_was_settled_twice_was_over_when_the_api_says_so(good: History):
+    good.attempts[0] = replace(good.attempts[0], began=15.0, ended=21.5)
+    good.calls[0] = replace(good.calls[0], began=15.1, ended=20.9)
+    good.samples.pop(0)
+    assert kinds(good) == {"overlaps"}
+    good.settles_twice = True
+    assert kinds(good) == set()
+    good.calls[0] = replace(good.calls[0], ended=None)
+    assert kinds(good) == {"overlaps"}
+
+
 def test_an_attempt_that_begins_within_anothers_lease_overlaps(good: History):
     good.attempts[0] = attempt("employees/1", 1, 15.0, None)
     assert kinds(good) == {"overlaps"}

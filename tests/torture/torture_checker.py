@@ -15,7 +15,7 @@ from torture_acts_checker import broken_acts
 from torture_history import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torture_history import Attempt, Call, History, Span
     from torture_settings import Bounds
@@ -54,7 +54,7 @@ def check(history: History, bounds: Bounds, *, unread: int = 0) -> Verdict:
         *lost(history, unread),
         *books(history, standings),
         *together.findings,
-        *ledger_overlaps(history.attempts, bounds),
+        *ledger_overlaps(history.attempts, bounds, _over(history)),
         *uncovered(history),
         *out_of_bounds(history, bounds),
         *fences(in_time, history.attempts),
@@ -193,7 +193,18 @@ def _occupies(call: Call, now: float, bounds: Bounds) -> bool:
     return call.gone is None or now < call.gone + bounds.drain * (1 - _TOLD_LATE)
 
 
-def ledger_overlaps(attempts: Iterable[Attempt], bounds: Bounds) -> list[Finding]:
+def _over(history: History) -> dict[tuple[str, int], float]:
+    """Return when attempts were surely over, by key and fence, whatever the ledger says.
+
+    A settle whose commit had its answer cut off is made once more, and then tells a later end. So the API's log counts.
+    """
+    if not history.settles_twice:
+        return {}
+    over = {(attempt.key, attempt.fence): attempt.began for attempt in history.attempts}
+    return over | {(call.key, call.fence): call.ended or float("inf") for call in history.calls}
+
+
+def ledger_overlaps(attempts: Iterable[Attempt], bounds: Bounds, over: Mapping[tuple[str, int], float]) -> list[Finding]:
     """The same by Redrive's own log. An attempt is open until it is settled, but never longer than its lease allows a call."""
     found: list[Finding] = []
     still: list[tuple[float, Attempt]] = []
@@ -205,7 +216,8 @@ def ledger_overlaps(attempts: Iterable[Attempt], bounds: Bounds) -> list[Finding
             text = f"attempt {attempt.fence} of {attempt.key} began beside {[(each.fence, each.key) for each in beside]}"
             found.append(Finding(kind="overlaps", text=f"by the ledger, {text}"))
         longest = attempt.began + bounds.lease - bounds.lease_margin
-        still.append((longest if attempt.ended is None else min(attempt.ended, longest), attempt))
+        ends = (longest, attempt.ended or longest, over.get((attempt.key, attempt.fence), longest))
+        still.append((min(ends), attempt))
     return found
 
 

@@ -133,7 +133,7 @@ class History:
     """Everything that the checker reads. `sums` are those of `redrive audit`; `unsure` sends may have come in or not.
 
     `decisions` are the entries of Redrive's audit log: what was done, and to what. `stalls` are the API's own, `stops` those of
-    processes that make calls.
+    processes that make calls. `settles_twice` where a commit's answer may be lost: the same settle is then made again.
     """
 
     sent: list[Sent] = field(default_factory=list)
@@ -149,6 +149,7 @@ class History:
     decisions: list[tuple[str, str]] = field(default_factory=list)
     stalls: list[Span] = field(default_factory=list)
     stops: list[Span] = field(default_factory=list)
+    settles_twice: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +177,7 @@ def read(folder: Path) -> History:
         Span(since=each["since"], until=each["at"]) for each in lines(folder / "api.jsonl") if each["event"] == "stalled"
     ]
     history.stops = list(_stops(log))
+    history.settles_twice = began.get("ledger") == "postgresql"
     history.samples = [Sample(at=each["at"], key=each["key"], covered_seq=each["covered"]) for each in seen if "covered" in each]
     history.acts = [
         Act(

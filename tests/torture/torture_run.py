@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 #: faults, and more time to rest: so many times what the coming up took.
 _RUN_ENDS, _REST, _SLOWER = 565.0, 95.0, 3.0
 #: Seconds in which a machine with nothing else to do has everything up, at most. One that needs so many times as long is so slow.
-_COMES_UP, _SLOWEST = 18.0, 4
+_COMES_UP, _SLOWEST = 13.0, 5
 #: Messages that may be on their way into the ledger. While there are more the senders wait.
 _MOST_BEHIND = 400
 #: Seconds that a short run may take longer, until there were calls enough.
@@ -100,7 +100,8 @@ class Run:
             if self._options.ledger == "sqlite":  # it takes a process with one thread
                 self._ledger: TorturedLedger = SqliteLedger(self._folder, self._say)
             self._open_logs(stack)
-            self._log.write(event="began", wall=round(time.time() * 1000), seed=self._options.seed)
+            told = {"seed": self._options.seed, "ledger": self._options.ledger}
+            self._log.write(event="began", wall=round(time.time() * 1000), **told)
             self._surround(stack)
             self._come_up(stack)
             self._say(f"faults for {self._options.seconds:g} s")
