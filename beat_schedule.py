@@ -6,10 +6,7 @@ from tasks.settings.sections import Sweeps
 
 
 def schedule(sweeps: Sweeps) -> dict[str, dict[str, Any]]:
-    """Return Celery's beat schedule.
-
-    A sweep that no worker took before the next one is due has nothing left to say: it expires, and they never pile up.
-    """
+    """Return Celery's beat schedule."""
     seconds = {
         "redrive.promote": sweeps.promote,
         "redrive.rescue": sweeps.rescue,
@@ -17,7 +14,4 @@ def schedule(sweeps: Sweeps) -> dict[str, dict[str, Any]]:
         "redrive.watch": sweeps.watch,
         "redrive.prune": sweeps.prune,
     }
-    return {
-        task.removeprefix("redrive."): {"task": task, "schedule": every, "options": {"expires": max(every, 5.0)}}
-        for task, every in seconds.items()
-    }
+    return {task.removeprefix("redrive."): {"task": task, "schedule": every} for task, every in seconds.items()}

@@ -10,6 +10,7 @@ from celery import shared_task
 
 from tasks.dlq.alerts import Burst
 from tasks.dlq.alerts import watch as look
+from tasks.dlq.clock import boottime
 from tasks.dlq.errors import OutOfReach
 from tasks.stopping import stop
 
@@ -18,24 +19,39 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("redrive.sweeps")
 
+#: Seconds within which a sweep that comes again has nothing new to find.
+_JUST_NOW = 0.2
+_begun: dict[str, float] = {}
+
+
+def piled_up(sweep: str, now: float) -> bool:
+    """Tell whether this process has begun the sweep just now.
+
+    Of all that beat sent while no worker was there, a few do. No `expires` forgets the rest, for two machines' clocks may differ.
+    """
+    if now - _begun.get(sweep, -_JUST_NOW) < _JUST_NOW:
+        return True
+    _begun[sweep] = now
+    return False
+
 
 @shared_task(name="redrive.promote", bind=True)
 def promote(self: RedriveTask) -> int:
     """Ring for due jobs that nobody comes for."""
-    return self.runtime.maintenance.promote()
+    return 0 if piled_up("promote", boottime()) else self.runtime.maintenance.promote()
 
 
 @shared_task(name="redrive.rescue", bind=True)
 def rescue(self: RedriveTask) -> int:
     """Take back the leases of workers that did not come back."""
-    return self.runtime.maintenance.rescue()
+    return 0 if piled_up("rescue", boottime()) else self.runtime.maintenance.rescue()
 
 
 @shared_task(name="redrive.sources", bind=True)
 def sources(self: RedriveTask) -> int:
     """Drain every source on SQS for at most a slice; one that does not answer keeps none of the others waiting."""
     accepted = 0
-    for source, reader in self.runtime.queues:
+    for source, reader in () if piled_up("sources", boottime()) else self.runtime.queues:
         try:
             seconds = self.runtime.settings.worker.slice
             accepted += self.runtime.intake.drain(source, reader, seconds=seconds, stop=stop.asked).accepted
