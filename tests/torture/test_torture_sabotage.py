@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 from torture_short import run, skip_without
 
-SECONDS, CALLS = 10, 80
+CALLS = 80
 
 
 class Sabotage(NamedTuple):
@@ -16,12 +16,13 @@ class Sabotage(NamedTuple):
     kind: str
     faults: str = ""
     ledger: str = "sqlite"
+    seconds: int = 10
 
 
 SABOTAGES = [
     Sabotage("lease_off", "overlaps"),
     Sabotage("limit_off", "overlaps"),
-    Sabotage("early_acknowledgement", "lost", "killed_while_locked"),
+    Sabotage("early_acknowledgement", "lost", "killed_while_locked", seconds=25),
     Sabotage("coverage_by_what_is_there", "uncovered"),
     Sabotage("coverage_by_id", "uncovered", ledger="postgresql"),  # on SQLite ids commit in their order
 ]
@@ -33,7 +34,7 @@ def test_a_broken_redrive_is_caught(sabotage: Sabotage, folder: Path):
     told = ""
     for seed in (1, 2, 3):
         options = {"sabotage": sabotage.name, "ledger": sabotage.ledger, "faults": sabotage.faults, "calls": str(CALLS)}
-        code, result, told = run(folder, seed, seconds=SECONDS, **options)
+        code, result, told = run(folder, seed, seconds=sabotage.seconds, **options)
         if result[sabotage.kind]:
             assert (code, result["verdict"]) == (1, "broken")
             assert f"torture: {sabotage.kind}: " in told
