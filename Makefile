@@ -50,7 +50,7 @@ real: $(STAMP)  ## tests with ElasticMQ, Apache Kafka and a Java consumer; need 
 
 SEED ?= 1
 LEDGER ?= sqlite
-torture: $(STAMP)  ## eight minutes of faults, then a verdict: make torture SEED=7, on PostgreSQL with LEDGER=postgresql
+torture: $(STAMP)  ## seven minutes of faults, then a verdict: make torture SEED=7, on PostgreSQL with LEDGER=postgresql
 	$(BIN)/python tests/torture/torture.py --seed $(SEED) --ledger $(LEDGER)
 
 format: $(STAMP)  ## let ruff format and mend what it can

@@ -35,13 +35,12 @@ from tasks.devstack.environment import hermetic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Seconds from a run's beginning to its end, at most; and how many of them are for coming to rest. Who comes up slowly gets fewer
-#: faults, and more time to rest: so many times what the coming up took.
-_RUN_ENDS, _REST, _SLOWER = 565.0, 95.0, 3.0
+#: Seconds from a run's beginning to its end, at most; how many of them are for coming to rest; or how many times the coming up.
+_RUN_ENDS, _REST, _SLOWER = 565.0, 120.0, 3.0
 #: Seconds in which a machine with nothing else to do has everything up, at most. One that needs so many times as long is so slow.
 _COMES_UP, _SLOWEST = 13.0, 5
 #: Messages that may be on their way into the ledger. While there are more the senders wait.
-_MOST_BEHIND = 400
+_MOST_BEHIND = 250
 #: Seconds that a short run may take longer, until there were calls enough.
 _MORE = 100.0
 #: Where this process was told to look for Redrive: a run may be about another working tree.
@@ -49,8 +48,8 @@ _OWN_PATH = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
 #: What each kind of process says when it is there.
 _UP = {"worker": "ready.", "beat": "beat: Starting", "intake": "drains"}
 _IN_CHILDREN = Path(__file__).parent / "child"
-#: Of a run's messages, the share that each of the three queues, Kafka and Celery get.
-_SHARE = 0.2
+#: Of a run's messages, the share that each of the three queues and Kafka get; and Celery, where each costs a task.
+_SHARE, _CELERY = 0.23, 0.08
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,7 @@ class Options:
 
     seed: int
     ledger: str = "sqlite"
-    seconds: float = 455.0
+    seconds: float = 430.0
     calls: int = 0
     keys: int = 40
     rate: float = 25.0
@@ -111,6 +110,7 @@ class Run:
             rest = Rest(**parts, operators=self._operators, say=self._say)
             rested = rest.come(until=self._began + _RUN_ENDS, meanwhile=self._supervise)
             self.unread = rest.unread
+            self._stack.close()  # where it did not come to rest, calls are still made, and written down
             keep(self._ledger.direct, self._folder / "rows.jsonl")
             return rested
 
@@ -152,7 +152,8 @@ class Run:
         places = enumerate(QUEUES.values())
         made: list[Sender] = [SqsSender(log, port=self._sqs.port, place=queue, nth=nth, **common) for nth, queue in places]
         made.append(KafkaSender(log, port=self._kafka.port, place="kafka", nth=len(made), **common))
-        celery = CelerySender(log, port=self._world.wires["broker"].port, place="celery", nth=len(made), **common)
+        common |= {"nth": len(made), "rate": options.rate * _CELERY}
+        celery = CelerySender(log, port=self._world.wires["broker"].port, place="celery", **common)
         self._world.sqs.on_submitted = celery.taken
         return [*made, celery]
 

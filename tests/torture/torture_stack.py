@@ -108,10 +108,11 @@ class Stack:
 
     def close(self) -> None:
         """End all processes that were ever started here."""
-        for process in self._all:
+        ending, self._all = self._all, []
+        for process in ending:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGCONT)
-        child.stop(self._all, grace=GRACE)
+        child.stop(ending, grace=GRACE)
 
     def _to_child(self, name: str, share: float, number: int) -> bool:
         children = self._children(self._running[name])

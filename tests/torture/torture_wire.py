@@ -25,7 +25,7 @@ API_ODDS = {
     "api_cut_in_answer": 3.0,
     "api_drip": 8.0,
     "api_drip_past_deadline": 1.0,
-    "api_delayed": 45.0,
+    "api_delayed": 65.0,
 }
 SQS_ODDS = {
     "sqs_cut_before": 1.5,
@@ -33,7 +33,7 @@ SQS_ODDS = {
     "sqs_error": 1.5,
     "sqs_cut_in_answer": 1.0,
     "sqs_repeated": 20.0,
-    "sqs_delayed": 60.0,
+    "sqs_delayed": 70.0,
 }
 _REMEMBERED = 200
 _OK = 200
@@ -65,7 +65,7 @@ class Wire(Port):
         gone = asyncio.create_task(reader.read(1))
         try:
             if what == "delayed":
-                await asyncio.wait({gone}, timeout=0.01 + 0.1 * throw.share)
+                await asyncio.wait({gone}, timeout=0.005 + 0.05 * throw.share)
             got = None if gone.done() else await self._ask(request, gone)
         finally:
             await end(gone)
