@@ -12,6 +12,7 @@ from tasks.dlq.alerts import Burst
 from tasks.dlq.alerts import watch as look
 from tasks.dlq.clock import boottime
 from tasks.dlq.errors import OutOfReach
+from tasks.dlq.shortage import told
 from tasks.stopping import stop
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def sources(self: RedriveTask) -> int:
     for source, reader in () if piled_up("sources", boottime()) else self.runtime.queues:
         try:
             seconds = self.runtime.settings.worker.slice
-            accepted += self.runtime.intake.drain(source, reader, seconds=seconds, stop=stop.asked).accepted
+            with told():
+                accepted += self.runtime.intake.drain(source, reader, seconds=seconds, stop=stop.asked).accepted
         except OutOfReach as error:
             log.warning("the source waits for the next sweep", source=source.name, error=error.message, hint=error.hint)
             with suppress(OutOfReach):  # SQS may have come back empty

@@ -26,6 +26,7 @@ from vine import promise
 
 from tasks.adapters.celery_messages import SUBMIT, TaskMessage, check_call, not_plain, read_message
 from tasks.dlq.errors import UnreadableBody
+from tasks.dlq.shortage import lacking
 from tasks.runtime import WAKEUPS
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Channel(SQS.Channel):
     def _polled(self, queue: str, url: str, answer: Any) -> None:
         self._over(queue)
         if not isinstance(answer, dict):  # what kombu makes of a 5xx, and of no answer
-            raise ConnectionError("no answer from SQS")
+            raise ConnectionError(lacking() or "no answer from SQS")
         fetched = self._on_messages_ready(url, queue, answer)
         if self._failures.pop(queue, 0):
             log.info("SQS answers again", queue=queue)
@@ -163,6 +164,8 @@ def redrive_call(call: TaskMessage, message_id: str) -> dict[str, Any]:
     payload = _payload(call, message_id)
     try:
         same = kombu_json.loads(payload["body"])[:2] == [call.args, call.kwargs]
+    except MemoryError:  # says nothing of the message: it stays in SQS
+        raise
     except Exception as error:  # whatever the code does that makes objects of what has a `__type__`
         raise not_plain() from error
     if not same:

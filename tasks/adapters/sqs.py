@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.ports import Record
+from tasks.dlq.shortage import HINT, shortage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -214,6 +215,8 @@ def talking_to(queue: str) -> Iterator[None]:
             raise BrokerUnavailable(f"SQS has no queue {queue}", hint=hint) from error
         raise BrokerUnavailable(f"SQS refused, at queue {queue}: {_said(error)}", hint="check the IAM policy") from error
     except BotoCoreError as error:
+        if missing := shortage_of(error):
+            raise BrokerUnavailable(f"SQS was not asked, at queue {queue}: {missing}", hint=HINT) from error
         hint = "check broker.url, the region and the credentials"
         raise BrokerUnavailable(f"SQS does not answer, at queue {queue}: {_said(error)}", hint=hint) from error
     except KeyError as error:  # botocore takes an answer that was cut off in its headers for an empty one

@@ -12,6 +12,7 @@ import structlog
 
 from tasks.dlq.errors import LedgerOutdated, OutOfReach
 from tasks.dlq.process import PULSE
+from tasks.dlq.shortage import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -121,7 +122,8 @@ class Follower:
                 log.info("took", source=self._source.name, **counts)
 
     def _drained(self, *, seconds: float, wait: float) -> Recorded:
-        return self._intake.drain(self._source, self._reader, seconds=seconds, wait=wait, stop=self._ended.is_set)
+        with told():
+            return self._intake.drain(self._source, self._reader, seconds=seconds, wait=wait, stop=self._ended.is_set)
 
 
 class _Watched:
@@ -171,7 +173,8 @@ def _persist(act: Callable[[], object], ended: threading.Event, turn: Callable[[
 
 def _works(act: Callable[[], object], pause: float = _FIRST_PAUSE) -> bool:
     try:
-        act()
+        with told():
+            act()
     except LedgerOutdated:
         raise
     except OutOfReach as error:

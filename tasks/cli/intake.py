@@ -58,6 +58,7 @@ def _runtime() -> "Runtime":
     from tasks.celery import app
     from tasks.delivery import runtime_of
 
+    app.conf.broker_url  # noqa: B018 - read the configuration now: later there may be no memory or descriptor to load it with
     runtime = runtime_of(app)
     runtime.start_sentry()
     return runtime

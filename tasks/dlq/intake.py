@@ -11,6 +11,7 @@ import structlog
 from tasks.dlq.errors import OutOfReach
 from tasks.dlq.ledger import bells
 from tasks.dlq.ledger.letters import Recorded, record
+from tasks.dlq.shortage import told
 from tasks.dlq.waking import ring_all
 
 if TYPE_CHECKING:
@@ -70,9 +71,14 @@ class Intake:
         return total
 
     def take(self, source: str, reader: Reader, records: Sequence[Record]) -> Recorded:
-        """Write one batch in one transaction, then wake workers. On return it is committed: the caller may acknowledge it."""
-        letters = [reader.read(source, each) for each in records]
-        recorded = self._ledger.transact(lambda tx: record(tx, letters, delays=self._delays))
+        """Write one batch in one transaction, then wake workers. On return it is committed: the caller may acknowledge it.
+
+        Raises:
+            OutOfReach: the ledger does not answer, or the process has run out of something. Nothing is written.
+        """
+        with told():
+            letters = [reader.read(source, each) for each in records]
+            recorded = self._ledger.transact(lambda tx: record(tx, letters, delays=self._delays))
         if recorded.opened:
             self._wake(recorded.opened)
         return recorded

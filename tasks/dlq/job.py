@@ -84,9 +84,10 @@ class Wakeup:
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a call ended, for the record."""
+    """How a call ended, for the record. `short`: it was not sent for want of something here, which counts for nothing."""
 
     outcome: Outcome
     status: int | None = None
     detail: str = ""
     group_key: str | None = None
+    short: bool = False

@@ -45,7 +45,8 @@ class SyncResult:
     """What came back. Never raised: a call always ends as one of these.
 
     `detail` is one line for people, without secrets. `retry_after` is the raw header. `unknown` tells that the API may still
-    be working on the call (it was sent and no answer came). `seconds` is measured by a monotonic clock.
+    be working on the call (it was sent and no answer came). `short` is in words what this process had run out of when it could
+    not send. `seconds` is measured by a monotonic clock.
     """
 
     answer: Answer
@@ -53,6 +54,7 @@ class SyncResult:
     retry_after: str | None = None
     detail: str = ""
     unknown: bool = False
+    short: str = ""
     seconds: float = 0.0
 
 

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import select
 
 from tasks.dlq.clock import boottime
-from tasks.dlq.errors import LedgerUnavailable
+from tasks.dlq.errors import LedgerUnavailable, OutOfReach
 from tasks.dlq.job import WAITING, Ending, Settled, State, Wakeup
 from tasks.dlq.ledger import bells
 from tasks.dlq.ledger.claims import claim
@@ -25,6 +25,7 @@ from tasks.dlq.ports import Answer, SyncRequest, SyncResult
 from tasks.dlq.retry import Outcome, classify, decide, group_key, parse_retry_after
 from tasks.dlq.route import LEASE_MARGIN
 from tasks.dlq.schema import jobs
+from tasks.dlq.shortage import HINT
 from tasks.dlq.waking import ring_all
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Recovery:
 
         Raises:
             LedgerUnavailable: the ledger does not answer; a call that was made is written down later as lost.
+            OutOfReach: this process has run out of what a call needs; it looks again later, at the cost of no job.
         """
         done = Slice()
         route = self._route_of(job_id)
@@ -108,11 +110,14 @@ class Recovery:
         while current is not None:
             result = self._call(route, current, since)
             ending, decision = self._judge(route, current, result)
-            go_on = self._monotonic() < stop_at and not self._stopping()
+            go_on = self._monotonic() < stop_at and not self._stopping() and not result.short
             since_next = self._monotonic()
             settled, following = self._settle(route, current, ending, decision, unknown=result.unknown, go_on=go_on, since=since)
             _tell(route, current, ending, settled)
             self._note(done, route, current, settled, decision, named=job_id)
+            if result.short:
+                self._ring(done)
+                raise OutOfReach(f"no call can be made: {result.short}", hint=HINT)
             since, current = since_next, following
         self._ring_later(done, self._ledger.transact(lambda tx: bells.follow_up(tx, route)))
         self._ring(done)
@@ -154,14 +159,16 @@ class Recovery:
             route.retry,
             outcome,
             attempts=current.attempts + (0 if missed else 1),
-            misses=current.misses + (1 if missed else 0),
+            misses=0 if result.short else current.misses + missed,
             retry_after=parse_retry_after(result.retry_after, now=self._wall()),
             rng=self._rng,
         )
         group = None
         if outcome is not Outcome.SUCCESS:
             group = group_key(route.name, outcome, result.status, result.detail)
-        return Ending(outcome=outcome, status=result.status, detail=result.detail, group_key=group), decision
+        return Ending(
+            outcome=outcome, status=result.status, detail=result.detail, group_key=group, short=bool(result.short)
+        ), decision
 
     def _settle(
         self, route: Route, current: Claim, ending: Ending, decision: Decision, *, unknown: bool, go_on: bool, since: float

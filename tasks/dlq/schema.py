@@ -77,7 +77,13 @@ jobs = Table(
     Column("covered_seq", BigInteger, nullable=False, server_default="0", doc="a need is recovered when seq <= covered_seq"),
     # Budgets.
     Column("attempts", Integer, nullable=False, server_default="0", doc="calls of this budget that reached the API"),
-    Column("misses", Integer, nullable=False, server_default="0", doc="tries in a row that never reached the API, or that opened the breaker"),
+    Column(
+        "misses",
+        Integer,
+        nullable=False,
+        server_default="0",
+        doc="tries in a row that never reached the API, or that opened the breaker",
+    ),
     Column("crashes", Integer, nullable=False, server_default="0", doc="leases in a row that nobody settled"),
     Column("calls", Integer, nullable=False, server_default="0", doc="attempts made in the job's whole life"),
     # The lease.

@@ -1,7 +1,6 @@
 import gzip
 import os
 import random
-import re
 import signal
 import socket
 import ssl
@@ -64,8 +63,7 @@ def in_time(api: RequestsSyncApi, call: SyncRequest) -> SyncResult:
 
 def wait_for_threads(api: RequestsSyncApi) -> None:
     for stray in api._strays:
-        stray.join(5)
-        assert not stray.is_alive()
+        assert stray.ended.wait(5)
 
 
 def header(head: bytes, name: str) -> list[str]:
@@ -461,8 +459,7 @@ def test_a_name_server_that_hangs_costs_no_more_and_nothing_is_sent_later(api: R
         assert result.detail.endswith("gave up while looking up localhost")
         [stray] = api._strays
         resolved.set()
-        stray.join(5)
-        assert not stray.is_alive()
+        assert stray.ended.wait(5)
         assert api.call(request(server.url())).status == 200
     assert (server.accepted, len(server.requests), api._strays) == (1, 1, [])
 
@@ -703,3 +700,31 @@ def test_a_result_in_time_survives_the_deadline():
     result = SyncResult(answer=Answer.ANSWERED, status=200)
     assert line.finish(result)
     assert line.cut() is result
+
+
+# --- what this process lacks -------------------------------------------------------------------------------------------------
+
+
+def test_a_call_without_a_file_descriptor_was_not_sent(api: RequestsSyncApi, monkeypatch: pytest.MonkeyPatch):
+    def none(*_: object, **__: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    with HostileServer(answer(OK)) as server:
+        for name, owner in (("socket", socket), ("dup", os)):
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, none)
+                result = in_time(api, request(server.url()))
+            assert (result.answer, result.unknown) == (Answer.NOT_SENT, False), name
+            assert "no more files" in result.short
+            assert "no more files" in result.detail
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=repr)
+def test_a_call_without_a_thread_was_not_sent(api: RequestsSyncApi, monkeypatch: pytest.MonkeyPatch, error: Exception):
+    def none(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("tasks.adapters.http.api.start_new_thread", none)
+    result = in_time(api, request("http://127.0.0.1:1/employees/{employeeId}"))
+    assert (result.answer, result.unknown, bool(result.short), api._strays) == (Answer.NOT_SENT, False, True, [])

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 from ledger_bench import EMPLOYEES, URLS, A, B, Bell, Bench, C, a_letter, bounded, open_bench
+from sqlalchemy import select
 
-from tasks.dlq.errors import LedgerUnavailable
+from tasks.dlq.errors import LedgerUnavailable, OutOfReach
 from tasks.dlq.job import State
 from tasks.dlq.maintenance import Maintenance
 from tasks.dlq.ports import Answer, SyncRequest, SyncResult
 from tasks.dlq.recovery import Recovery, may_send
 from tasks.dlq.retry import RetryPolicy
 from tasks.dlq.route import LEASE_MARGIN
+from tasks.dlq.schema import jobs
 
 SLICE = 5.0
 ROUTE = replace(EMPLOYEES, delay=30.0, retry=RetryPolicy(max_attempts=3, base=8.0, cap=60.0))
@@ -457,3 +459,23 @@ def test_a_call_that_ends_after_its_lease_was_taken_still_covers_what_it_began_a
 
     assert (done.calls, done.completed) == (1, 0)
     assert bench.sums() == {"accepted": 2, "recovered": 1, "pending": 1}
+
+
+# --- what this process lacks -------------------------------------------------------------------------------------------------
+
+
+def test_a_shortage_ends_the_slice_and_counts_for_no_job_however_long_it_lasts(world: World, bench: Bench):
+    [first, second] = put_due(bench, A, B)
+    world.answer(*[SyncResult(answer=Answer.NOT_SENT, short="this process may open no more files")] * 60)
+    for _ in range(60):
+        with pytest.raises(OutOfReach, match="no more files"):
+            world.recovery.run(first)
+        world.advance(20)
+    assert len(world.api.requests) == 60, "one try a wake-up"
+    with bench.ledger.begin(read_only=True) as tx:
+        found = tx.connection.execute(select(jobs.c.id, jobs.c.state, jobs.c.attempts, jobs.c.misses)).all()
+    assert {each.id for each in found} == {first, second}
+    assert {(each.attempts, each.misses) for each in found} == {(0, 0)}
+    assert State.PARKED not in {each.state for each in found}
+    world.answer()
+    assert world.recovery.run(first).completed == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import threading
+from _thread import start_new_thread
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +22,7 @@ from tasks.dlq.clock import boottime
 from tasks.dlq.ports import Answer, SyncResult
 from tasks.dlq.redaction import Redactor
 from tasks.dlq.secrecy import document_secrets, header_secrets, query_secrets
+from tasks.dlq.shortage import lacking, shortage_of
 from tasks.dlq.url import expand, variables
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class RequestsSyncApi:
         self._verify = ca_bundle or True
         self._clock = clock
         self._idle: dict[tuple[int, str], deque[tuple[Session, float]]] = {}
-        self._strays: list[threading.Thread] = []
+        self._strays: list[Line] = []
 
     def call(self, request: SyncRequest) -> SyncResult:
         """Make one HTTP call; return within the route's deadline plus one second, whatever the server does."""
@@ -76,28 +77,36 @@ class RequestsSyncApi:
             prepared = self._prepare(request)
         except ValueError as error:
             return SyncResult(answer=Answer.NOT_SENT, detail=_safe(f"not sent: {error}", redact))
-        self._strays = [stray for stray in self._strays if stray.is_alive()]
+        except (MemoryError, OSError) as error:
+            return _not_sent(shortage_of(error) or str(error))
+        self._strays = [stray for stray in self._strays if not stray.ended.is_set()]
         if len(self._strays) >= _MAX_STRAYS:
             return SyncResult(answer=Answer.NOT_SENT, detail=f"not sent: {_MAX_STRAYS} earlier calls still hang")
         ends = min(began + request.route.deadline, request.ends_by)
         line = Line(prepared.path_url, redact=redact, ends=ends, clock=self._clock)
-        thread = threading.Thread(target=self._run, args=(line, prepared, request.route), name="redrive-call", daemon=True)
+        short = ""
         try:
-            thread.start()
+            # Not `threading.Thread`: its start() waits for ever for a thread that the system let begin, but gave no memory.
+            start_new_thread(self._run, (line, prepared, request.route))
             while (left := line.left()) > 0 and not line.ended.wait(min(left, _TICK)):
                 pass
-        except RuntimeError as error:  # the system has no thread left
-            return SyncResult(answer=Answer.NOT_SENT, detail=f"not sent: {error}")
+        except (RuntimeError, MemoryError) as error:  # there is no thread, or no memory to wait with
+            short = shortage_of(error)
         finally:  # also when a signal ends the task: nothing is sent behind its back
             result = line.cut()
-        if result is None:
-            thread.join(GRACE)
-            if thread.is_alive():
-                self._strays.append(thread)
-            said = f" (HTTP {line.status})" if line.status else ""
-            detail = f"no complete answer{said} within {request.route.deadline:g} s: gave up while {line.phase}"
-            result = SyncResult(answer=Answer.DEADLINE, status=line.status, detail=detail, unknown=line.sent)
-        return result
+        return result or self._given_up(line, request.route, short)
+
+    def _given_up(self, line: Line, route: Route, short: str) -> SyncResult:
+        """Return what is known of a call that has been cut."""
+        if not line.begun:
+            short = short or lacking()
+        if short and not line.sent:
+            return _not_sent(short)
+        if not line.ended.wait(GRACE) and line.begun:
+            self._strays.append(line)
+        said = f" (HTTP {line.status})" if line.status else ""
+        detail = f"no complete answer{said} within {route.deadline:g} s: gave up while {line.phase}"
+        return SyncResult(answer=Answer.DEADLINE, status=line.status, detail=detail, unknown=line.sent)
 
     def _prepare(self, request: SyncRequest) -> requests.PreparedRequest:
         """Return what is sent. Raises ValueError with a message that holds no secret."""
@@ -132,10 +141,12 @@ class RequestsSyncApi:
 
     def _run(self, line: Line, prepared: requests.PreparedRequest, route: Route) -> None:
         """Make the call on the present thread; `line` takes the result unless the deadline was first."""
-        active.line = line
-        session = self._borrow(route.name)
+        session = None
         keep = False
         try:
+            line.begun = True
+            active.line = line
+            session = self._borrow(route.name)
             result = self._exchange(session, line, prepared, route)
             keep = line.finish(result)
         except CutError:
@@ -144,11 +155,13 @@ class RequestsSyncApi:
             if line.left() > 0:  # else it is the deadline's: a read that timed out before this call was cut
                 line.finish(_failure(line, error))
         finally:
-            if keep:
-                self._idle[os.getpid(), route.name].append((session, self._clock()))
-            else:
-                session.close()
-            line.release()
+            try:
+                if session and keep:
+                    self._idle[os.getpid(), route.name].append((session, self._clock()))
+                elif session:
+                    session.close()
+            finally:
+                line.release()
 
     def _borrow(self, route: str) -> Session:
         idle = self._idle.setdefault((os.getpid(), route), deque())
@@ -191,13 +204,19 @@ def _failure(line: Line, error: Exception) -> SyncResult:
         if inner is None:
             break
         root = inner
-    outside = isinstance(root, OSError | http.client.HTTPException | HTTPError) and line.phase != NOT_YET
+    missing = "" if line.sent else shortage_of(error)
+    outside = not missing and isinstance(root, OSError | http.client.HTTPException | HTTPError) and line.phase != NOT_YET
     return SyncResult(
         answer=Answer.NETWORK if outside or line.sent else Answer.NOT_SENT,
         status=line.status,
-        detail=_safe(f"{line.phase}: {type(root).__name__}: {root}", line.redact),
+        detail=_safe(f"{line.phase}: {missing or f'{type(root).__name__}: {root}'}", line.redact),
         unknown=line.sent,
+        short=missing,
     )
+
+
+def _not_sent(missing: str) -> SyncResult:
+    return SyncResult(answer=Answer.NOT_SENT, detail=f"not sent: {missing}", short=missing)
 
 
 def _safe(text: str, redact: Callable[[str], str]) -> str:

@@ -50,6 +50,7 @@ class Line:
         self.redact = redact
         self.phase = NOT_YET
         self.status: int | None = None
+        self.begun = False
         self.sent = False
         self.ended = threading.Event()
         self._ends = ends

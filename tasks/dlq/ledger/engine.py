@@ -15,6 +15,7 @@ from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable
 from tasks.dlq.ledger.clock import DatabaseClock
 from tasks.dlq.ledger.postgresql import DISK_FULL, RUN_AGAIN, STANDBY, TROUBLE, UNDEFINED, doubt, lift_limits, postgresql_engine
 from tasks.dlq.ledger.sqlite import check_room, sqlite_engine, stay
+from tasks.dlq.shortage import HINT, lacking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,6 +95,8 @@ class Ledger:
             if _sqlstate(error) == STANDBY:
                 self.engine.dispose()  # the next connection looks for the primary
             raise _translated(error, self.engine) from error
+        except MemoryError as error:  # SQLite's as well: its driver raises this, and no error of its own
+            raise LedgerUnavailable("no transaction: this process gets no more memory", hint=HINT) from error
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in a transaction, again when the database asks for it (a deadlock). `work` must have no effects outside.
@@ -149,6 +152,8 @@ def _translated(error: DBAPIError, engine: Engine) -> Exception:
     if trouble or isinstance(error, OperationalError) or error.connection_invalidated:
         full = "full" in said or _sqlstate(error) == DISK_FULL
         hint = "make room on its disk: work goes on by itself" if full else "check ledger.url, REDRIVE_STATE_DIR and the database"
+        if missing := lacking():  # neither SQLite nor libpq says so
+            said, hint = f"{said}; {missing}", HINT
         return LedgerUnavailable(f"the ledger at {where} does not answer: {said}", hint=hint)
     return error
 

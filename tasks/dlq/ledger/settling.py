@@ -96,7 +96,7 @@ def _retried(decision: Decision, ending: Ending, now: int, *, rest: float) -> di
         "state": State.RETRYABLE,
         "due_at": now + round(max(decision.delay, rest) * 1000),
         "attempts": jobs.c.attempts + 1 if decision.spend else jobs.c.attempts,
-        "misses": jobs.c.misses if ending.outcome in FAULTS else missed,
+        "misses": jobs.c.misses if ending.short or ending.outcome in FAULTS else missed,
         "crashes": 0,
     }
 
