@@ -78,6 +78,38 @@ def test_in_an_hour_without_workers_sweeps_and_intake_ring_for_ten_more_at_most(
     assert len(bench.promote()) == 1
 
 
+def test_workers_that_are_busy_elsewhere_get_no_more_bells_than_window_and_spare(bench: Bench):
+    """Somebody comes for one bell in a minute, while sweeps see a slot that is free and nobody who answers."""
+    line = [job_id for job_id, _ in bench.reserve(put(bench, *keys(400)))]
+    most = len(line)
+    for _ in range(200):
+        bench.do(bells.receive, bench.route, line.pop(0))
+        bench.call()
+        line += [job_id for job_id, _ in bench.follow_up()]
+        for _ in range(12):
+            bench.clock.advance(5)
+            line += [job_id for job_id, _ in bench.promote()]
+            most = max(most, len(line))
+    assert most <= bench.route.window + SPARE
+
+
+def test_also_when_all_places_are_taken_by_bells_that_were_lost_somebody_is_called_in_the_end(bench: Bench):
+    bench.route = replace(EMPLOYEES, window=5)
+    put(bench, *keys(50))
+    bench.reserve(list(range(1, 51)))
+    while outstanding(bench) < bench.route.window + SPARE:
+        bench.clock.advance(5)
+        if bench.promote():
+            bench.do(bells.forget_patience)
+    bench.do(bells.receive, bench.route, 1)
+    bench.do(bells.follow_up, bench.route)
+    waited = 0
+    while not bench.promote():
+        bench.clock.advance(5)
+        waited += 5
+    assert waited < BELL_LIFE / 10_000
+
+
 def test_a_slice_whose_fellow_bells_were_all_lost_goes_on_at_once(bench: Bench):
     job_ids = put(bench, *keys(50))
     bench.reserve(job_ids)
@@ -182,30 +214,30 @@ def test_a_broker_that_lost_everything_costs_one_sweep(bench: Bench):
     assert len(bench.promote()) == 1
 
 
-def test_patience_doubles_from_15_to_300_seconds_while_nobody_comes(bench: Bench):
+def test_patience_doubles_from_9_to_900_seconds_while_nobody_comes(bench: Bench):
     put(bench, A)
     assert bench.promote()
 
     waits = []
-    for _ in range(7):
+    for _ in range(9):
         waited = 0
         while not bench.promote():
             bench.clock.advance(1)
             waited += 1
         waits.append(waited)
 
-    assert waits == [15, 30, 60, 120, 240, 300, 300]
+    assert waits == [9, 18, 36, 72, 144, 288, 576, 900, 900]
 
 
 def test_patience_starts_anew_once_someone_came(bench: Bench):
     (job_id,) = put(bench, A)
-    for wait in (15, 30, 60):
+    for wait in (9, 18, 36):
         bench.promote()
         bench.clock.advance(wait)
     bench.do(bells.receive, bench.route, job_id)
 
     assert bench.promote()
-    bench.clock.advance(14.999)
+    bench.clock.advance(8.999)
     assert bench.promote() == []
     bench.clock.advance(0.001)
     assert bench.promote()
@@ -213,7 +245,7 @@ def test_patience_starts_anew_once_someone_came(bench: Bench):
 
 def test_a_worker_that_starts_lets_the_next_sweep_ring_at_once(bench: Bench):
     put(bench, A)
-    for wait in (15, 30, 15):
+    for wait in (9, 18, 9):
         bench.promote()
         bench.clock.advance(wait)
     assert bench.promote() == []

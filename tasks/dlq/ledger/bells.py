@@ -2,7 +2,7 @@
 
 At most `route.window` wake-ups are out per route; further jobs wait in the ledger. A wake-up counts as out until it is received,
 or for `BELL_LIFE` after it was due. Losing them all costs one sweep: `promote` rings again when something is due, a slot is free
-and no recent bell is out; the time that it waits for an answer doubles from 15 s to 300 s until someone comes.
+and no recent bell is out; the time that it waits for an answer doubles from 9 s to 15 min until someone comes.
 
 A paused route rings nothing. Behind an open breaker one bell is out, for the next probe.
 """
@@ -28,13 +28,16 @@ if TYPE_CHECKING:
     from tasks.dlq.route import Route
 
 #: Milliseconds after its due time until an unanswered wake-up is taken for lost and leaves the window.
-BELL_LIFE = 3_600_000
+BELL_LIFE = 4 * 3_600_000
 #: Milliseconds that a sweep waits for an answer to its bell before it rings again: doubled each time, up to the cap.
-FIRST_PATIENCE = 15_000
-MOST_PATIENCE = 300_000
+FIRST_PATIENCE = 9_000
+MOST_PATIENCE = 900_000
+#: The patience of a sweep when a worker has just started.
+_NONE = 0
 #: Milliseconds for which a bell that is due counts as on its way. One that is not answered by then may be lost, or wait in line.
 ON_ITS_WAY = 5_000
-#: Wake-ups beyond the window that sweeps may ring for others that nobody answers.
+#: Wake-ups beyond the window that may be rung for others that nobody answers. The last is kept for a sweep after somebody came:
+#: he may have come for the last bell there was.
 SPARE = 10
 #: Milliseconds that make no difference to a bell: SQS delays by whole seconds.
 _SOON = 500
@@ -75,7 +78,8 @@ def receive(tx: Transaction, route: Route, job_id: int) -> list[Wakeup]:
     """
     row = lock_route(tx, route.name)
     tx.connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.rung_until.is_not(None)).values(rung_until=None))
-    answered = update(routes).where(routes.c.name == route.name, routes.c.rung_at.is_not(None))
+    impatient = or_(routes.c.rung_at.is_not(None), routes.c.rung_ttl == _NONE)
+    answered = update(routes).where(routes.c.name == route.name, impatient)
     tx.connection.execute(answered.values(rung_at=None, rung_ttl=FIRST_PATIENCE))
     now = tx.now()
     return _reserve(tx, route, row, now, jobs.c.id == job_id, jobs.c.due_at > now)
@@ -98,7 +102,9 @@ def follow_up(tx: Transaction, route: Route) -> list[Wakeup]:
         return _ring_for_probe(tx, route, row, now)
     if occupied(tx, route.name, now) >= route.max_in_flight:
         return _ring_after_rest(tx, route, now)
-    return [] if _is_ringing(tx, route.name, since=now - ON_ITS_WAY, now=now) else _ring_due(tx, route, now, count=1)
+    if _is_ringing(tx, route.name, since=now - ON_ITS_WAY, now=now):
+        return []
+    return _ring_due(tx, route, now, count=min(1, _spare(tx, route, now) - 1))
 
 
 def _ring_after_rest(tx: Transaction, route: Route, now: int) -> list[Wakeup]:
@@ -125,7 +131,7 @@ def _ring_for_probe(tx: Transaction, route: Route, row: Row[Any], now: int, *whi
 
 
 def promote(tx: Transaction, route: Route) -> list[Wakeup]:
-    """Ring for due jobs that nobody comes for: as many as there are free slots."""
+    """Ring for due jobs that nobody comes for: as many as there are free slots, and places among those that may be out."""
     row = lock_route(tx, route.name)
     now = tx.now()
     if is_shut(row, now) or (row.breaker_open and now < row.probe_at):
@@ -134,12 +140,12 @@ def promote(tx: Transaction, route: Route) -> list[Wakeup]:
         return []
     if _is_ringing(tx, route.name, since=now - ON_ITS_WAY, now=now):
         return []
-    room = route.window + SPARE - outstanding(tx, route.name, now)
-    if row.rung_at is None:
-        room = max(room, 1)  # somebody came, or has just started
+    room = _spare(tx, route, now) - (row.rung_at is not None)
+    if row.rung_ttl in {_NONE, MOST_PATIENCE}:
+        room = max(room, 1)  # a worker has just started, or nobody came for long: all that is out may be lost
     free = route.max_in_flight - occupied(tx, route.name, now)
     wakeups = _ring_due(tx, route, now, count=min(free, room, 1 if row.breaker_open else free))
-    if wakeups:
+    if wakeups or room <= 0:
         patience = FIRST_PATIENCE if row.rung_at is None else min(row.rung_ttl * 2, MOST_PATIENCE)
         tx.connection.execute(update(routes).where(routes.c.name == route.name).values(rung_at=now, rung_ttl=patience))
     return wakeups
@@ -147,12 +153,16 @@ def promote(tx: Transaction, route: Route) -> list[Wakeup]:
 
 def forget_patience(tx: Transaction) -> None:
     """Let the next sweep ring at once: a worker has just started."""
-    tx.connection.execute(update(routes).where(routes.c.rung_at.is_not(None)).values(rung_at=None, rung_ttl=FIRST_PATIENCE))
+    tx.connection.execute(update(routes).values(rung_at=None, rung_ttl=_NONE))
 
 
 def outstanding(tx: Transaction, route: str, now: int) -> int:
     """Count the route's wake-ups that are out."""
     return tx.connection.scalars(select(func.count()).where(jobs.c.route == route, jobs.c.rung_until > now)).one()
+
+
+def _spare(tx: Transaction, route: Route, now: int) -> int:
+    return route.window + SPARE - outstanding(tx, route.name, now)
 
 
 def _is_ringing(tx: Transaction, route: str, *, since: int, now: int) -> bool:
