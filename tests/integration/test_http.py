@@ -728,3 +728,58 @@ def test_a_call_without_a_thread_was_not_sent(api: RequestsSyncApi, monkeypatch:
     monkeypatch.setattr("tasks.adapters.http.api.start_new_thread", none)
     result = in_time(api, request("http://127.0.0.1:1/employees/{employeeId}"))
     assert (result.answer, result.unknown, bool(result.short), api._strays) == (Answer.NOT_SENT, False, True, [])
+
+
+@pytest.mark.parametrize("missing", ["", "no more memory"])
+def test_a_thread_that_dies_without_a_word_sent_nothing(api: RequestsSyncApi, monkeypatch: pytest.MonkeyPatch, missing: str):
+    def broken(*_: object) -> SyncResult:
+        raise MemoryError
+
+    died: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", died.append)
+    monkeypatch.setattr("tasks.adapters.http.api.Session", broken)
+    monkeypatch.setattr("tasks.adapters.http.api._failure", broken)
+    monkeypatch.setattr("tasks.adapters.http.api.lacking", lambda: missing)
+    result = in_time(api, request("http://127.0.0.1:1/employees/{employeeId}"))
+    assert (result.answer, result.unknown, result.short) == (Answer.NOT_SENT, False, missing)
+    assert result.seconds < DEADLINE
+    assert died
+
+
+def test_a_thread_that_dies_after_it_has_sent_leaves_an_unknown_end(api: RequestsSyncApi, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> SyncResult:
+        raise MemoryError
+
+    monkeypatch.setattr(sys, "unraisablehook", [].append)
+    monkeypatch.setattr("tasks.adapters.http.api._failure", broken)
+    monkeypatch.setattr("tasks.adapters.http.api.lacking", lambda: "no more memory")
+    with HostileServer(after_request(lambda _: None)) as server:
+        result = in_time(api, request(server.url()))
+    assert (result.answer, result.unknown, result.short) == (Answer.DEADLINE, True, "")
+
+
+def test_a_thread_that_begins_after_the_deadline_does_nothing(api: RequestsSyncApi, monkeypatch: pytest.MonkeyPatch):
+    late: list[Callable[[], object]] = []
+    monkeypatch.setattr("tasks.adapters.http.api.start_new_thread", lambda run, args: late.append(lambda: run(*args)))
+    with HostileServer(answer(OK)) as server:
+        result = in_time(api, request(server.url(), deadline=DEADLINE))
+        assert (result.answer, result.unknown, api._strays) == (Answer.DEADLINE, False, [])
+        late.pop()()
+    assert (server.accepted, server.requests) == (0, [])
+
+
+def test_without_memory_for_the_socket_no_descriptor_is_left_open(monkeypatch: pytest.MonkeyPatch):
+    def none(**_: object) -> socket.socket:
+        raise MemoryError
+
+    made: list[int] = []
+    duplicate = os.dup
+    line = Line("/x", redact=str, ends=1.0, clock=lambda: 0.0)
+    with socket.socket() as mine:
+        monkeypatch.setattr(os, "dup", lambda descriptor: made.append(duplicate(descriptor)) or made[0])
+        monkeypatch.setattr(socket, "socket", none)
+        with pytest.raises(MemoryError):
+            line.hold(mine, sending=True)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(made[0])
+    assert not line.sent

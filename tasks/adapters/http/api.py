@@ -72,40 +72,51 @@ class RequestsSyncApi:
                 sessions.pop()[0].close()
 
     def _call(self, request: SyncRequest, began: float) -> SyncResult:
-        redact = self._redactor(request.route)
+        route = request.route
         try:
-            prepared = self._prepare(request)
-        except ValueError as error:
-            return SyncResult(answer=Answer.NOT_SENT, detail=_safe(f"not sent: {error}", redact))
-        except (MemoryError, OSError) as error:
-            return _not_sent(shortage_of(error) or str(error))
-        self._strays = [stray for stray in self._strays if not stray.ended.is_set()]
-        if len(self._strays) >= _MAX_STRAYS:
-            return SyncResult(answer=Answer.NOT_SENT, detail=f"not sent: {_MAX_STRAYS} earlier calls still hang")
-        ends = min(began + request.route.deadline, request.ends_by)
-        line = Line(prepared.path_url, redact=redact, ends=ends, clock=self._clock)
+            redact = self._redactor(route)
+            try:
+                prepared = self._prepare(request)
+            except ValueError as error:
+                return SyncResult(answer=Answer.NOT_SENT, detail=_safe(f"not sent: {error}", redact))
+            self._strays = [stray for stray in self._strays if not stray.ended.is_set()]
+            if len(self._strays) >= _MAX_STRAYS:
+                return SyncResult(answer=Answer.NOT_SENT, detail=f"not sent: {_MAX_STRAYS} earlier calls still hang")
+            line = Line(prepared.path_url, redact=redact, ends=min(began + route.deadline, request.ends_by), clock=self._clock)
+        except Exception as error:
+            if missing := shortage_of(error):
+                return _not_sent(missing)
+            raise
+        return self._wait_for(line, prepared, route)
+
+    def _wait_for(self, line: Line, prepared: requests.PreparedRequest, route: Route) -> SyncResult:
+        """Have a thread make the call, until it ends or its deadline comes."""
         short = ""
         try:
             # Not `threading.Thread`: its start() waits for ever for a thread that the system let begin, but gave no memory.
-            start_new_thread(self._run, (line, prepared, request.route))
+            start_new_thread(self._run, (line, prepared, route))
             while (left := line.left()) > 0 and not line.ended.wait(min(left, _TICK)):
                 pass
         except (RuntimeError, MemoryError) as error:  # there is no thread, or no memory to wait with
-            short = shortage_of(error)
+            short = shortage_of(error) or str(error)
         finally:  # also when a signal ends the task: nothing is sent behind its back
             result = line.cut()
-        return result or self._given_up(line, request.route, short)
+        return result or self._given_up(line, route, short)
 
     def _given_up(self, line: Line, route: Route, short: str) -> SyncResult:
-        """Return what is known of a call that has been cut."""
-        if not line.begun:
-            short = short or lacking()
+        """Return what is known of a call that has been cut. Whether it was sent is settled by now: `Line.cut`."""
+        died = line.ended.is_set() and line.left() > 0  # its thread could not even say how it ended
+        if not short and (died or not line.begun):
+            short = lacking()
+        if line.begun and not (line.ended.is_set() if short else line.ended.wait(GRACE)):
+            self._strays.append(line)
         if short and not line.sent:
             return _not_sent(short)
-        if not line.ended.wait(GRACE) and line.begun:
-            self._strays.append(line)
+        if died and not line.sent:
+            return SyncResult(answer=Answer.NOT_SENT, detail=f"not sent: the call broke off while {line.phase}")
         said = f" (HTTP {line.status})" if line.status else ""
-        detail = f"no complete answer{said} within {route.deadline:g} s: gave up while {line.phase}"
+        why = short or f"no complete answer{said} within {route.deadline:g} s"
+        detail = f"{why}: gave up while {line.phase}"
         return SyncResult(answer=Answer.DEADLINE, status=line.status, detail=detail, unknown=line.sent)
 
     def _prepare(self, request: SyncRequest) -> requests.PreparedRequest:
@@ -144,7 +155,7 @@ class RequestsSyncApi:
         session = None
         keep = False
         try:
-            line.begun = True
+            line.begin()
             active.line = line
             session = self._borrow(route.name)
             result = self._exchange(session, line, prepared, route)

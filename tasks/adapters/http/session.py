@@ -64,6 +64,13 @@ class Line:
         """Return the seconds until the deadline."""
         return self._ends - self._clock()
 
+    def begin(self) -> None:
+        """Note that the call's thread runs. Raises CutError when the call was given up before."""
+        with self._lock:
+            if self._cut:
+                raise CutError
+            self.begun = True
+
     def hold(self, sock: socket.socket, *, sending: bool = False) -> None:
         """Take hold of the socket that the call goes on with. Raises CutError after the deadline."""
         with self._lock:
@@ -71,7 +78,7 @@ class Line:
                 raise CutError
             if self._wire:
                 self._wire.close()
-            self._wire = socket.socket(fileno=os.dup(sock.fileno()))
+            self._wire = _duplicate(sock)
             self.sent = self.sent or sending
 
     def finish(self, result: SyncResult) -> bool:
@@ -96,6 +103,16 @@ class Line:
                 self._wire.close()
                 self._wire = None
         self.ended.set()
+
+
+def _duplicate(sock: socket.socket) -> socket.socket:
+    """Return a socket over a duplicate of the descriptor, which is not left open where there is no memory for the socket."""
+    descriptor = os.dup(sock.fileno())
+    try:
+        return socket.socket(fileno=descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 class Active(threading.local):
