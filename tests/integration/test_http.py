@@ -17,7 +17,7 @@ import pytest
 from hostile_server import OK, HostileServer, Peer, after_request, answer, status
 
 from tasks.adapters.http import RequestsSyncApi
-from tasks.adapters.http.session import CutError, Line
+from tasks.adapters.http.session import NOT_YET, CutError, Line
 from tasks.dlq.parameters import Integer, Text
 from tasks.dlq.ports import Answer, SyncRequest, SyncResult
 from tasks.dlq.retry import Answers
@@ -759,12 +759,15 @@ def test_a_thread_that_dies_after_it_has_sent_leaves_an_unknown_end(api: Request
 
 
 def test_a_thread_that_begins_after_the_deadline_does_nothing(api: RequestsSyncApi, monkeypatch: pytest.MonkeyPatch):
-    late: list[Callable[[], object]] = []
-    monkeypatch.setattr("tasks.adapters.http.api.start_new_thread", lambda run, args: late.append(lambda: run(*args)))
+    late: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+    monkeypatch.setattr("tasks.adapters.http.api.start_new_thread", lambda *call: late.append(call))
     with HostileServer(answer(OK)) as server:
         result = in_time(api, request(server.url(), deadline=DEADLINE))
         assert (result.answer, result.unknown, api._strays) == (Answer.DEADLINE, False, [])
-        late.pop()()
+        [(run, arguments)] = late
+        run(*arguments)
+    [line, *_] = arguments
+    assert (line.phase, line.sent, line.ended.is_set()) == (NOT_YET, False, True), "it looks up no name either"
     assert (server.accepted, server.requests) == (0, [])
 
 
