@@ -52,6 +52,12 @@ class Channel(SQS.Channel):
         self.prepare_polls()
         super().__init__(*args, **kwargs)
 
+    def _put(self, queue: str, message: Any, **kwargs: Any) -> Any:
+        """Send. In kombu 5.7 a connection that broke while the queue was looked up leaves its old channel to the sender."""
+        if self.connection is None:
+            raise ConnectionResetError("the connection to SQS broke")  # kombu sends it again, by a new channel
+        return super()._put(queue, message, **kwargs)
+
     def prepare_polls(self) -> None:
         """Begin with no poll out, and none failed."""
         self._failures: Counter[str] = Counter()

@@ -317,6 +317,15 @@ def test_a_cluster_that_stops_and_goes_on_loses_nothing(tmp_path: Path, monkeypa
         world.close()
 
 
+def test_its_log_lines_come_while_partitions_are_handed_out(world: World):
+    """A call of the consumer's within the callback of its poll would end the process at the poll's next callback."""
+    config = world.file.read_text()
+    assert "properties = {" in config
+    world.file.write_text(config.replace("properties = {", 'properties = { "debug" = "cgrp", '))
+    world.write_employees(10)
+    assert world.member().drain().accepted == 10
+
+
 @pytest.mark.parametrize(
     ("properties", "told"),
     [

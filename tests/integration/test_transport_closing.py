@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog.testing
+from botocore.exceptions import ConnectionClosedError
 from kombu import Connection, Queue
 
 from tasks.devstack import child
 from tasks.devstack.sqs import EmbeddedSqs
-from tasks.transport import Transport
+from tasks.transport import Channel, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,3 +76,25 @@ def test_what_was_not_acknowledged_is_handed_out_again_at_once_and_not_doubled(s
         assert again is not None
         again.ack()
         assert channel.basic_get("closing") is None
+
+
+def test_a_connection_that_breaks_while_the_queue_is_looked_up_costs_a_second_try(
+    sqs: EmbeddedSqs, monkeypatch: pytest.MonkeyPatch
+):
+    url = f"sqs://local:only-here@127.0.0.1:{sqs.port}"
+    asked = []
+
+    def look_up(channel: Channel, *args: Any) -> Any:
+        asked.append(args)
+        if len(asked) == 2:
+            raise ConnectionClosedError(endpoint_url=url)
+        return updated(channel, *args)
+
+    updated = Channel._update_queue_cache
+    monkeypatch.setattr(Channel, "_update_queue_cache", look_up)
+    with Connection(url, transport=Transport, transport_options=OPTIONS) as connection:
+        producer = connection.Producer(serializer="json")
+        sent = {"headers": {"task": "redrive.submit", "id": "7"}, "declare": [Queue("looked-up", routing_key="looked-up")]}
+        producer.publish([[BODY], {}, {}], routing_key="looked-up", retry=True, retry_policy={"max_retries": 2}, **sent)
+        assert len(asked) > 2
+        assert connection.default_channel.basic_get("looked-up") is not None

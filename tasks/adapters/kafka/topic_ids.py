@@ -50,7 +50,8 @@ class TopicIds:
         for topic in {each.topic for each in partitions} - self._known.keys():
             self._known[topic] = _UNSURE
             try:
-                cluster = consumer.list_topics(topic, timeout=within)
+                # Not `consumer.list_topics`: within the consumer's own poll it makes confluent-kafka abort at the next callback.
+                cluster = self._asker().list_topics(topic, timeout=within)
                 # A controller that is none of the brokers is that of librdkafka's mock: nobody would answer.
                 mock = cluster.controller_id >= 0 and cluster.controller_id not in cluster.brokers
                 found = None if mock else _id_of(self._ask([topic], within)[topic], within)
@@ -94,8 +95,12 @@ class TopicIds:
         return bool(label) and partition.metadata != label
 
     def _ask(self, topics: Iterable[str], within: float) -> Mapping[str, Future[Any]]:
+        return self._asker().describe_topics(TopicCollection(list(topics)), request_timeout=within)
+
+
+    def _asker(self) -> AdminClient:
         self._admin = self._admin or AdminClient(self._config)
-        return self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=within)
+        return self._admin
 
 
 def _id_of(answer: Future[Any], within: float) -> str | None:
