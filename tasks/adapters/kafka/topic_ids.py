@@ -97,7 +97,6 @@ class TopicIds:
     def _ask(self, topics: Iterable[str], within: float) -> Mapping[str, Future[Any]]:
         return self._asker().describe_topics(TopicCollection(list(topics)), request_timeout=within)
 
-
     def _asker(self) -> AdminClient:
         self._admin = self._admin or AdminClient(self._config)
         return self._admin
