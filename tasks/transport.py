@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from tasks.dlq.shortage import lacking
 from tasks.runtime import WAKEUPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 log = structlog.get_logger("redrive.transport")
 
@@ -45,6 +45,15 @@ _MISSING = ("NonExistentQueue", "QueueDoesNotExist")
 queue_missing = Signal(name="queue_missing")
 
 
+@contextmanager
+def _whole_answers(queue: str) -> Iterator[None]:
+    """Take an answer that was cut off in its headers for a broken connection. botocore takes it for an empty answer."""
+    try:
+        yield
+    except KeyError as missing:
+        raise ConnectionResetError(f"SQS' answer was cut off, at queue {queue}: it has no {missing}") from missing
+
+
 class Channel(SQS.Channel):
     """A channel that polls on whatever happens, and delivers nothing but calls of Redrive's tasks."""
 
@@ -57,6 +66,14 @@ class Channel(SQS.Channel):
         if self.connection is None:
             raise ConnectionResetError("the connection to SQS broke")  # kombu sends it again, by a new channel
         return super()._put(queue, message, **kwargs)
+
+    def _new_queue(self, queue: str, **kwargs: Any) -> Any:
+        with _whole_answers(queue):
+            return super()._new_queue(queue, **kwargs)
+
+    def _size(self, queue: str) -> int:
+        with _whole_answers(queue):
+            return int(super()._size(queue))
 
     def prepare_polls(self) -> None:
         """Begin with no poll out, and none failed."""

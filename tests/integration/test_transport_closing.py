@@ -9,10 +9,11 @@ import pytest
 import structlog.testing
 from botocore.exceptions import ConnectionClosedError
 from kombu import Connection, Queue
+from kombu.transport import SQS
 
 from tasks.devstack import child
 from tasks.devstack.sqs import EmbeddedSqs
-from tasks.transport import Channel, Transport
+from tasks.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,23 +79,25 @@ def test_what_was_not_acknowledged_is_handed_out_again_at_once_and_not_doubled(s
         assert channel.basic_get("closing") is None
 
 
+@pytest.mark.parametrize("broken", [ConnectionClosedError(endpoint_url=""), KeyError("QueueUrl")], ids=["closed", "cut off"])
+@pytest.mark.parametrize(("at", "when"), [("_update_queue_cache", 2), ("_size", 1)])
 def test_a_connection_that_breaks_while_the_queue_is_looked_up_costs_a_second_try(
-    sqs: EmbeddedSqs, monkeypatch: pytest.MonkeyPatch
+    sqs: EmbeddedSqs, monkeypatch: pytest.MonkeyPatch, at: str, when: int, broken: Exception
 ):
     url = f"sqs://local:only-here@127.0.0.1:{sqs.port}"
     asked = []
 
-    def look_up(channel: Channel, *args: Any) -> Any:
+    def look_up(channel: SQS.Channel, *args: Any) -> Any:
         asked.append(args)
-        if len(asked) == 2:
-            raise ConnectionClosedError(endpoint_url=url)
-        return updated(channel, *args)
+        if len(asked) == when:
+            raise broken
+        return asked_for(channel, *args)
 
-    updated = Channel._update_queue_cache
-    monkeypatch.setattr(Channel, "_update_queue_cache", look_up)
+    asked_for = getattr(SQS.Channel, at)
+    monkeypatch.setattr(SQS.Channel, at, look_up)
     with Connection(url, transport=Transport, transport_options=OPTIONS) as connection:
         producer = connection.Producer(serializer="json")
         sent = {"headers": {"task": "redrive.submit", "id": "7"}, "declare": [Queue("looked-up", routing_key="looked-up")]}
         producer.publish([[BODY], {}, {}], routing_key="looked-up", retry=True, retry_policy={"max_retries": 2}, **sent)
-        assert len(asked) > 2
+        assert len(asked) > when
         assert connection.default_channel.basic_get("looked-up") is not None

@@ -122,11 +122,15 @@ class Observer:
         self._thread.join()
 
     def _run(self) -> None:
+        told = False
         while not self._stop.wait(_LOOK_EVERY):
             try:
                 self.look()
+                told = False
             except UnreadableError as error:
-                self._on_error(f"the observer could not read the ledger: {error}")
+                if not told:
+                    self._on_error(f"the observer could not read the ledger: {error}")
+                told = True
 
     def look(self) -> None:
         """Note what is covered since the last look, and which letters are there that were not there then."""
