@@ -34,8 +34,19 @@ class Standby(EmbeddedPostgresql):
         self._run("pg_basebackup", *source, *target, PGPASSWORD=self.password)
 
     def _is_synchronous(self) -> bool:
+        return self._is_followed("WHERE sync_state = 'sync'")
+
+    def _is_followed(self, how: str = "") -> bool:
         with self._primary.connect() as connection:
-            return connection.execute("SELECT FROM pg_stat_replication WHERE sync_state = 'sync'").fetchone() is not None
+            return connection.execute(f"SELECT FROM pg_stat_replication {how}").fetchone() is not None
+
+    def fall_behind(self) -> None:
+        """Get no more of what the primary writes, which waits for it no longer."""
+        self.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        self._primary.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        for server in (self, self._primary):
+            server.execute("SELECT pg_reload_conf()")
+        until(lambda: not self._is_followed(), what="the end of the stream")
 
     def promote(self) -> None:
         """Make it the primary, which waits for no standby; return when it is."""

@@ -172,6 +172,19 @@ def test_an_old_primary_that_comes_back_writable_is_told_no_end_of_a_commit(
     cluster.assert_healed(calls, company_api)
 
 
+def test_a_standby_that_has_not_all_is_found_out(cluster: Cluster, calls: list[Call]):
+    """The tests above can fail: what only the primary had is gone with it."""
+    cluster.standby.fall_behind()
+    goes_on(calls)
+    sent = cluster.flow.stop()
+    queues = ("employees-dlq", "redrive-submit")
+    until(lambda: not any(map(cluster.system.left, queues)), seconds=PATIENCE, what="the last acknowledgement")
+    cluster.primary.crash(signal.SIGKILL)
+    cluster.standby.promote()
+
+    assert cluster.system.audit()["accepted"] < sent
+
+
 def goes_on(calls: list[Call]) -> None:
     """Wait for more calls than may have been under way."""
     enough = len(calls) + 10
