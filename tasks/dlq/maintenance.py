@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
+from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.ledger import bells, leases, processes, pruning
 from tasks.dlq.waking import ring_all
 
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from tasks.dlq.ledger import Ledger, Transaction
     from tasks.dlq.ports import Doorbell
     from tasks.dlq.route import Route
+
+
+log = structlog.get_logger("redrive.maintenance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +41,12 @@ class Maintenance:
         self._ledger = ledger
         self._routes = routes
         self._doorbell = doorbell
+        self._unsaid = False
 
     def promote(self) -> int:
         """Ring for due jobs that nobody comes for; return how many wake-ups went out."""
+        if self._unsaid:
+            self._forget_patience()
         return sum(ring_all(self._ledger, self._doorbell, self._ringing(route)) for route in self._routes.values())
 
     def rescue(self) -> int:
@@ -61,8 +70,16 @@ class Maintenance:
         return Pruned(letters=letters, jobs=gone)
 
     def wake_up(self) -> None:
-        """Let the next promote ring at once: a worker has just started."""
+        """Let the next promote ring at once: a worker has just started. A ledger that is away is told by that promote."""
+        self._unsaid = True
+        try:
+            self._forget_patience()
+        except LedgerUnavailable as error:
+            log.warning("the ledger is told later that a worker has started", error=error.message)
+
+    def _forget_patience(self) -> None:
         self._ledger.transact(bells.forget_patience)
+        self._unsaid = False
 
     def _ringing(self, route: Route) -> list[Wakeup]:
         return self._ledger.transact(lambda tx: bells.promote(tx, route))

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledger_bench import COMPANIES, EMPLOYEES, URLS, A, B, Bell, Bench, a_letter, open_bench
 
+from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.job import State
 from tasks.dlq.ledger import gates
 from tasks.dlq.maintenance import Maintenance, Pruned
@@ -55,12 +57,32 @@ def test_a_broker_that_is_gone_is_no_error_and_the_next_sweep_rings(bench: Bench
 
 def test_a_worker_that_starts_is_rung_for_at_once(bench: Bench, sweeps: Maintenance):
     bench.put(a_letter(A), delay=0.0)
-    for wait in (15, 30, 15):
+    while_nobody_comes(bench, sweeps)
+    sweeps.wake_up()
+    assert sweeps.promote() == 1
+
+
+def test_so_is_one_that_starts_while_the_ledger_is_away(bench: Bench, sweeps: Maintenance, monkeypatch: pytest.MonkeyPatch):
+    bench.put(a_letter(A), delay=0.0)
+    while_nobody_comes(bench, sweeps)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.ledger, "transact", away)
+        sweeps.wake_up()
+        with pytest.raises(LedgerUnavailable):
+            sweeps.promote()
+    assert sweeps.promote() == 1
+    assert sweeps.promote() == 0
+
+
+def away(*_: Any) -> Any:
+    raise LedgerUnavailable("away")
+
+
+def while_nobody_comes(bench: Bench, sweeps: Maintenance) -> None:
+    for wait in (9, 18, 9):
         sweeps.promote()
         bench.clock.advance(wait)
     assert sweeps.promote() == 0
-    sweeps.wake_up()
-    assert sweeps.promote() == 1
 
 
 def test_rescue_takes_back_the_leases_of_every_route_once(bench: Bench, sweeps: Maintenance):
