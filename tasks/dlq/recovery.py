@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import select
 
 from tasks.dlq.clock import boottime
-from tasks.dlq.errors import LedgerUnavailable, OutOfReach
+from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.job import WAITING, Ending, Settled, State, Wakeup
 from tasks.dlq.ledger import bells
 from tasks.dlq.ledger.claims import claim
@@ -94,10 +94,10 @@ class Recovery:
         """Answer a wake-up for `job_id`: call its route's due jobs, longest due first, for one slice.
 
         A worker that stops ends the call in hand; what else is due is rung for, and another worker, or the next, comes for it.
+        One that has run out of what a call needs rings for nothing, at the cost of no job: the next sweep's bell looks again.
 
         Raises:
             LedgerUnavailable: the ledger does not answer; a call that was made is written down later as lost.
-            OutOfReach: this process has run out of what a call needs; it looks again later, at the cost of no job.
         """
         done = Slice()
         route = self._route_of(job_id)
@@ -114,10 +114,11 @@ class Recovery:
             since_next = self._monotonic()
             settled, following = self._settle(route, current, ending, decision, unknown=result.unknown, go_on=go_on, since=since)
             _tell(route, current, ending, settled)
-            self._note(done, route, current, settled, decision, named=job_id)
             if result.short:
+                log.warning("no call can be made", route=route.name, error=result.short, hint=HINT)
                 self._ring(done)
-                raise OutOfReach(f"no call can be made: {result.short}", hint=HINT)
+                return done
+            self._note(done, route, current, settled, decision, named=job_id)
             since, current = since_next, following
         self._ring_later(done, self._ledger.transact(lambda tx: bells.follow_up(tx, route)))
         self._ring(done)

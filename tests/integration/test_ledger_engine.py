@@ -109,6 +109,19 @@ def test_a_ledger_whose_disk_is_full_loses_nothing(sqlite_bench: Bench):
     assert sqlite_bench.sums() == {"accepted": 1, "pending": 1}
 
 
+def test_a_full_disk_for_which_sqlite_ended_the_transaction_itself_is_told_as_that(sqlite_bench: Bench):
+    def work(tx: Any) -> None:
+        with tx.connection.begin_nested():
+            tx.connection.exec_driver_sql("ROLLBACK")  # as SQLite does when it cannot write what its cache does not hold
+            tx.connection.exec_driver_sql("PRAGMA max_page_count = 1")
+            tx.connection.exec_driver_sql("CREATE TABLE big AS SELECT randomblob(1000000)")
+
+    with pytest.raises(LedgerUnavailable, match="disk is full") as caught:
+        sqlite_bench.ledger.transact(work)
+    assert type(caught.value) is LedgerUnavailable
+    assert "make room on its disk" in caught.value.hint
+
+
 def test_a_server_that_does_not_answer_is_told_without_its_password():
     with pytest.raises(LedgerUnavailable, match="does not answer") as caught:
         read("postgresql://redrive:s3cret@127.0.0.1:1/redrive")

@@ -52,6 +52,10 @@ class Transaction:
         return dialect.insert(table)
 
 
+#: What SQLite says of a savepoint that went with its transaction.
+_NO_SAVEPOINT = "no such savepoint"
+
+
 class Ledger:
     """The ledger at a database URL. Connects lazily; make one per process (never share it over a fork).
 
@@ -145,6 +149,7 @@ def _sqlstate(error: BaseException | None) -> str | None:
 
 def _translated(error: DBAPIError, engine: Engine) -> Exception:
     where = engine.url.render_as_string(hide_password=True)
+    error = _first(error)
     said = " ".join(str(error.orig).split())[:200]
     if _lacks_a_table_or_column(error, said):
         return LedgerOutdated(f"the ledger at {where} is empty or not up to date: {said}", hint="run: redrive db upgrade")
@@ -158,8 +163,17 @@ def _translated(error: DBAPIError, engine: Engine) -> Exception:
     return error
 
 
+def _first(error: DBAPIError) -> DBAPIError:
+    """Return why SQLite ended a transaction by itself (its disk is full), when the way back to a savepoint fails for that."""
+    before: BaseException | None = error
+    while before is not None and _NO_SAVEPOINT in str(before):
+        before = before.__context__
+    return before if isinstance(before, DBAPIError) else error
+
+
 def _lacks_a_table_or_column(error: DBAPIError, said: str) -> bool:
     """Tell an old schema from trouble; PostgreSQL says "does not exist" of databases and roles, too."""
     if sqlstate := _sqlstate(error):
         return sqlstate in UNDEFINED
-    return isinstance(error, OperationalError) and ("no such" in said or "has no column" in said)
+    old = any(sign in said for sign in ("no such table", "no such column", "has no column"))
+    return isinstance(error, OperationalError) and old
