@@ -97,13 +97,15 @@ def test_a_call_in_flight_may_end_while_its_route_is_paused(good: History):
 
 
 def test_a_parked_job_that_is_called_again_is_found(good: History):
-    hopeless = {"outcome": "permanent", "status": 400}
+    hopeless = {"outcome": "hopeless", "status": 400}
     good.attempts[0] = replace(good.attempts[0], **hopeless)
     good.calls[0] = replace(good.calls[0], status=400)
     good.samples.pop(0)
     assert kinds(good) == set(), "the second need opened it"
     good.attempts[1] = replace(good.attempts[1], mark=1)
     assert kinds(good) == {"bounds"}
+    cut_off = replace(good, attempts=[replace(good.attempts[0], outcome="network"), *good.attempts[1:]])
+    assert kinds(cut_off) == set(), "it had not been told to the end"
     good.acts = [act("replay", "1", at=19.5, j1="replayed")]
     good.decisions = [("replay", "job 1")]
     assert kinds(good) == set(), "a replay opens it"

@@ -38,8 +38,9 @@ class Stack:
         """Start a process of this name, beside one that may still be there."""
         self._starts += 1
         self._down.discard(name)
-        python = [sys.executable, "-m"]
+        python, env = [sys.executable, "-m"], dict(self._env)
         if name.startswith("intake"):
+            env.pop("LD_PRELOAD", None)  # child/moved_clock.py says why
             command = [*python, "tasks.cli", "intake"]
         elif name.startswith("beat"):
             command = [*python, "celery", "-A", "tasks", "beat", "--loglevel=INFO", f"--schedule={self._folder / name}"]
@@ -47,7 +48,7 @@ class Stack:
             host = f"--hostname={name}-{self._starts}@%h"
             command = [*python, "celery", "-A", "tasks", "worker", "--loglevel=INFO", host]
         with (self._folder / f"{name}.log").open("ab") as log:
-            self._running[name] = child.spawn(command, env=self._env, output=log, cwd=self._folder)
+            self._running[name] = child.spawn(command, env=env, output=log, cwd=self._folder)
         self._all.append(self._running[name])
 
     def renew(self, name: str) -> None:

@@ -84,9 +84,13 @@ class DatabaseClock:
 
     def read(self, connection: Connection) -> int:
         """Return whole milliseconds since the epoch, by the database."""
-        now = int(connection.scalar(_STATEMENTS[connection.dialect.name]) or 0)
+        now = self.seen(connection)
         self._watch.note(now)
         return now
+
+    def seen(self, connection: Connection) -> int:
+        """Return what the database says now."""
+        return int(connection.scalar(_STATEMENTS[connection.dialect.name]) or 0)
 
     def steady_for(self) -> float:
         """Return the seconds without a step forward."""
