@@ -18,8 +18,9 @@ from tasks.adapters.kafka import KafkaSource
 from tasks.adapters.kafka.lag import Lag, lags
 from tasks.adapters.notify import apprise_sinks
 from tasks.adapters.queues import DEAD, Connection, ensure_queue
-from tasks.adapters.sqs import SqsSource, talking_to
+from tasks.adapters.sqs import SqsSource, count_messages, talking_to
 from tasks.dlq import migrations
+from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.intake import Intake
 from tasks.dlq.ledger import Ledger
 from tasks.dlq.ledger.gates import ensure_routes
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("redrive.runtime")
 
 #: Redrive's own queues; each has a dead-letter queue, `<name>-dead`.
-CELERY_QUEUES = ("redrive-recovery", "redrive-submit", "redrive-maintenance")
+RECOVERY_QUEUE = "redrive-recovery"
+CELERY_QUEUES = (RECOVERY_QUEUE, "redrive-submit", "redrive-maintenance")
 #: The sources of all Celery submissions, and of what `redrive send` records.
 CELERY_SOURCE, SENT_SOURCE = OWN_SOURCES
 WAKEUPS = frozenset(f"redrive.{name}" for name in ("recover", "promote", "rescue", "sources", "watch", "prune"))
@@ -98,7 +100,7 @@ class Runtime:
     @cached_property
     def maintenance(self) -> Maintenance:
         """The sweeps."""
-        return Maintenance(self.ledger, self.settings.routes, self._doorbell)
+        return Maintenance(self.ledger, self.settings.routes, self._doorbell, in_queue=self._wakeups_in_queue)
 
     @cached_property
     def submissions(self) -> SubmissionReader:
@@ -208,6 +210,12 @@ class Runtime:
         if table.endpoint is None:
             return self.sqs
         return Connection(region=self.settings.broker.region, endpoint_url=table.endpoint).client()
+
+    def _wakeups_in_queue(self) -> int:
+        queue = self._queue_address(RECOVERY_QUEUE)
+        if queue is None:
+            raise BrokerUnavailable(f"{RECOVERY_QUEUE} is not among the predefined queues", hint="add it")
+        return count_messages(self.sqs, queue)
 
     def ensure_queues(self) -> None:
         """Make the queues that are missing, each with its dead-letter queue; nothing where queues are managed elsewhere.

@@ -13,7 +13,7 @@ import math
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
@@ -43,6 +43,13 @@ LONGEST_POLL = 20
 GIVEN_BACK = 5
 _ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
 _MISSING = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
+_COUNTS: Sequence[
+    Literal["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
+] = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
 
 
 @dataclass(frozen=True)
@@ -202,6 +209,18 @@ def record_of(message: MessageTypeDef, queue_url: str) -> Record:
         origin={name: value for name, value in origin.items() if value},
         receipt=_Receipt(queue_url, message["ReceiptHandle"]),
     )
+
+
+def count_messages(client: SQSClient, queue: str) -> int:
+    """Return about how many messages a queue holds, by its name or URL: visible, in flight and delayed ones.
+
+    Raises:
+        BrokerUnavailable: SQS does not answer, or refuses.
+    """
+    with talking_to(queue):
+        url = queue if "://" in queue else client.get_queue_url(QueueName=queue)["QueueUrl"]
+        found = client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_COUNTS))["Attributes"]
+        return sum(int(found[name]) for name in _COUNTS)
 
 
 @contextmanager

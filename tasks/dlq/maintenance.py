@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tasks.dlq.errors import LedgerUnavailable
+from tasks.dlq.errors import BrokerUnavailable, LedgerUnavailable
 from tasks.dlq.ledger import bells, leases, processes, pruning
 from tasks.dlq.waking import ring_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tasks.dlq.job import Wakeup
     from tasks.dlq.ledger import Ledger, Transaction
@@ -35,12 +35,15 @@ class Pruned:
 
 
 class Maintenance:
-    """The sweeps over one ledger."""
+    """The sweeps over one ledger. `in_queue` counts the wake-ups in the queue, of all routes, or raises BrokerUnavailable."""
 
-    def __init__(self, ledger: Ledger, routes: Mapping[str, Route], doorbell: Doorbell) -> None:
+    def __init__(
+        self, ledger: Ledger, routes: Mapping[str, Route], doorbell: Doorbell, *, in_queue: Callable[[], int] | None = None
+    ) -> None:
         self._ledger = ledger
         self._routes = routes
         self._doorbell = doorbell
+        self._in_queue = in_queue
         self._unsaid = False
 
     def promote(self) -> int:
@@ -82,7 +85,25 @@ class Maintenance:
         self._unsaid = False
 
     def _ringing(self, route: Route) -> list[Wakeup]:
+        self._give_up_lost(route)
         return self._ledger.transact(lambda tx: bells.promote(tx, route))
+
+    def _give_up_lost(self, route: Route) -> None:
+        """Where bells that nobody answers leave no place for others, see whether the queue holds them at all."""
+        if self._in_queue is None:
+            return
+        with self._ledger.begin(read_only=True) as tx:
+            unheard = bells.unheard(tx, route)
+        if not unheard:
+            return
+        try:
+            lost = unheard - self._in_queue()
+        except BrokerUnavailable as error:
+            log.warning("the queue's wake-ups cannot be counted", error=error.message)
+            return
+        if lost > 0:
+            lost = self._ledger.transact(lambda tx: bells.give_up(tx, route, lost))
+            log.warning("wake-ups were lost; others are rung", route=route.name, lost=lost)
 
     def _rescued(self, route: Route) -> list[int]:
         return self._ledger.transact(lambda tx: leases.rescue(tx, route))

@@ -1,19 +1,21 @@
 """The sweeps: each brings every job on, is bounded, and does no harm when two run at once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ledger_bench import COMPANIES, EMPLOYEES, URLS, A, B, Bell, Bench, a_letter, open_bench
 
-from tasks.dlq.errors import LedgerUnavailable
+from tasks.dlq.errors import BrokerUnavailable, LedgerUnavailable
 from tasks.dlq.job import State
-from tasks.dlq.ledger import gates
+from tasks.dlq.ledger import bells, gates
 from tasks.dlq.maintenance import Maintenance, Pruned
 from tasks.dlq.retry import Outcome
 
 A_DAY = 86400.0
+NARROW = replace(EMPLOYEES, window=5)
 ROUTES = {"employees": EMPLOYEES, "companies": COMPANIES}
 
 
@@ -83,6 +85,39 @@ def while_nobody_comes(bench: Bench, sweeps: Maintenance) -> None:
         sweeps.promote()
         bench.clock.advance(wait)
     assert sweeps.promote() == 0
+
+
+@pytest.mark.parametrize("there", [0, 40])
+def test_bells_that_the_queue_no_longer_holds_leave_their_places(bench: Bench, bell: Bell, there: int):
+    sweeps = Maintenance(bench.ledger, {"employees": NARROW}, bell, in_queue=lambda: there)
+    fill_all_places(bench)
+    rung = len(bell.rung)
+    assert sweeps.promote() == (1 if there == 0 else 0)
+    assert bench.do(bells.outstanding, "employees", bench.clock.now) == (1 if there == 0 else NARROW.window + bells.SPARE)
+    assert len(bell.rung) == rung + (there == 0)
+
+
+def test_a_queue_that_cannot_be_counted_changes_nothing(bench: Bench, bell: Bell):
+    sweeps = Maintenance(bench.ledger, {"employees": NARROW}, bell, in_queue=gone)
+    fill_all_places(bench)
+    assert sweeps.promote() == 0
+    assert bench.do(bells.outstanding, "employees", bench.clock.now) == NARROW.window + bells.SPARE
+
+
+def gone() -> int:
+    raise BrokerUnavailable("gone")
+
+
+def fill_all_places(bench: Bench) -> None:
+    """Have as many bells out as may be, all of them rung more than a minute ago."""
+    bench.route = NARROW
+    keys = [f'{{"employeeId":"{number}"}}' for number in range(1, 40)]
+    bench.put(*map(a_letter, keys), delay=0.0)
+    bench.reserve(list(range(1, 40)))
+    while bench.do(bells.outstanding, "employees", bench.clock.now) < NARROW.window + bells.SPARE:
+        bench.clock.advance(bells.MOST_PATIENCE / 1000)
+        bench.promote()
+    bench.clock.advance(61)
 
 
 def test_rescue_takes_back_the_leases_of_every_route_once(bench: Bench, sweeps: Maintenance):

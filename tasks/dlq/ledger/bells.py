@@ -2,7 +2,8 @@
 
 At most `route.window` wake-ups are out per route; further jobs wait in the ledger. A wake-up counts as out until it is received,
 or for `BELL_LIFE` after it was due. Losing them all costs one sweep: `promote` rings again when something is due, a slot is free
-and no recent bell is out; the time that it waits for an answer doubles from 9 s to 15 min until someone comes.
+and no recent bell is out; the time that it waits for an answer doubles from 9 s to 15 min until someone comes. Where bells that
+nobody answers take all places, SQS is asked how many it holds: the others are lost.
 
 A paused route rings nothing. Behind an open breaker one bell is out, for the next probe.
 """
@@ -41,6 +42,8 @@ ON_ITS_WAY = 5_000
 SPARE = 10
 #: Milliseconds that make no difference to a bell: SQS delays by whole seconds.
 _SOON = 500
+#: Milliseconds after its due time from which a bell may be missed in the queue: SQS' own counts may lag by a minute.
+_COUNTED = 60_000
 #: SQS delays a message by at most this many seconds; what is due later waits in the ledger until `promote`.
 MAX_DELAY = LONGEST_DELAY
 _JOBS: Select[Any] = select(jobs.c.id, jobs.c.route, jobs.c.key, jobs.c.due_at)
@@ -149,6 +152,28 @@ def promote(tx: Transaction, route: Route) -> list[Wakeup]:
         patience = FIRST_PATIENCE if row.rung_at is None else min(row.rung_ttl * 2, MOST_PATIENCE)
         tx.connection.execute(update(routes).where(routes.c.name == route.name).values(rung_at=now, rung_ttl=patience))
     return wakeups
+
+
+def unheard(tx: Transaction, route: Route) -> int:
+    """Count the bells that nobody answered for a minute, where they leave no place for others and a slot is free; else 0."""
+    row, now = tx.connection.execute(select(routes).where(routes.c.name == route.name)).first(), tx.now()
+    if row is None or is_shut(row, now) or row.breaker_open or _spare(tx, route, now) > 1:
+        return 0
+    if occupied(tx, route.name, now) >= route.max_in_flight:
+        return 0
+    return tx.connection.scalars(select(func.count()).where(*_unheard(route, now))).one()
+
+
+def give_up(tx: Transaction, route: Route, count: int) -> int:
+    """Take the first of these bells for lost, for the queue does not hold as many; return how many."""
+    oldest = select(jobs.c.id).where(*_unheard(route, tx.now())).order_by(jobs.c.rung_until, jobs.c.id).limit(count)
+    lost = tx.connection.scalars(oldest).all()
+    take_back(tx, lost)
+    return len(lost)
+
+
+def _unheard(route: Route, now: int) -> tuple[ColumnElement[bool], ...]:
+    return jobs.c.route == route.name, jobs.c.rung_until > now, jobs.c.rung_until <= now + BELL_LIFE - _COUNTED
 
 
 def forget_patience(tx: Transaction) -> None:
