@@ -12,6 +12,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.literals import QueueAttributeNameType
 
@@ -23,6 +25,8 @@ DEAD = "-dead"
 FIFO = ".fifo"
 #: SQS keeps a message for at most 14 days; so long must a dead letter wait for whoever reads it.
 LONGEST_RETENTION = str(14 * 24 * 3600)
+#: What SQS keeps messages for where nobody said.
+_DEFAULT_RETENTION = str(4 * 24 * 3600)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +59,18 @@ def dead_letter_queue(name: str) -> str:
 def ensure_queue(client: SQSClient, name: str, *, visibility_timeout: int, max_receives: int) -> str:
     """Return the queue's URL; make it and its dead-letter queue where they are missing.
 
-    An existing queue keeps its attributes, but gets a redrive policy when it has none: without one, SQS throws a message away
-    where Redrive wants it kept. A FIFO queue is made without content-based deduplication: by that, SQS would throw away the
-    second of two failures with the same body within five minutes, even when the first has been recovered before.
+    An existing queue keeps its attributes, but gets a redrive policy when it has none, and then a retention that is longer than
+    the default: without these, SQS throws a message away where Redrive wants it kept. A FIFO queue is made without content-based
+    deduplication: by that, SQS would throw away the second of two failures with the same body within five minutes, even when the
+    first has been recovered before.
 
     Raises:
         botocore's ClientError or BotoCoreError.
     """
     url = _find(client, name)
-    target = _dead_letter_target(client, url)
+    has = _attributes_of(client, url)
+    target = _dead_letter_target(has)
+    _warn_of_short_visibility(name, has, visibility_timeout)
     if url and target and not target.endswith(f":{dead_letter_queue(name)}"):
         return url  # somebody has given it a dead-letter queue already
     policy = _policy(client, dead_letter_queue(name), max_receives)
@@ -74,17 +81,31 @@ def ensure_queue(client: SQSClient, name: str, *, visibility_timeout: int, max_r
         attributes["RedrivePolicy"] = policy
         return client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
     if target is None:
-        client.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": policy})
+        given: dict[QueueAttributeNameType, str] = {"RedrivePolicy": policy}
+        if has.get("MessageRetentionPeriod") == _DEFAULT_RETENTION:  # as kombu makes one that was gone
+            given["MessageRetentionPeriod"] = LONGEST_RETENTION
+        client.set_queue_attributes(QueueUrl=url, Attributes=given)
         log.info("gave the queue a dead-letter queue", queue=name)
     return url
 
 
-def _dead_letter_target(client: SQSClient, url: str | None) -> str | None:
-    """Return the ARN of the dead-letter queue that a queue has."""
+def _warn_of_short_visibility(name: str, has: Mapping[str, str], needed: int) -> None:
+    hidden = int(has.get("VisibilityTimeout", needed))
+    if hidden < needed:
+        hint = f"aws sqs set-queue-attributes: VisibilityTimeout={needed}; redrive doctor explains it"
+        log.warning("SQS hands a message out again while it is in hand", queue=name, seconds=hidden, needed=needed, hint=hint)
+
+
+def _attributes_of(client: SQSClient, url: str | None) -> Mapping[str, str]:
     if url is None:
-        return None
-    found = client.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"]).get("Attributes", {})
-    return str(json.loads(found["RedrivePolicy"])["deadLetterTargetArn"]) if found.get("RedrivePolicy") else None
+        return {}
+    found = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    return {str(name): value for name, value in found.get("Attributes", {}).items()}
+
+
+def _dead_letter_target(has: Mapping[str, str]) -> str | None:
+    """Return the ARN of the dead-letter queue that a queue has."""
+    return str(json.loads(has["RedrivePolicy"])["deadLetterTargetArn"]) if has.get("RedrivePolicy") else None
 
 
 def _policy(client: SQSClient, name: str, max_receives: int) -> str:

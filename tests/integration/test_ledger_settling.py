@@ -180,6 +180,23 @@ def test_a_wait_that_the_api_asked_for_holds_the_whole_route(bench: Bench):
     assert bench.claim() is not None
 
 
+@pytest.mark.parametrize("served", [[B], []], ids=["others served", "nobody"])
+def test_a_job_that_is_told_to_wait_again_holds_the_route_again_only_if_nobody_was_served_since(bench: Bench, served: list[str]):
+    told = Decision(verdict=Verdict.RETRY, delay=60.0, route_delay=60.0)
+    bench.put_due(A)
+    bench.call(Outcome.THROTTLED, told)
+    for key in served:
+        bench.put_due(key)
+    bench.clock.advance(60)
+    for _ in served:
+        bench.call(Outcome.SUCCESS)
+    bench.call(Outcome.THROTTLED, told)
+    assert bench.job(A)["due_at"] == bench.clock.now + 60_000
+
+    bench.put_due(C)
+    assert (bench.claim() is not None) == bool(served)
+
+
 def test_the_fault_that_opens_the_breaker_is_the_apis_and_costs_no_attempt(bench: Bench):
     bench.put_due(A)
     bench.put_due(B)

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog.testing
 from sources_harness import client_of, employee
 from sqlalchemy import select
 from structlog.testing import capture_logs
 from wiretap import tap
 
 from tasks.adapters.queues import dead_letter_queue, ensure_queue
-from tasks.adapters.sqs import SqsSource
+from tasks.adapters.sqs import SqsSource, count_messages
 from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.ledger.audit import audit
 from tasks.dlq.schema import dead_letters, jobs
@@ -105,6 +106,16 @@ def test_what_a_dead_letter_queue_is_called():
     assert dead_letter_queue("orders.fifo") == "orders-dead.fifo"
 
 
+def test_what_a_queue_holds_is_counted_wherever_it_is(client: SQSClient, name: str):
+    url = ensured(client, name)
+    for delay in (0, 0, 60):
+        send(client, name, "{}", DelaySeconds=delay)
+    client.receive_message(QueueUrl=url, MaxNumberOfMessages=1)
+    assert count_messages(client, name) == count_messages(client, url) == 3
+    with pytest.raises(BrokerUnavailable):
+        count_messages(client, f"{name}-none")
+
+
 @pytest.mark.parametrize("end", ["", ".fifo"])
 def test_a_queue_is_made_with_a_dead_letter_queue_of_its_kind(client: SQSClient, name: str, end: str):
     url = ensured(client, name + end)
@@ -129,6 +140,15 @@ def test_an_existing_queue_gets_what_it_lacks_and_keeps_the_rest(client: SQSClie
     found = attributes(client, url)
     assert json.loads(found["RedrivePolicy"])["deadLetterTargetArn"].endswith(f":{name}-dead{end}")
     assert {**found, **made} == found
+
+
+def test_a_queue_that_was_made_by_the_way_keeps_messages_as_long_as_one_of_ours(client: SQSClient, name: str):
+    url = client.create_queue(QueueName=name)["QueueUrl"]
+    with structlog.testing.capture_logs() as logs:
+        ensured(client, name)
+    assert attributes(client, url)["MessageRetentionPeriod"] == str(14 * 24 * 3600)
+    (told,) = [each for each in logs if each["log_level"] == "warning"]
+    assert (told["seconds"], told["needed"]) == (30, 600), "one that hands out too early is told of, and left as it is"
 
 
 def test_a_queue_with_a_redrive_policy_is_left_as_it_is(client: SQSClient, name: str):

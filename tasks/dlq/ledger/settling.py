@@ -59,7 +59,7 @@ def settle(tx: Transaction, route: Route, claim: Claim, ending: Ending, decision
         return _settle_late(tx, claim, ending)
     if breaker != before:
         keep_breaker(tx, route.name, breaker)
-    if decision.route_delay is not None:
+    if decision.route_delay is not None and not _asks_alone(tx, route, claim):
         hold_route(tx, route.name, now + round(decision.route_delay * 1000))
     if decision.pause:
         pause_route(tx, route.name, by="redrive", reason=ending.detail)
@@ -125,6 +125,20 @@ def _give_back(tx: Transaction, route: Route, before: Breaker, now: int) -> None
     tx.connection.execute(parked.values(state=State.RETRYABLE, due_at=now + round(route.probe_interval * 1000), changed_at=now))
     unspent = case((jobs.c.attempts > before.faults, jobs.c.attempts - before.faults), else_=0)
     tx.connection.execute(first.values(attempts=unspent, misses=jobs.c.misses + 1))
+
+
+def _asks_alone(tx: Transaction, route: Route, claim: Claim) -> bool:
+    """Tell whether this job was told to wait the last time, too, and others were served since: then it waits, not the route.
+
+    Else one entity to which the API always says so would hold all the others each time.
+    """
+    told = select(attempts.c.ended_at).where(attempts.c.job_id == claim.job_id, attempts.c.number == claim.number - 1)
+    since = tx.connection.scalar(told.where(attempts.c.outcome.in_([Outcome.THROTTLED, Outcome.API_FAULT])))
+    if since is None:
+        return False
+    of_others = select(attempts.c.id).join(jobs).where(jobs.c.route == route.name, jobs.c.id != claim.job_id)
+    served = of_others.where(attempts.c.began_at >= since, attempts.c.outcome == Outcome.SUCCESS)
+    return tx.connection.execute(served.limit(1)).first() is not None
 
 
 def _told(ending: Ending) -> dict[str, Any]:
