@@ -49,7 +49,7 @@ def _held_up_by(view: dict[str, Any], now: int) -> Iterator[str]:
     if view["breaker"] == "open":
         yield "the breaker is open; one call at a time probes the API"
     if (wait := relative(view["not_before"], now)).startswith("in "):
-        yield f"the API asked for no call before {view['not_before']} ({wait})"
+        yield f"no call before {view['not_before']} ({wait}): the API said Retry-After, or the ledger has just been imported"
 
 
 def _lags() -> Iterator[dict[str, Any]]:

@@ -20,10 +20,10 @@ def check(directory: Path) -> None:
 
 
 def make(directory: Path) -> None:
-    """Make the directory where it is missing. Raises ConfigError."""
+    """Make the directory where it is missing, for nobody else: the bodies of failures lie there. Raises ConfigError."""
     check(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"the state directory {directory.absolute()} cannot be made: {error.strerror}", hint=_HINT) from None
     if not os.access(directory, os.W_OK | os.X_OK):

@@ -48,6 +48,12 @@ def test_a_command_that_looks_makes_no_ledger(cli: CommandLine, command: list[st
     assert not (cli.folder / ".redrive").exists()
 
 
+def test_nobody_else_reads_what_lies_in_the_state_directory(cli: CommandLine):
+    cli.run("db", "upgrade")
+    assert (cli.folder / ".redrive" / "ledger.db").exists()
+    assert (cli.folder / ".redrive").stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.parametrize("command", [["send", "employees", "employeeId=1"], ["jobs"], ["db", "upgrade"], ["intake"]])
 def test_a_state_directory_that_is_none_is_named_itself(cli: CommandLine, command: list[str]):
     error = cli.error(*command, code=2, REDRIVE_STATE_DIR="/dev/null")
@@ -150,7 +156,7 @@ def test_stats_count_by_route_and_state_and_tell_what_holds_a_route_up(filled: C
     assert "paused by" in lines[2]
     assert lines[2].endswith(": deploy")
     assert "the breaker is open" in lines[3]
-    assert "asked for no call before" in lines[4]
+    assert "no call before" in lines[4]
     assert lines[5] == "  let it go on with: redrive resume employees"
 
 
