@@ -16,6 +16,8 @@ from tasks.cli.text import counted, span
 from tasks.dlq.errors import Refused
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tasks.dlq.archive import Header, Reader
     from tasks.dlq.ledger import Ledger
     from tasks.dlq.ledger.audit import Audit
@@ -29,12 +31,13 @@ _OFTEN = 1000
 def import_(
     file: Annotated[str, typer.Argument(metavar="FILE", help="What redrive export wrote; - is standard input.")],
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Check that the file is whole; import nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Check the file; import nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Read an exported ledger into an empty one, SQLite or PostgreSQL: all of it or nothing.
 
-    Stop every process first. Exit code 1 when it is imported, and its audit does not balance.
+    Stop every process first; beside one that runs on this machine nothing is imported. Exit code 1 when it is imported, and its
+    audit does not balance.
     """
     from tasks.cli.progress import progress
     from tasks.dlq.archive import Reader
@@ -42,6 +45,7 @@ def import_(
     out = Output(json=json)
     with opened(file, hint=_HINT) as stream, progress(f"imports {file!a}", size := _size(stream)) as bar:
         reader = Reader(_unpacked(stream))
+        _refuse_another_schema(reader.header)
 
         def reached(_rows: int) -> None:
             if size is not None:
@@ -71,7 +75,7 @@ def _imported(reader: "Reader", reached: Callable[[int], None]) -> "Audit":
     from tasks.dlq.ledger.importing import read_in
     from tasks.settings import settings
 
-    _refuse_another_schema(reader.header)
+    _refuse_beside_processes(settings().state_path)
     with _ledger() as ledger, ledger.begin() as tx:
         read_in(tx, reader, reached, configured=settings().routes)
         return audit(tx)
@@ -85,6 +89,15 @@ def _refuse_another_schema(header: "Header") -> None:
             f"the file has the schema {header.revision}, and this Redrive needs {migrations.head()}",
             hint=f"import it with Redrive {header.redrive}, which wrote it, and then run this one's: redrive db upgrade",
         )
+
+
+def _refuse_beside_processes(state_dir: "Path") -> None:
+    from tasks.adapters import pulse
+    from tasks.dlq.process import Role
+
+    if found := [f"{role} (pid {each.pid})" for role in Role for each in pulse.seen(state_dir, role)]:
+        hint = f"if one is no part of Redrive, its id was given out again: remove the file in {pulse.folder_of(state_dir)}"
+        raise Refused(f"processes run on this ledger; stop them first: {', '.join(found)}", hint=hint)
 
 
 @contextmanager

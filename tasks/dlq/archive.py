@@ -8,13 +8,13 @@
     {"rows":{"jobs":1,…},"sha256":"…"}
 
 The first line tells which Redrive wrote it, by which schema and when (milliseconds by the ledger's clock), and the last id that
-each table gave out. Bytes are base64. The last line counts the rows and has the digest of all bytes before it.
+each table gave out. Bytes are base64. The last line counts the rows and has the digest of all bytes before it. That digest tells
+damage, not intent, so each value is checked as well: see `tasks.dlq.column_rules`.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import gzip
 import hashlib
 import json
@@ -23,14 +23,14 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
-from sqlalchemy import Boolean, Integer, LargeBinary, String
-
+from tasks.dlq.column_rules import LAST_MOMENT, MOST, RULES, Rule
 from tasks.dlq.errors import RedriveError, Refused
+from tasks.dlq.job import State
 from tasks.dlq.parameters import shown
 from tasks.dlq.schema import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from typing import IO
 
     from sqlalchemy import Column, Table
@@ -44,6 +44,8 @@ LEFT_OUT_COLUMNS = {"jobs": {"rung_until"}, "routes": {"rung_at", "rung_ttl"}}
 #: Bytes of the first line and of any other: a value has up to 1 GiB, where PostgreSQL holds it.
 _LONGEST_HEADER, _LONGEST = 1 << 16, 3 << 30
 _JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False)
+#: Characters that a message shows of a wrong value.
+_SHOWN = 40
 _AGAIN = "export the ledger again, or take another export"
 
 
@@ -115,7 +117,7 @@ class Reader:
         self._stream = stream
         self._digest = hashlib.sha256()
         self._number = 0
-        self._decoders = {table.name: (table, _decoders(table)) for table in exported()}
+        self._rules = {table.name: (table, _rules(table)) for table in exported()}
         self.rows: Counter[str] = Counter({table.name: 0 for table in exported()})
         self.header = self._header()
 
@@ -142,24 +144,28 @@ class Reader:
             told = f"the file is written in format {shown(version)}, and this Redrive reads format {VERSION}"
             raise Refused(told, hint=f"import it with Redrive {shown(redrive)}, which wrote it")
         revision, at, last_ids = value.get("revision"), value.get("at"), value.get("last_ids")
-        if not (isinstance(revision, str) and isinstance(redrive, str) and _is_id(at) and _are_ids(last_ids)):
+        if not (isinstance(revision, str) and isinstance(redrive, str) and _is_whole(at, LAST_MOMENT) and _are_ids(last_ids)):
             raise self.refused("it is no first line of an export")
         return Header(revision=revision, redrive=redrive, at=at, last_ids=last_ids)
 
     def _row(self, value: Mapping[str, Any]) -> Row:
         name, row = value.get("table"), value.get("row")
-        if not isinstance(name, str) or name not in self._decoders or not isinstance(row, dict):
+        if not isinstance(name, str) or name not in self._rules or not isinstance(row, dict):
             raise self.refused(f"there is no table {shown(name)}" if isinstance(row, dict) else "it is no row")
-        table, decoders = self._decoders[name]
-        if row.keys() != decoders.keys():
-            wrong = sorted(row.keys() ^ decoders.keys())
-            raise self.refused(f"{name}.{wrong[0]} is {'not known' if wrong[0] in row else 'missing'}")
+        table, rules = self._rules[name]
+        if row.keys() != rules.keys():
+            wrong = sorted(row.keys() ^ rules.keys())
+            raise self.refused(f"{name}.{ascii(wrong[0])[1:-1][:_SHOWN]} is {'not known' if wrong[0] in row else 'missing'}")
         values = {}
-        for column, decode in decoders.items():
+        for column, (rule, nullable) in rules.items():
+            given = row[column]
             try:
-                values[column] = decode(row[column])
-            except ValueError as error:
-                raise self.refused(f"{name}.{column} {error}") from None
+                values[column] = None if given is None and nullable else rule.read(given)
+            except ValueError:
+                is_wrong = "is wrong" if rule.secret else f"is {shown(given, _SHOWN)}"
+                raise self.refused(f"{name}.{column} {is_wrong}; it must be {rule.allowed}") from None
+        if name == "jobs" and (values["state"] == State.EXECUTING) != (values["lease_until"] is not None):
+            raise self.refused("jobs.lease_until must be set while the job is executing, and only then")
         self.rows[name] += 1
         return Row(self._number, table, values)
 
@@ -201,67 +207,14 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _is_id(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+def _is_whole(value: object, most: int) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= most
 
 
 def _are_ids(value: object) -> TypeGuard[dict[str, int]]:
-    return isinstance(value, dict) and all(map(_is_id, value.values()))
+    return isinstance(value, dict) and all(_is_whole(each, MOST) for each in value.values())
 
 
-def _decoders(table: Table) -> dict[str, Callable[[Any], Any]]:
-    return {column.name: _decoder(column) for column in columns_of(table)}
-
-
-def _decoder(column: Column[Any]) -> Callable[[Any], Any]:
-    """Return what checks a value for the column, and returns it as the database takes it. It raises ValueError.
-
-    What only one of the databases has, such as a text's greatest length, that one sees to.
-    """
-    decode = next(decode for kind, decode in _DECODERS if isinstance(column.type, kind))
-
-    def decoded(value: Any) -> Any:
-        if value is not None:
-            return decode(value)
-        if column.nullable:
-            return None
-        raise ValueError("is null")
-
-    return decoded
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("is neither true nor false")  # noqa: TRY004 - all are refused alike
-    return value
-
-
-def _integer(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not -(1 << 63) <= value < 1 << 63:
-        raise ValueError("is no whole number of 64 bits")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("is no text")  # noqa: TRY004
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError("is no text that UTF-8 has") from None
-    return value
-
-
-def _bytes(value: Any) -> bytes:
-    try:
-        return base64.b64decode(_text(value), validate=True)
-    except binascii.Error:
-        raise ValueError("is no base64") from None
-
-
-_DECODERS: Sequence[tuple[type, Callable[[Any], Any]]] = (
-    (Boolean, _boolean),
-    (Integer, _integer),
-    (LargeBinary, _bytes),
-    (String, _text),
-)
+def _rules(table: Table) -> dict[str, tuple[Rule, bool]]:
+    """Return the rule of each column, and whether null is taken as well."""
+    return {column.name: (RULES[table.name][column.name], bool(column.nullable)) for column in columns_of(table)}

@@ -54,7 +54,7 @@ params.name = "string"
 """
 #: Nothing listens on this port: SQS is away.
 AWAY = 1
-_WITHOUT_CELERY = {"jobs", "show", "audit", "stats", "rejects", "config", "db", "pause", "discard"}
+_WITHOUT_CELERY = {"jobs", "show", "audit", "stats", "rejects", "config", "db", "pause", "discard", "export", "import"}
 
 
 class Done(NamedTuple):
@@ -75,7 +75,7 @@ class CommandLine:
 
     def run(self, *arguments: str, stdin: bytes = b"", refused: bool = False, **env: str) -> Done:
         """Run `redrive` to its end; in this process where that is the same: a command that meets no Celery, or is refused."""
-        if refused or arguments[0] in _WITHOUT_CELERY:
+        if refused or (arguments[0] in _WITHOUT_CELERY and not stdin):
             return self._run_here(arguments, self.env | env)
         done = subprocess.run(
             [sys.executable, "-m", "tasks.cli", *arguments],

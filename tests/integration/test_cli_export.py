@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from command_line import CommandLine, command_line
 from ledger_bench import POSTGRESQL, a_database
 from sqlalchemy import text
 
+from tasks.adapters import pulse
+from tasks.adapters.pulse import Pulse
 from tasks.dlq import migrations
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -51,17 +52,17 @@ def audit_of(cli: CommandLine, **env: str) -> object:
 
 def test_a_ledger_goes_through_a_file_into_another_folder(here: CommandLine, there: CommandLine):
     file = there.folder / "ledger.jsonl"
-    done = here.run("export", str(file), refused=True)
+    done = here.run("export", str(file))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{file}: 4 dead letters and 2 jobs, 10 rows in all, as of 20")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [each.name for each in there.folder.iterdir() if each.name.startswith(".")] == [], "no trace of its making"
 
-    checked = there.run("import", str(file), "--dry-run", refused=True)
+    checked = there.run("import", str(file), "--dry-run")
     assert (checked.returncode, checked.stderr) == (0, "redrive: the file is whole; nothing was imported\n")
     assert not (there.folder / ".redrive").exists()
 
-    done = there.run("import", str(file), refused=True)
+    done = there.run("import", str(file))
     assert done.returncode == 0
     first, sums = done.stdout.splitlines()
     assert first.startswith(f"{file}: 10 rows, as of 20")
@@ -79,12 +80,12 @@ def test_it_goes_through_a_pipe(here: CommandLine, there: CommandLine):
 
 
 def test_what_is_compressed_is_known_by_its_first_bytes(here: CommandLine, there: CommandLine):
-    (told,) = here.json("export", "ledger.jsonl.gz", refused=True)
+    (told,) = here.json("export", "ledger.jsonl.gz")
     packed = (here.folder / "ledger.jsonl.gz").read_bytes()
     lines = gzip.decompress(packed).splitlines()
     assert json.loads(lines[-1]) == {"rows": told["rows"], "sha256": told["sha256"]}
     (there.folder / "whatever").write_bytes(packed)
-    assert there.json("import", "whatever", refused=True)[0]["rows"] == told["rows"]
+    assert there.json("import", "whatever")[0]["rows"] == told["rows"]
 
     other = folder(there.folder / "other")
     for end in (2, 10, len(packed) // 2, len(packed) - 9, len(packed) - 1):
@@ -97,13 +98,13 @@ def test_what_is_compressed_is_known_by_its_first_bytes(here: CommandLine, there
 
 
 def test_a_ledger_goes_to_postgresql_and_back(here: CommandLine, there: CommandLine, tmp_path: Path):
-    here.run("export", "ledger.jsonl", refused=True)
+    here.run("export", "ledger.jsonl")
     with a_database(POSTGRESQL, tmp_path, empty=True) as url:
-        here.json("import", "ledger.jsonl", refused=True, REDRIVE_LEDGER__URL=url)
+        here.json("import", "ledger.jsonl", REDRIVE_LEDGER__URL=url)
         assert audit_of(here, REDRIVE_LEDGER__URL=url) == audit_of(here)
         back = there.folder / "back.jsonl"
-        here.json("export", str(back), refused=True, REDRIVE_LEDGER__URL=url)
-    there.json("import", "back.jsonl", refused=True)
+        here.json("export", str(back), REDRIVE_LEDGER__URL=url)
+    there.json("import", "back.jsonl")
     assert audit_of(there) == audit_of(here)
 
 
@@ -114,7 +115,7 @@ def test_a_file_that_is_there_is_not_replaced_unless_told(here: CommandLine):
     assert (error["error"], error["hint"]) == ("'precious' is there already", "give another name, or --force to replace it")
     assert file.read_text() == "precious"
 
-    here.json("export", "precious", "--force", refused=True)
+    here.json("export", "precious", "--force")
     assert file.read_text().startswith('{"format":"redrive-ledger"')
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -129,7 +130,7 @@ def test_a_file_that_is_there_is_not_replaced_unless_told(here: CommandLine):
     ],
 )
 def test_where_no_file_can_be_is_told(here: CommandLine, name: str, told: str, code: int):
-    done = here.run("export", name, "--force", "--json", refused=True)
+    done = here.run("export", name, "--force", "--json")
     assert (done.returncode, done.stdout) == (code, "")
     assert json.loads(done.stderr)["error"].startswith(told)
 
@@ -146,14 +147,14 @@ def test_a_full_disk_leaves_nothing_behind(here: CommandLine):
 
 
 def test_without_a_ledger_there_is_nothing_to_export(there: CommandLine):
-    done = there.run("export", "ledger.jsonl", refused=True)
+    done = there.run("export", "ledger.jsonl")
     assert done.returncode == 5
     assert "there is no ledger at sqlite:///" in done.stderr
     assert not (there.folder / "ledger.jsonl").exists()
 
 
 def test_a_ledger_that_holds_something_is_left_alone(here: CommandLine):
-    here.json("export", "ledger.jsonl", refused=True)
+    here.json("export", "ledger.jsonl")
     before = audit_of(here)
     error = here.error("import", "ledger.jsonl", code=2)
     assert error["error"] == "the ledger is not empty: dead_letters has rows"
@@ -162,12 +163,13 @@ def test_a_ledger_that_holds_something_is_left_alone(here: CommandLine):
 
 
 def test_another_schema_is_told_with_the_redrive_that_reads_it(here: CommandLine, there: CommandLine):
-    here.json("export", "ledger.jsonl", refused=True)
+    here.json("export", "ledger.jsonl")
     file = here.folder / "ledger.jsonl"
     first, rest = file.read_bytes().split(b"\n", 1)
     header = json.loads(first) | {"revision": "0001", "redrive": "0.0.9"}
     (there.folder / "old.jsonl").write_bytes(json.dumps(header).encode() + b"\n" + rest)
     error = there.error("import", "old.jsonl", code=2)
+    assert error == there.error("import", "old.jsonl", "--dry-run", code=2)
     assert error["error"] == f"the file has the schema 0001, and this Redrive needs {migrations.head()}"
     assert error["hint"] == "import it with Redrive 0.0.9, which wrote it, and then run this one's: redrive db upgrade"
     assert not (there.folder / ".redrive").exists()
@@ -198,11 +200,75 @@ def test_a_cut_file_imports_nothing(here: CommandLine, there: CommandLine):
         assert tx.connection.scalar(text("SELECT count(*) FROM dead_letters")) == 0
 
 
+EDITS = {
+    "jobs.state": ["evil\x1b[31m", "evil" * 1000, None, 7],
+    "jobs.due_at": [1 << 62, -1, "now"],
+    "jobs.key": ["not json", '{"employeeId":["a"]}', '{"employeeId": "1"}', "\x1b[31m" * 1000],
+    "jobs.lease_until": [1],
+    "jobs.calls": [-1],
+    "dead_letters.reject_reason": ["\x1b[31m"],
+    "dead_letters.origin": ["[]"],
+    "dead_letters.body": ["never-shown!"],
+    "tallies.accepted": [-1, 1 << 62],
+    "routes.breaker_open": [7],
+}
+
+
+@pytest.mark.parametrize(("column", "value"), [(column, value) for column, values in EDITS.items() for value in values])
+def test_a_row_that_somebody_edited_is_refused_by_its_line(here: CommandLine, there: CommandLine, column: str, value: object):
+    here.run("pause", "employees")  # for the route's row
+    here.json("export", str(there.folder / "ledger.jsonl"))
+    line = edit(there.folder / "ledger.jsonl", *column.split("."), value)
+    there.json("db", "upgrade")
+
+    error = there.error("import", "ledger.jsonl", code=2)
+
+    assert error["error"].startswith(f"line {line}: {column} ")
+    assert " must be " in error["error"]
+    assert len(error["error"]) < 250
+    assert error["error"].isprintable()
+    assert "never-shown" not in error["error"]
+    assert there.error("import", "ledger.jsonl", "--dry-run", code=2) == error
+    with there.ledger() as ledger, ledger.begin() as tx:
+        assert tx.connection.scalar(text("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM dead_letters)")) == 0
+
+
+def edit(file: Path, table: str, column: str, value: object) -> int:
+    """Give the last row of the table another value, and the file a digest that fits; return the number of the row's line."""
+    *lines, last = file.read_bytes().splitlines(keepends=True)
+    number, row = [(number, row) for number, row in enumerate(map(json.loads, lines)) if row.get("table") == table][-1]
+    row["row"][column] = value
+    lines[number] = json.dumps(row).encode() + b"\n"
+    end = json.loads(last) | {"sha256": hashlib.sha256(b"".join(lines)).hexdigest()}
+    file.write_bytes(b"".join([*lines, json.dumps(end).encode() + b"\n"]))
+    return number + 1
+
+
+def test_nothing_is_imported_beside_a_process_that_runs(here: CommandLine, there: CommandLine):
+    here.json("export", str(there.folder / "ledger.jsonl"))
+    running, gone = (
+        Pulse(there.folder / ".redrive", "worker"),
+        there.folder / ".redrive" / "health" / f"beat@{quote(pulse.here())}:",
+    )
+    running.beat()
+    child = subprocess.Popen(["true"])
+    child.wait()
+    Path(f"{gone}{child.pid}").touch()
+
+    error = there.error("import", "ledger.jsonl", code=2)
+
+    assert error["error"] == f"processes run on this ledger; stop them first: worker (pid {os.getpid()})"
+    assert not (there.folder / ".redrive" / "ledger.db").exists()
+    there.json("import", "ledger.jsonl", "--dry-run")
+    running.end()
+    there.json("import", "ledger.jsonl")
+
+
 def test_an_audit_that_does_not_balance_is_told_after_the_import(here: CommandLine, there: CommandLine):
     with here.ledger() as ledger, ledger.begin() as tx:
         tx.connection.execute(text("UPDATE tallies SET accepted = accepted + 1"))
-    here.json("export", str(there.folder / "ledger.jsonl"), refused=True)
-    done = there.run("import", "ledger.jsonl", refused=True)
+    here.json("export", str(there.folder / "ledger.jsonl"))
+    done = there.run("import", "ledger.jsonl")
     assert done.returncode == 1
     assert "NOT BALANCED" in done.stderr
     assert there.run("audit").returncode == 1, "it is there, to be looked into"

@@ -18,6 +18,7 @@ from sqlalchemy import Table, insert, or_, select, text
 from sqlalchemy.exc import DBAPIError
 
 from tasks.dlq.archive import Row, exported
+from tasks.dlq.column_rules import LAST_MOMENT
 from tasks.dlq.errors import Refused
 from tasks.dlq.ledger.exporting import numbered
 from tasks.dlq.ledger.gates import ensure_routes, hold_route
@@ -146,7 +147,7 @@ _TIMES: Mapping[Table, Mapping[str, Shift]] = {
 def _rebase(row: Row, at: int, now: int) -> None:
     for column, shift in _TIMES.get(row.table, {}).items():
         if row.values[column] is not None:
-            row.values[column] = shift(row.values[column], at, now)
+            row.values[column] = min(shift(row.values[column], at, now), LAST_MOMENT)
 
 
 # --- ids -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,165 @@
+"""What a column of an imported ledger takes: what Redrive writes there, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.dlq.archive import columns_of, exported
+from tasks.dlq.breaker import FAULTS
+from tasks.dlq.column_rules import LAST_MOMENT, RULES
+from tasks.dlq.job import State
+from tasks.dlq.ledger.queries import moment
+from tasks.dlq.parameters import Choice, Integer, Text, Uuid, canonical_key, parse_parameters
+from tasks.dlq.retry import Outcome
+
+TOKEN = "0123456789abcdef" * 2
+#: One value that each column of these names has in a ledger.
+MOMENTS = [(table, name) for table, rules in RULES.items() for name in rules if name.endswith(("_at", "_until"))]
+COUNTS = [("jobs", name) for name in ("last_seq", "claimed_seq", "covered_seq", "attempts", "misses", "crashes", "calls")]
+
+
+def test_every_column_of_an_export_has_a_rule_and_no_other():
+    assert {name: set(rules) for name, rules in RULES.items()} == {
+        table.name: {column.name for column in columns_of(table)} for table in exported()
+    }
+
+
+def takes(column: str, value: Any) -> bool:
+    table, _, name = column.partition(".")
+    try:
+        return bool(RULES[table][name].read(value) == value)
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("jobs.state", list(State)),
+        ("jobs.outcome", list(Outcome)),
+        ("attempts.outcome", [*Outcome, *FAULTS]),
+        ("alerts.kind", ["failure_group", "burst", "route_paused", "breaker_open"]),
+        ("alerts.state", ["firing", "over"]),
+    ],
+)
+def test_a_word_is_one_of_those_that_redrive_has(column: str, words: list[str]):
+    assert all(takes(column, str(word)) for word in words)
+    for wrong in ("evil\x1b[31m", "", words[0].upper(), words[0] + " ", words[0] + "\n", "\ud800", 1, None, [words[0]], {}, True):
+        assert not takes(column, wrong)
+
+
+@pytest.mark.parametrize(("table", "name"), [*MOMENTS, ("audit_log", "at"), ("alerts", "tell_after"), ("routes", "not_before")])
+def test_a_time_is_one_that_a_calendar_has(table: str, name: str):
+    assert all(takes(f"{table}.{name}", value) for value in (0, 1_700_000_000_000, LAST_MOMENT))
+    for wrong in (-1, LAST_MOMENT + 1, 1 << 62, 1 << 64, 1.0, "1", True, None, [], float("nan")):
+        assert not takes(f"{table}.{name}", wrong)
+
+
+def test_the_last_moment_is_one_that_people_can_be_shown():
+    assert str(moment(LAST_MOMENT)).startswith("9999-12-31T23:59:59.")
+
+
+@pytest.mark.parametrize(("table", "name"), COUNTS)
+def test_a_count_is_not_negative_and_has_room_to_grow(table: str, name: str):
+    assert takes(f"{table}.{name}", 0)
+    assert takes(f"{table}.{name}", 1_000_000)
+    for wrong in (-1, (1 << 63) - 1, 10**5000, 1.0, "1", True, None):
+        assert not takes(f"{table}.{name}", wrong)
+
+
+@pytest.mark.parametrize("column", ["routes.breaker_open", "alerts.told"])
+def test_a_truth_value_is_no_number(column: str):
+    assert all(takes(column, right) for right in (True, False))
+    assert not any(takes(column, wrong) for wrong in (7, 0, 1, "true", None))
+
+
+@pytest.mark.parametrize("column", ["jobs.key", "routes.fault_key"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "not json",
+        "",
+        "null",
+        "[]",
+        '"1"',
+        '{"employeeId":["a"]}',
+        '{"employeeId":1}',
+        '{"employeeId":null}',
+        '{"employeeId":true}',
+        '{"employeeId": "1"}',
+        '{"employeeId":"1"}\n',
+        '{"b":"1","a":"1"}',
+        '{"a":"1","a":"1"}',
+        '{"a":"\\u0031"}',
+        '{"a":"é"}',
+        '{"a":""}',
+        '{"a":"\\u001b[31m"}',
+        '{"a":"\\ud800"}',
+        '{"\\u001b[31m":"1"}',
+        '{"":"1"}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"a":' + "9" * 5000 + "}",
+        1,
+        None,
+        {"employeeId": "1"},
+    ],
+)
+def test_a_key_is_the_very_text_that_redrive_writes(column: str, wrong: Any):
+    assert not takes(column, wrong)
+
+
+WRITTEN = st.fixed_dictionaries({
+    "text": st.text().filter(lambda text: _is(Text(), text)),
+    "number": st.integers(min_value=-(10**17), max_value=10**17),
+    "Id_2": st.uuids().map(str),
+    "choice": st.sampled_from(["acme", "é", "\U0001f600", '"\\']),
+})  # fmt: skip
+TYPES = {"text": Text(), "number": Integer(), "Id_2": Uuid(), "choice": Choice(("acme", "é", "\U0001f600", '"\\'))}
+
+
+def _is(kind: Text, text: str) -> bool:
+    try:
+        return kind.parse(text) == text
+    except ValueError:
+        return False
+
+
+@given(values=WRITTEN)
+def test_any_key_that_a_route_makes_is_taken(values: dict[str, Any]):
+    assert takes("jobs.key", canonical_key(parse_parameters(TYPES, values)))
+    assert takes("jobs.key", canonical_key({}))
+
+
+@pytest.mark.parametrize("column", ["dead_letters.origin", "alerts.facts"])
+def test_what_is_json_by_the_schema_is_an_object(column: str):
+    assert takes(column, "{}")
+    assert takes(column, json.dumps({"topic": "\ud800\0", "offset": 1 << 64, "deep": [[{"é": float("inf")}]]}))
+    for wrong in ("", "[]", "null", "{", '{"a":' + "9" * 5000 + "}", '{"a":' * 100_000, {}, None):
+        assert not takes(column, wrong)
+
+
+@pytest.mark.parametrize(
+    ("column", "right", "wrong"),
+    [
+        ("jobs.id", [1, 10**12], [0, -1, (1 << 63) - 1, True, "1"]),
+        ("needs.seq", [1], [0, -5]),
+        ("jobs.fence", [0, 1, 1_700_000_000_000], [-1, (1 << 63) - 1]),
+        ("jobs.status", [100, 204, 599, 999], [0, -200, 1000, 1 << 40, "200"]),
+        ("jobs.token", [TOKEN], ["", TOKEN.upper(), TOKEN + "\n", TOKEN[1:], "x" * 32]),
+        ("jobs.route", ["employees", "r_2"], ["", "Employees", "a b", "a\n", "\x1b[31m", "é"]),
+        ("tallies.first_offset", [0, (1 << 63) - 1], [-1, 1 << 63]),
+        ("alerts.revision", [1], [0]),
+        ("audit_log.action", ["repair"], ["", "a b", "\x1b"]),
+        ("dead_letters.reject_reason", ["not-utf8", "unknown-task"], ["", "a b", "\x1b"]),
+        ("dead_letters.identity", ["é\u2028\0"], ["\ud800", 1, None]),
+    ],
+)
+def test_a_value_is_one_that_redrive_writes(column: str, right: list[Any], wrong: list[Any]):
+    assert all(takes(column, value) for value in right)
+    assert not any(takes(column, value) for value in wrong)
