@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sqlite3
 import ssl
+import subprocess
+import sys
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from command_line import AWAY, CommandLine, Done, client_of, command_line
 from hostile_server import HostileServer
+from sqlalchemy import insert, update
 
 from tasks.adapters.pulse import Pulse, here
+from tasks.cli.doctor.lock import advice, holder
 from tasks.cli.doctor.network import check_host
 from tasks.dlq.ledger.gates import ensure_routes, pause_route
 from tasks.dlq.ledger.processes import see
 from tasks.dlq.process import Process, Role
+from tasks.dlq.schema import attempts, jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,6 +153,8 @@ def test_nothing_is_there(tmp_path: Path):
     assert "HERE_TOKEN is not set" in of(report, "secrets")["detail"]
     assert "KAFKA_PASSWORD is not set" in of(report, "secrets")["detail"]
     assert "redrive db upgrade" in of(report, "ledger")["hint"]
+    assert "if it held jobs before, first see: When the ledger is lost" in of(report, "ledger")["hint"]
+    assert of(report, "SQS")["hint"].startswith("see whether SQS runs at http://127.0.0.1:1 (broker.url)")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["redrive.toml"]  # whoever looks makes nothing
 
 
@@ -161,13 +169,16 @@ def test_queues_that_lose_or_double_messages(tmp_path: Path, sqs: EmbeddedSqs):
             client.set_queue_attributes(QueueUrl=urls["redrive-maintenance"], Attributes={"RedrivePolicy": ""})
             client.delete_queue(QueueUrl=urls["redrive-submit"])
             client.send_message(QueueUrl=urls["employees-dlq-dead"], MessageBody="{}")
-        report = examine(cli, "--offline", code=5, HERE_TOKEN=TOKEN)
+        report = examine(cli, "--offline", code=1, HERE_TOKEN=TOKEN)  # SQS answers
+        by_hand = examine(cli, "--offline", code=1, HERE_TOKEN=TOKEN, REDRIVE_BROKER__MANAGE_QUEUES="false")
     found = states(report)
     recovery, submit, maintenance = (cli.prefix + name for name in ("redrive-recovery", "redrive-submit", "redrive-maintenance"))
     assert [found[name] for name in (recovery, submit, maintenance)] == ["wrong"] * 3
     assert of(report, recovery)["hint"] == "set its VisibilityTimeout to 40 or more, in seconds"
     assert "no dead-letter queue" in of(report, maintenance)["detail"]
     assert "SQS has no queue" in of(report, submit)["detail"]
+    assert of(report, submit)["hint"].startswith("the first worker, beat or intake makes it")
+    assert of(by_hand, submit)["hint"] == "create it, or set broker.manage_queues = true"
     assert found["source employees_dlq"] == "warning"
     assert f"1 message in {cli.prefix}employees-dlq-dead" in of(report, "source employees_dlq")["detail"]
     assert not [name for name in found if name.startswith("API")]
@@ -186,15 +197,20 @@ def test_a_ledger_that_holds_work_up(tmp_path: Path, sqs: EmbeddedSqs):
         assert {name: state for name, state in states(report).items() if state != "ok"} == {
             "worker": "wrong", "route employees": "warning", "route teams": "warning", "parked": "warning", "rejected": "warning",
         }  # fmt: skip
-        assert of(report, "worker")["detail"] == "none has been seen for 2m"
+        assert of(report, "worker")["detail"] == "none runs; node-1:0 did not stop cleanly, its last sign is 2m old"
+        assert of(report, "route here")["detail"] == "takes calls"
+        assert all("hint" not in each for each in report["checks"] if each["state"] == "ok")  # what would be empty is left out
         assert of(report, "route employees")["hint"] == "run: redrive resume employees"
 
         file = tmp_path / ".redrive" / "ledger.db"
         with closing(sqlite3.connect(file, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            locked = examine(cli, "--offline", code=5, HERE_TOKEN=TOKEN)
+            locked = examine(cli, code=5, HERE_TOKEN=TOKEN)
             other.execute("ROLLBACK")
-            assert "locked" in [each["detail"] for each in locked["checks"] if each["name"] == "ledger"][-1]
+            assert states(locked) == {**states(report), "ledger's commit": "wrong"}
+            told = of(locked, "ledger's commit")
+            assert told["detail"].startswith(f"not within 3 s: process {os.getpid()} (")
+            assert told["detail"].endswith(") holds the write lock")
             other.execute("UPDATE alembic_version SET version_num = '0001'")
         assert of(examine(cli, "--offline", code=5, HERE_TOKEN=TOKEN), "ledger")["hint"] == "run: redrive db upgrade"
 
@@ -217,6 +233,79 @@ def test_a_wrong_configuration_ends_with_2(tmp_path: Path):
     assert "worker.slice" in cli.error("doctor", code=2)["error"]
 
 
+def test_a_lock_that_a_stopped_process_holds_is_told_with_the_process(tmp_path: Path):
+    file = tmp_path / "ledger.db"
+    code = f"""
+import sqlite3, sys
+ledger = sqlite3.connect({str(file)!r}, isolation_level=None)
+ledger.execute("PRAGMA journal_mode = WAL")
+ledger.execute("BEGIN IMMEDIATE")
+ledger.execute("CREATE TABLE t (a)")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"locked\n"
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        found = holder(str(file))
+        process.kill()
+    assert found
+    assert (found.pid, found.stopped) == (process.pid, True)
+    detail, hint = advice(str(file), found)
+    assert detail == f"process {process.pid} ({found.name}) holds the write lock, and was stopped by a signal"
+    assert f"kill -CONT {process.pid}" in hint
+    assert holder(str(file)) is None
+    assert f"fuser -v {file}" in advice(str(file), None)[1]
+
+
+def test_a_worker_that_was_killed_is_not_alive_and_its_call_is_told(tmp_path: Path, sqs: EmbeddedSqs):
+    with listening() as api:
+        cli = made(tmp_path, sqs, api=api)
+        job = cli.arrange("m-1")
+        with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+            gone.wait()
+        with cli.ledger() as ledger, ledger.begin() as tx:
+            tx.connection.exec_driver_sql("UPDATE processes SET role = 'beat'")
+            see(tx, Process(role=Role.WORKER, host=here(), pid=gone.pid, main_pid=gone.pid, version="", serves=QUEUES))
+            now = tx.now()
+            lease = {"state": "executing", "token": "t", "lease_until": now + 600_000}
+            tx.connection.execute(update(jobs).where(jobs.c.id == job).values(**lease))
+            call = {"job_id": job, "number": 1, "token": "t", "fence": now, "mark": 1, "began_at": now}
+            tx.connection.execute(insert(attempts).values(worker=f"{here()}:{gone.pid}", **call))
+        report = examine(cli, "--offline", code=1, HERE_TOKEN=TOKEN)
+    assert of(report, "worker")["detail"].startswith(f"none runs; {here()}:{gone.pid} did not stop cleanly")
+    assert of(report, "calls")["detail"] == "1 call's worker is gone: it is taken back in 9m"
+
+
+def test_work_that_waits_though_nothing_holds_it_up(tmp_path: Path, sqs: EmbeddedSqs):
+    with listening() as api:
+        cli = made(tmp_path, sqs, api=api)
+        cli.arrange("m-1", due_at=1)
+        report = examine(cli, "--offline", code=1, HERE_TOKEN=TOKEN)
+        assert "; no call of employees has begun for 5m or longer" in of(report, "backlog")["detail"]
+        with cli.ledger() as ledger, ledger.begin() as tx:
+            pause_route(tx, "employees", by="alice@host", reason="maintenance")
+        report = examine(cli, "--offline", code=0, HERE_TOKEN=TOKEN)
+        assert of(report, "backlog")["detail"].endswith("; employees is paused")
+
+
+@pytest.mark.parametrize("place", ["/proc/redrive", "/proc/redrive/state", "redrive.toml/state"])
+def test_a_state_directory_that_cannot_be_made(tmp_path: Path, place: str):
+    cli = command_line(tmp_path)
+    found = of(examine(cli, "--offline", code=5, REDRIVE_STATE_DIR=place), "state_dir")
+    assert found["state"] == "wrong"
+    assert "cannot be made" in found["detail"]
+    assert "REDRIVE_STATE_DIR" in found["hint"]
+
+
+def test_whoever_looks_leaves_nothing_where_the_state_directory_will_be(tmp_path: Path):
+    found = of(examine(command_line(tmp_path), "--offline", code=5, REDRIVE_STATE_DIR="var/lib/redrive"), "state_dir")
+    assert (found["state"], found["detail"]) == ("ok", f"{tmp_path}/var/lib/redrive is not there yet: the first process makes it")
+    assert [file.name for file in tmp_path.iterdir()] == ["redrive.toml"]
+
+
 def ask(cli: CommandLine, *options: str) -> Done:
     """Ask in this process: as quick as a health check should be."""
     return cli._run_here(["doctor", *options], cli.env)
@@ -225,7 +314,7 @@ def ask(cli: CommandLine, *options: str) -> Done:
 def test_a_question_is_answered_in_a_line(tmp_path: Path):
     cli = command_line(tmp_path)
     pid = os.getpid()
-    assert ask(cli, "--live", "beat").returncode == 1
+    assert ask(cli, "--live", "beat").stdout.endswith(f"holds no pulse of one on {here()} → start one: celery -A tasks beat\n")
     pulse = Pulse(tmp_path / ".redrive", Role.BEAT)
     pulse.beat()
     assert ask(cli, "--live", "beat")[:2] == (0, f"beat is live: process {pid}\n")
@@ -233,8 +322,14 @@ def test_a_question_is_answered_in_a_line(tmp_path: Path):
     away = ask(cli, "--ready", "beat")
     assert away.returncode == 1
     assert away.stdout.startswith("beat is not ready: there is no ledger at")
+    assert " → do not restart it: it waits for a commit to the ledger" in away.stdout
     populate(cli)
-    assert ask(cli, "--ready", "beat")[:2] == (1, f"beat is not ready: process {pid} has no heartbeat in the ledger\n")
+    mute = ask(cli, "--ready", "beat")
+    assert (mute.returncode, mute.stdout.partition(" → ")[0]) == (
+        1,
+        f"beat is not ready: process {pid} has no heartbeat in the ledger",
+    )
+    assert "do not restart it" in json.loads(ask(cli, "--ready", "beat", "--json").stdout)["hint"]
     with cli.ledger() as ledger, ledger.begin() as tx:
         see(tx, Process(role=Role.BEAT, host=here(), pid=pid, main_pid=pid, version=""))
     assert json.loads(ask(cli, "--ready", "beat", "--json").stdout) == {"ok": True, "detail": f"beat is ready: process {pid}"}
@@ -243,6 +338,12 @@ def test_a_question_is_answered_in_a_line(tmp_path: Path):
     assert ask(cli, "--live", "beat").returncode == 0
     stuck = ask(cli, "--ready", "beat", "--within", "20")
     assert (stuck.returncode, stuck.stdout.startswith(f"beat stands still: process {pid} for ")) == (1, True)
+    assert " s → restart it: " in stuck.stdout
+    whole = of(json.loads(cli.run("doctor", "--json", "--offline").stdout), "beat")
+    assert whole["state"] == "ok"
+    os.utime(pulse.file, (time.time() - 63,) * 2)
+    whole = of(json.loads(cli.run("doctor", "--json", "--offline").stdout), "beat")
+    assert (whole["state"], whole["detail"][:-5]) == ("wrong", f"stands still: process {pid} for")
     pulse.end()
 
 

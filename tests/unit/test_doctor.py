@@ -11,12 +11,14 @@ import pytest
 
 from tasks.adapters.kafka.lag import Lag
 from tasks.adapters.pulse import Seen
+from tasks.cli.doctor.alive import Machine, processes
 from tasks.cli.doctor.findings import Finding, State, examine, exit_code
-from tasks.cli.doctor.ledger import Contents, backlog, clock, processes, routes
+from tasks.cli.doctor.ledger import clock
 from tasks.cli.doctor.machine import judge_room, open_files
 from tasks.cli.doctor.network import hosts, judge_lags
 from tasks.cli.doctor.presence import judge_heartbeats, judge_pulses
 from tasks.cli.doctor.queues import Wanted, judge_queue
+from tasks.cli.doctor.work import Call, RouteWork, Work, backlog, calls, routes
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.process import Role
 from tasks.settings import assemble
@@ -101,50 +103,128 @@ def test_the_clock():
     assert "3600.0 s behind" in clock(-3600.0).detail
 
 
+def machine(*pids: int, **ages: float) -> Machine:
+    """Machine `a`, on which these pids run; `worker_7=1.0` is a pulse."""
+    pulses = {(name.split("_")[0], int(name.split("_")[1])): age for name, age in ages.items()}
+    return Machine(host="a", pulses=pulses, runs={*pids, *(pid for _, pid in pulses)}.__contains__)
+
+
+ELSEWHERE = Machine(host="b", runs=lambda _: False)
+
+
 def test_processes_that_are_alive():
-    found = list(processes([row(Role.WORKER), row(Role.BEAT, pid=8), row(Role.BEAT, pid=9), row(Role.INTAKE, pid=10)]))
+    found = list(processes([row(Role.WORKER), row(Role.BEAT, pid=8), row(Role.BEAT, pid=9), row(Role.INTAKE, pid=10)], ELSEWHERE))
     assert states(iter(found)) == {"worker": OK, "beat": OK, "intake": OK}
     assert next(each.detail for each in found if each.name == "beat") == "2 alive: a:8, a:9"
+    pool = [row(Role.WORKER, pid=70, main=7), row(Role.WORKER, pid=71, main=7)]
+    assert next(processes(pool, machine(70, 71, worker_7=1.0))).detail == "1 alive: a:7"
 
 
 def test_processes_that_are_not():
-    assert states(processes([])) == {"worker": WRONG, "beat": WRONG}  # intake may be left out: beat's sweeps drain, too
-    found = {each.name: each for each in processes([row(Role.WORKER, silent=61.0), row(Role.BEAT, silent=59.0)])}
-    assert (found["worker"].state, found["worker"].detail) == (WRONG, "none has been seen for 1m")
+    assert states(processes([], ELSEWHERE)) == {"worker": WRONG, "beat": WRONG}  # no intake: beat's sweeps drain, too
+    found = {each.name: each for each in processes([row(Role.WORKER, silent=61.0), row(Role.BEAT, silent=59.0)], ELSEWHERE)}
+    assert found["worker"].state is WRONG
+    assert found["worker"].detail == "none runs; a:7 did not stop cleanly, its last sign is 1m old"
+    assert found["worker"].hint == "start one: celery -A tasks worker"
     assert found["beat"].state is OK
 
 
+def test_a_process_of_this_machine_that_was_killed_does_not_count():
+    killed = row(Role.WORKER, pid=70, main=7, silent=4.0)
+    [worker, _] = processes([killed], machine())
+    assert (worker.state, worker.detail) == (WRONG, "none runs; a:7 did not stop cleanly, its last sign is 4s old")
+    [worker, _] = processes([killed, row(Role.WORKER, pid=80, main=8)], machine(80, worker_8=1.0))
+    assert (worker.state, worker.detail) == (OK, "1 alive: a:8")
+    assert next(processes([], machine())).detail == "none runs"  # what stopped cleanly has no row
+
+
+def test_a_process_that_stands_still_is_named():
+    stale, fine = row(Role.WORKER, pid=70, main=7, silent=63.0), row(Role.WORKER, pid=8)
+    [worker, _] = processes([stale], machine(70, worker_7=63.2))
+    assert (worker.state, worker.detail) == (WRONG, "stands still: process 7 for 63 s")
+    assert worker.hint.startswith("restart it")
+    [worker, _] = processes([stale, fine], machine(70, worker_7=63.2, worker_8=1.0))
+    assert (worker.state, worker.detail) == (WRONG, "stands still: process 7 for 63 s; 1 alive: a:8")
+
+
+def test_a_process_that_is_live_but_does_not_reach_the_ledger_is_no_case_for_a_restart():
+    [worker, _] = processes([row(Role.WORKER, pid=70, main=7, silent=63.0)], machine(70, worker_7=1.0))
+    assert (worker.state, worker.detail) == (WRONG, "live, but without a heartbeat in the ledger: process 7 for 63 s")
+    assert worker.hint.startswith("its work hangs or cannot write")
+    [worker, _] = processes([], machine(worker_7=1.0))
+    assert worker.detail == "live, but not yet in the ledger: process 7"
+
+
 def test_a_queue_that_no_worker_takes():
-    found = list(processes([row(Role.WORKER, serves=["redrive-recovery"]), row(Role.BEAT)]))
+    found = list(processes([row(Role.WORKER, serves=["redrive-recovery"]), row(Role.BEAT)], ELSEWHERE))
     assert [each.detail for each in found if each.state is WRONG] == ["no worker takes redrive-maintenance and redrive-submit"]
     both = [row(Role.WORKER, serves=QUEUES[:1]), row(Role.WORKER, pid=8, serves=QUEUES[1:]), row(Role.BEAT)]
-    assert not [each for each in processes(both) if each.state is not OK]
+    assert not [each for each in processes(both, ELSEWHERE) if each.state is not OK]
 
 
 def test_what_holds_a_route_up():
-    route: dict[str, Any] = {"route": "r", "paused": False, "paused_by": None, "pause_reason": None, "breaker": "closed"}
-    [fine] = routes([route])
-    [is_open] = routes([{**route, "breaker": "open"}])
-    [paused] = routes([{**route, "breaker": "open", "paused": True, "paused_by": "alice@host"}])
+    [fine] = routes([RouteWork(name="r")])
+    [is_open] = routes([RouteWork(name="r", breaker_open=True)])
+    [paused] = routes([RouteWork(name="r", breaker_open=True, paused=True, paused_by="alice@host")])
     assert [fine.state, is_open.state, paused.state] == [OK, WARNING, WARNING]
+    assert fine.detail == "takes calls"
     assert paused.detail == "paused by alice@host: no reason given"
     assert is_open.hint.endswith("redrive resume r")
     assert paused.hint == "run: redrive resume r"
+    assert not list(routes([RouteWork(name="old", configured=False)]))
+    [left] = routes([RouteWork(name="old", configured=False, oldest_due=1)])
+    assert (left.state, left.hint) == (WARNING, "put [routes.old] back, or run: redrive discard --route old")
 
 
-def contents(**values: Any) -> Contents:
-    plain = {"now": 10_000_000, "processes": [], "routes": [], "oldest_due": None, "waiting": 0, "parked": 0, "rejected": 0}
-    return Contents(**{**plain, **values})
+NOW = 10_000_000
+
+
+def overdue(**values: Any) -> Finding:
+    """What is said of a route whose oldest job has been due for 301 s."""
+    [found] = backlog(Work(now=NOW, waiting=3, routes=[RouteWork(name="r", oldest_due=NOW - 301_000, **values)]))
+    return found
 
 
 def test_the_backlog():
-    assert states(backlog(contents())) == {"backlog": OK}
-    assert states(backlog(contents(parked=1, rejected=2))) == {"backlog": OK, "parked": WARNING, "rejected": WARNING}
-    late = contents(waiting=3, oldest_due=10_000_000 - 301_000)
-    [found] = backlog(late)
-    assert (found.state, found.detail) == (WARNING, "3 jobs waiting, the oldest has been due for 5m")
-    held_up = [{"route": "r", "paused": True, "breaker": "closed"}]
-    assert states(backlog(contents(waiting=3, oldest_due=0, routes=held_up))) == {"backlog": OK}
+    assert states(backlog(Work(now=NOW))) == {"backlog": OK}
+    assert states(backlog(Work(now=NOW, parked=1, rejected=2))) == {"backlog": OK, "parked": WARNING, "rejected": WARNING}
+    slow, stuck = overdue(last_call=NOW - 299_000), overdue(last_call=NOW - 301_000)
+    due = "3 jobs waiting, the oldest has been due for 5m"
+    assert (slow.state, slow.detail) == (WARNING, due)
+    assert (stuck.state, stuck.detail) == (WRONG, f"{due}; no call of r has begun for 5m or longer")
+    assert stuck.hint.startswith("see the lines of worker")
+
+
+@pytest.mark.parametrize(
+    ("held", "why"),
+    [
+        ({"paused": True}, "r is paused"),
+        ({"breaker_open": True}, "r's breaker is open"),
+        ({"not_before": NOW + 20_000}, "r was told by its API to wait for 20s more"),
+        ({"configured": False}, "r is not in redrive.toml"),
+    ],
+)
+def test_a_backlog_of_a_route_that_is_held_up_says_so(held: dict[str, Any], why: str):
+    found = overdue(**held)
+    assert (found.state, found.detail) == (OK, f"3 jobs waiting, the oldest has been due for 5m; {why}")
+
+
+def test_a_route_that_is_held_up_hides_no_other():
+    late = NOW - 301_000
+    found = [RouteWork(name="r", paused=True, oldest_due=late), RouteWork(name="s", oldest_due=late)]
+    assert states(backlog(Work(now=NOW, waiting=2, routes=found))) == {"backlog": WRONG}
+
+
+def test_calls_that_nobody_will_settle():
+    def told(*ends: int, worker: str = "a:7", at: Machine) -> list[tuple[State, str]]:
+        work = Work(now=NOW, calls=[Call(worker=worker, lease_until=NOW + end) for end in ends])
+        return [(each.state, each.detail) for each in calls(work, at)]
+
+    assert told(20_000, at=machine(7)) == told(20_000, at=ELSEWHERE) == told(at=machine()) == []
+    assert told(20_000, at=machine()) == [(WARNING, "1 call's worker is gone: it is taken back in 20s")]
+    assert told(20_000, 9_000, at=machine()) == [(WARNING, "2 calls' workers are gone: they are taken back in 20s")]
+    assert told(-5_000, at=machine(7)) == [(WARNING, "1 call past the lease, for 5s: the next sweep takes it back")]
+    assert told(-121_000, at=machine(7))[0][0] is WRONG
 
 
 # --- queues and topics -------------------------------------------------------------------------------------------------

@@ -57,9 +57,9 @@ def _answer(out: Output, role: Role, *, within: float, needs_ledger: bool) -> No
     finding = (presence.ready if needs_ledger else presence.live)(settings(), role, within=within)
     ok = finding.state is State.OK
     if out.json:
-        out.record({"ok": ok, "detail": finding.detail})
+        out.record({"ok": ok} | _shown(detail=finding.detail, hint=finding.hint))
     else:
-        out.line(finding.detail)
+        out.line(" → ".join(filter(None, [finding.detail, finding.hint])))
     raise typer.Exit(0 if ok else 1)
 
 
@@ -106,12 +106,17 @@ def _checks(settings: Settings, *, offline: bool) -> dict[str, Callable[[], Iter
 
 
 def _record(out: Output, findings: Sequence[Finding], limits: Limits, *, ok: bool) -> None:
-    checks = [{"name": each.name, "state": each.state, "detail": each.detail, "hint": each.hint} for each in findings]
+    checks = [_shown(name=each.name, state=each.state, detail=each.detail, hint=each.hint) for each in findings]
     explained = [
         {"name": each.name, "seconds": each.seconds, "formula": each.formula, "meaning": each.meaning}
         for each in limits.explained()
     ]
     out.record({"ok": ok, "checks": checks, "limits": explained})
+
+
+def _shown(**fields: str) -> dict[str, str]:
+    """Return the fields that are not empty."""
+    return {name: value for name, value in fields.items() if value}
 
 
 def _show(out: Output, findings: Sequence[Finding]) -> None:

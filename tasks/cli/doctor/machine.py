@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tasks.cli.doctor.findings import Finding, State
@@ -65,7 +66,7 @@ def _state_dir(path: Path) -> Finding:
     try:
         directory.check(path)
         if not path.exists():
-            return Finding(name="state_dir", detail=f"{where} is not there yet: the first process makes it")
+            return _to_be_made(path.absolute())
         probe = path / f".doctor-{os.getpid()}"
         probe.write_bytes(bytes(4096))
         probe.unlink()
@@ -75,6 +76,19 @@ def _state_dir(path: Path) -> Finding:
         hint = "make room, and see who owns it: workers, beat and intake set their pulse there"
         return Finding(name="state_dir", state=State.WRONG, detail=f"{where} takes no file: {error.strerror}", hint=hint)
     return room("state_dir", path)
+
+
+def _to_be_made(path: Path) -> Finding:
+    """Tell whether the directory can be made, by one that goes at once: nobody may find that and take it for the real one."""
+    parent = next(each for each in path.parents if each.exists())
+    try:
+        with TemporaryDirectory(prefix=".doctor-", dir=parent):
+            pass
+    except OSError as error:
+        hint = f"see who owns {parent}; REDRIVE_STATE_DIR, or state_dir in redrive.toml, names another directory"
+        detail = f"{path} cannot be made: {parent} takes no directory: {error.strerror}"
+        return Finding(name="state_dir", state=State.WRONG, detail=detail, hint=hint)
+    return Finding(name="state_dir", detail=f"{path} is not there yet: the first process makes it")
 
 
 def room(name: str, path: Path) -> Finding:

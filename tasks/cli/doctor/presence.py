@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.adapters import pulse
+from tasks.cli.doctor.alive import RESTART, START
 from tasks.cli.doctor.findings import Finding, State
 from tasks.dlq.errors import RedriveError
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from tasks.adapters.pulse import Seen
     from tasks.dlq.process import Role
     from tasks.settings import Settings
+
+_WAITS = "do not restart it: it waits for a commit to the ledger, and comes back by itself; what is missing tells: redrive doctor"
 
 
 def live(settings: Settings, role: Role, *, within: float) -> Finding:
@@ -26,10 +29,10 @@ def live(settings: Settings, role: Role, *, within: float) -> Finding:
 def judge_pulses(role: Role, pulses: Sequence[Seen], *, within: float, where: str) -> Finding:
     """Judge the pulses of one role on one machine."""
     if not pulses:
-        return _red(f"no {role} runs here: {where} holds no pulse of one on {pulse.here()}")
+        return _red(f"no {role} runs here: {where} holds no pulse of one on {pulse.here()}", f"start one: {START[role]}")
     if stuck := [each for each in pulses if not each.is_fresh(within)]:
         said = ", ".join(f"process {each.pid} for {each.age:.0f} s" for each in stuck)
-        return _red(f"{role} stands still: {said}")
+        return _red(f"{role} stands still: {said}", RESTART)
     return Finding(name="live", detail=f"{role} is live: {_pids(pulses)}")
 
 
@@ -46,7 +49,7 @@ def ready(settings: Settings, role: Role, *, within: float) -> Finding:
         with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
             rows = present(tx)
     except RedriveError as error:
-        return _red(f"{role} is not ready: {error.message}")
+        return _red(f"{role} is not ready: {error.message}", "; ".join(filter(None, [_WAITS, error.hint])))
     return judge_heartbeats(role, pulses, [row for row in rows if row["host"] == pulse.here()], within=within)
 
 
@@ -59,14 +62,15 @@ def judge_heartbeats(role: Role, pulses: Sequence[Seen], rows: Sequence[Mapping[
             silences[row["main_pid"]] = min(silent, silences.get(row["main_pid"], silent))
     for each in pulses:
         if each.pid not in silences:
-            return _red(f"{role} is not ready: process {each.pid} has no heartbeat in the ledger")
+            return _red(f"{role} is not ready: process {each.pid} has no heartbeat in the ledger", _WAITS)
         if silences[each.pid] > within:
-            return _red(f"{role} is not ready: process {each.pid} has had no heartbeat for {silences[each.pid]:.0f} s")
+            silence = f"process {each.pid} has had no heartbeat for {silences[each.pid]:.0f} s"
+            return _red(f"{role} is not ready: {silence}", _WAITS)
     return Finding(name="ready", detail=f"{role} is ready: {_pids(pulses)}")
 
 
-def _red(detail: str) -> Finding:
-    return Finding(name="health", state=State.WRONG, detail=detail)
+def _red(detail: str, hint: str) -> Finding:
+    return Finding(name="health", state=State.WRONG, detail=detail, hint=hint)
 
 
 def _pids(pulses: Sequence[Seen]) -> str:

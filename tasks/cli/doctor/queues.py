@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError  # noqa: A004 - botocore's
 
 from tasks.adapters.queues import Connection, dead_letter_queue
 from tasks.adapters.sqs import talking_to
 from tasks.cli.doctor.findings import Finding, State, of_error
 from tasks.cli.text import counted
 from tasks.dlq.errors import BrokerUnavailable
+from tasks.dlq.shortage import HINT
 from tasks.runtime import CELERY_QUEUES
 from tasks.settings.sources import SqsSource
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a queue keeps a message at least, so that a long weekend without Redrive loses none.
 _LEAST_RETENTION = 4 * 86_400
+#: What SQS says of a queue that is not there, behind its last dot.
+_NO_QUEUE = {"NonExistentQueue", "QueueDoesNotExist"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +55,12 @@ def check_queues(settings: Settings) -> Iterator[Finding]:
             yield _look(wanted, settings)
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, ClientError):  # it answers, and refuses
-                yield of_error(wanted.label, error)
+                broker = settings.broker
+                fixed = bool(broker.predefined_queues) or "://" in wanted.queue
+                yield refused(wanted, error, error.__cause__, managed=broker.manage_queues, fixed=fixed)
             else:
                 away.add(id(wanted.client))
-                yield of_error("SQS", error)
+                yield silent(wanted.client.meta.endpoint_url, error)
 
 
 def _wanted(settings: Settings) -> Iterator[Wanted]:
@@ -86,6 +91,33 @@ def _look(wanted: Wanted, settings: Settings) -> Finding:
 
 def _url(client: SQSClient, queue: str) -> str:
     return queue if "://" in queue else client.get_queue_url(QueueName=queue)["QueueUrl"]
+
+
+def refused(wanted: Wanted, error: BrokerUnavailable, answer: ClientError, *, managed: bool, fixed: bool) -> Finding:
+    """Judge what SQS refused: it answers, so that it is not out of reach.
+
+    Args:
+        wanted: the queue.
+        error: what to say of the refusal.
+        answer: what SQS said.
+        managed: Redrive makes queues that are missing (`broker.manage_queues`),
+        fixed: but not where their URLs are given.
+    """
+    finding = replace(of_error(wanted.label, error), out_of_reach=False)
+    if answer.response.get("Error", {}).get("Code", "").rpartition(".")[2] not in _NO_QUEUE or not managed:
+        return finding
+    if fixed:
+        return replace(finding, hint="create it, or correct its URL; docs/production.md has the commands")
+    return replace(finding, hint="the first worker, beat or intake makes it: start one; if one runs, see its log")
+
+
+def silent(endpoint: str, error: BrokerUnavailable) -> Finding:
+    """Judge an SQS that does not answer."""
+    finding = of_error("SQS", error)
+    if error.hint == HINT or not isinstance(error.__cause__, (ConnectionError, HTTPClientError)):  # it was not asked
+        return finding
+    hint = f"see whether SQS runs at {endpoint} (broker.url) and can be reached; then check the region and the credentials"
+    return replace(finding, hint=hint)
 
 
 def dead_letters_of(attributes: Mapping[str, str]) -> str | None:

@@ -13,8 +13,18 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable
 from tasks.dlq.ledger.clock import DatabaseClock
-from tasks.dlq.ledger.postgresql import DISK_FULL, RUN_AGAIN, STANDBY, TROUBLE, UNDEFINED, doubt, lift_limits, postgresql_engine
-from tasks.dlq.ledger.sqlite import check_room, sqlite_engine, stay
+from tasks.dlq.ledger.postgresql import (
+    DISK_FULL,
+    RUN_AGAIN,
+    STANDBY,
+    TROUBLE,
+    UNDEFINED,
+    UNDEFINED_TABLE,
+    doubt,
+    lift_limits,
+    postgresql_engine,
+)
+from tasks.dlq.ledger.sqlite import check_room, is_full, sqlite_engine, stay
 from tasks.dlq.shortage import HINT, lacking
 
 if TYPE_CHECKING:
@@ -27,6 +37,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TRIES = 5
+#: What to do before an empty ledger is taken for a new one.
+LOST = "if it held jobs before, first see: When the ledger is lost, docs/production.md"
+_UPGRADE = "run: redrive db upgrade"
+_MAKE_ROOM = "make room on its disk: work goes on by itself"
+#: What SQLite says when it has waited for the write lock long enough, and when the system refuses it a read or a write.
+_LOCKED, _IO_ERROR = "database is locked", "disk I/O error"
 #: What SQLite says of a file that is no database, or a damaged one.
 _NO_DATABASE = {"file is not a database", "database disk image is malformed"}
 
@@ -152,15 +168,30 @@ def _translated(error: DBAPIError, engine: Engine) -> Exception:
     error = _first(error)
     said = " ".join(str(error.orig).split())[:200]
     if _lacks_a_table_or_column(error, said):
-        return LedgerOutdated(f"the ledger at {where} is empty or not up to date: {said}", hint="run: redrive db upgrade")
+        empty = "no such table" in said or _sqlstate(error) == UNDEFINED_TABLE
+        hint = f"{_UPGRADE}; {LOST}" if empty else _UPGRADE
+        return LedgerOutdated(f"the ledger at {where} is empty or not up to date: {said}", hint=hint)
     trouble = said in _NO_DATABASE or _sqlstate(error) in TROUBLE
     if trouble or isinstance(error, OperationalError) or error.connection_invalidated:
-        full = "full" in said or _sqlstate(error) == DISK_FULL
-        hint = "make room on its disk: work goes on by itself" if full else "check ledger.url, REDRIVE_STATE_DIR and the database"
-        if missing := lacking():  # neither SQLite nor libpq says so
-            said, hint = f"{said}; {missing}", HINT
-        return LedgerUnavailable(f"the ledger at {where} does not answer: {said}", hint=hint)
+        more, hint = _explained(error, said, engine)
+        return LedgerUnavailable(f"the ledger at {where} does not answer: {said}{more}", hint=hint)
     return error
+
+
+def _explained(error: DBAPIError, said: str, engine: Engine) -> tuple[str, str]:
+    """Return what the database did not say itself, and what to do next."""
+    if "full" in said or _sqlstate(error) == DISK_FULL:
+        return "", _MAKE_ROOM
+    if missing := lacking():  # neither SQLite nor libpq says so
+        return f"; {missing}", HINT
+    if engine.dialect.name == "sqlite":
+        if said == _LOCKED:
+            return "", "another process holds the write lock, or was stopped inside a transaction: redrive doctor tells which"
+        if is_full(engine.url):
+            return "; its disk is full", _MAKE_ROOM
+        if said == _IO_ERROR:
+            return "", "see to the disk that holds it: its room (df), its quota, and what the kernel says of it (dmesg)"
+    return "", "check ledger.url, REDRIVE_STATE_DIR and the database"
 
 
 def _first(error: DBAPIError) -> DBAPIError:

@@ -27,8 +27,9 @@ CONNECT = {
 LIMITS = {"statement_timeout": "60000", "lock_timeout": "30000", "idle_in_transaction_session_timeout": "15000"}
 #: Deadlock and serialisation failure: the database's invitation to run the transaction again.
 RUN_AGAIN = {"40P01", "40001"}
-#: undefined_table and undefined_column.
-UNDEFINED = {"42P01", "42703"}
+#: undefined_table; with undefined_column.
+UNDEFINED_TABLE = "42P01"
+UNDEFINED = {UNDEFINED_TABLE, "42703"}
 DISK_FULL = "53100"
 #: read_only_sql_transaction: the server became a standby under an open connection.
 STANDBY = "25006"

@@ -90,6 +90,17 @@ def check_room(url: URL) -> None:
         raise LedgerUnavailable(message, hint="make room on its disk: work goes on by itself") from error
 
 
+def is_full(url: URL) -> bool:
+    """Tell whether the file's disk has no room: SQLite calls that an I/O error, when its log or index cannot grow."""
+    if (path := _path(url)) is None:
+        return False
+    try:
+        disk = os.statvfs(Path(path).parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _ROOM
+
+
 def _path(url: URL) -> str | None:
     """Return where SQLite's file is; None in memory, and where the URL is SQLite's own (`file:…`)."""
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
