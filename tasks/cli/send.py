@@ -172,6 +172,7 @@ class _Report:
             line = {"line": record.origin["line"]} if "line" in record.origin else {}
             if standing.reject_reason:
                 self._reject(out, line, standing)
+            session.touched |= {job["route"] for job in standing.jobs}
             for job in standing.jobs:
                 if out.json:
                     out.record({**job, **line})

@@ -15,6 +15,7 @@ from tasks.adapters import logs
 from tasks.dlq import migrations
 from tasks.dlq.errors import BrokerUnavailable, LedgerOutdated
 from tasks.dlq.ledger import Ledger, bells
+from tasks.dlq.ledger.queries import route_states
 from tasks.dlq.waking import ring_all
 from tasks.settings import directory, settings
 
@@ -70,15 +71,24 @@ class Session:
         from tasks.runtime import Runtime
 
         self._bell = _Bell()
+        self.touched: set[str] = set()  # routes
         self.runtime: Runtime = Runtime(settings(), self._bell)
 
     def wake(self, route: str, job_ids: Sequence[int]) -> None:
         """Ring for jobs that have just become due, as far as the route's window has room."""
+        self.touched.add(route)
         self.ring(partial(bells.reserve, route=settings().route(route), job_ids=job_ids))
 
     def ring(self, reserve: Callable[[Transaction], list[Wakeup]]) -> None:
         """Ring for what `reserve` puts into the window."""
         ring_all(self.runtime.ledger, self._bell, self.runtime.ledger.transact(reserve))
+
+    def paused(self) -> list[str]:
+        """Return which of the routes touched are paused."""
+        if not self.touched:
+            return []
+        with self.runtime.ledger.begin(read_only=True) as tx:
+            return [state["route"] for state in route_states(tx) if state["paused"] and state["route"] in self.touched]
 
     @property
     def unsent(self) -> BrokerUnavailable | None:
@@ -104,6 +114,8 @@ def ringing(out: Output, *, create: bool = False) -> Iterator[Session]:
             with existing_ledger():
                 pass
         yield session
+        for route in session.paused():
+            out.note(f"{route} is paused: no call is made until redrive resume {route}")
     finally:
         session.runtime.close()
     if session.unsent:

@@ -126,6 +126,15 @@ def test_ctrl_c_at_the_question_does_nothing(cli: CommandLine):
     assert states(cli) == {job_id: "parked"}
 
 
+def test_who_adds_work_to_a_paused_route_is_told(on_sqs: CommandLine):
+    on_sqs.run("db", "upgrade")
+    on_sqs.run("pause", "employees")
+    told = on_sqs.run("send", "employees", "employeeId=7").stderr
+    assert "employees is paused: no call is made until redrive resume employees" in told
+    on_sqs.run("resume", "employees")
+    assert "paused" not in on_sqs.run("send", "employees", "employeeId=8").stderr
+
+
 def test_a_route_is_paused_once_and_resumed_with_a_bell(on_sqs: CommandLine, sqs: EmbeddedSqs):
     cli = on_sqs
     cli.arrange("a", due_at=0)
