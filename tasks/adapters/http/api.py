@@ -186,7 +186,7 @@ class RequestsSyncApi:
 
     def _exchange(self, session: Session, line: Line, prepared: requests.PreparedRequest, route: Route) -> SyncResult:
         timeout = route.deadline + GRACE
-        with session.send(prepared, stream=True, allow_redirects=False, timeout=timeout, verify=self._verify) as response:
+        with session.send(prepared, stream=True, timeout=timeout, verify=self._verify) as response:
             line.status, line.phase = response.status_code, "reading the answer"
             if line.status < http.HTTPStatus.OK:
                 raise http.client.HTTPException(f"an interim answer ({line.status}) where the final one belongs")

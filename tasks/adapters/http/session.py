@@ -1,4 +1,4 @@
-"""A `requests` session that ends with its call, and does what it is told and no more.
+"""Connections that end with their call, and do what they are told and no more.
 
 `requests` has no total time-out and no way to reach the socket from another thread; its own closing waits for the read that
 hangs (urllib3#2868). So each call has a `Line`, which its connection asks before it connects and before it sends.
@@ -6,19 +6,20 @@ hangs (urllib3#2868). So each call has a `Line`, which its connection asks befor
 
 from __future__ import annotations
 
-import http.client
 import os
 import socket
 import threading
 from contextlib import suppress
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
-import requests
+from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
+
+from tasks.adapters.http.response import StrictResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 #: Seconds that a call gets after its deadline to put its socket away.
 GRACE = 0.25
 NOT_YET = "preparing the call"
-#: Interim answers that one call may get before its final one. 102 may come every few seconds of a long call, 103 a few times.
-_MAX_INTERIM = 100
 
 
 class CutError(Exception):
@@ -124,23 +123,10 @@ class Active(threading.local):
 active = Active()
 
 
-class _Response(http.client.HTTPResponse):
-    """An answer that begins with its final status line: `http.client` skips no interim answer but 100."""
-
-    def _read_status(self) -> tuple[str, int, str]:
-        """Skip interim answers (RFC 9110, section 15.2), but not 101: what follows that one is no HTTP any more."""
-        for _ in range(_MAX_INTERIM + 1):
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if status >= http.HTTPStatus.OK or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
-        raise http.client.HTTPException(f"more than {_MAX_INTERIM} interim answers, and no final one")
-
-
 class _Connection(HTTPConnection):
     """A connection that connects and sends only while the call's life line holds, and only what the call is about."""
 
-    response_class = _Response
+    response_class = StrictResponse
 
     def _new_conn(self) -> socket.socket:
         line = active.line
@@ -196,22 +182,22 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
-class _Adapter(HTTPAdapter):
+class Session(HTTPAdapter):
+    """The connection of one call after the other, by the part of `requests` that sends.
+
+    The rest of it, `requests.Session`, would read redirects, look into the environment, and parse cookies, also where a policy
+    allows none: that can be made to take minutes and gigabytes.
+    """
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Have urllib3 use connections that obey."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
-
-class Session(requests.Session):
-    """A session that does what it is told and no more: see the module's docstring."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.mount("http://", _Adapter())
-        self.mount("https://", _Adapter())
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
-        """Return None: no answer is a redirect."""
-        return None
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        """Return what urllib3 has, without a look at its cookies."""
+        response = Response()
+        response.request, response.url, response.raw = req, req.url or "", resp
+        response.status_code, response.reason = resp.status, resp.reason
+        response.headers = CaseInsensitiveDict(resp.headers)
+        return response
