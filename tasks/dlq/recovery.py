@@ -16,11 +16,12 @@ import structlog
 from sqlalchemy import select
 
 from tasks.dlq.clock import boottime
-from tasks.dlq.errors import LedgerUnavailable
+from tasks.dlq.errors import InvalidParameter, LedgerUnavailable
 from tasks.dlq.job import WAITING, Ending, Settled, State, Wakeup
 from tasks.dlq.ledger import bells
 from tasks.dlq.ledger.claims import claim
 from tasks.dlq.ledger.settling import settle
+from tasks.dlq.parameters import canonical_key, parse_parameters
 from tasks.dlq.ports import Answer, SyncRequest, SyncResult
 from tasks.dlq.retry import Outcome, classify, decide, group_key, parse_retry_after
 from tasks.dlq.route import LEASE_MARGIN
@@ -41,6 +42,8 @@ log = structlog.get_logger("redrive.recovery")
 
 #: Seconds between two tries to write down how a call ended, while the ledger does not answer.
 _SETTLE_AGAIN = 0.5
+#: Characters of a detail.
+_MAX_DETAIL = 200
 
 
 def may_send(route: Route, *, held: float) -> bool:
@@ -140,7 +143,9 @@ class Recovery:
         return early, None if self._stopping() else claim(tx, route, worker=self._worker)
 
     def _call(self, route: Route, current: Claim, since: float) -> SyncResult:
-        """Call, unless the lease might end before the call has: then nothing is sent."""
+        """Call, unless the route does not take the key, or the lease might end before the call has: then nothing is sent."""
+        if why := _unfit(route, current.parameters):
+            return SyncResult(answer=Answer.NOT_SENT, detail=f"not sent: {why}"[:_MAX_DETAIL])
         if not may_send(route, held=self._monotonic() - since):
             return SyncResult(answer=Answer.NOT_SENT, detail="the lease was nearly over before the call could begin")
         request = SyncRequest(
@@ -209,6 +214,20 @@ class Recovery:
     def _ring(self, done: Slice) -> None:
         now = self._monotonic()
         ring_all(self._ledger, self._doorbell, [Wakeup(job_id=job_id, delay=max(at - now, 0.0)) for at, job_id in done.bells])
+
+
+def _unfit(route: Route, parameters: Mapping[str, str]) -> str:
+    """Say why intake would not make this key now: the route has other types since, or the ledger was edited. Empty when it would.
+
+    It counts as a miss, like all that is not sent: a worker that is older than the intake, in a deploy, leaves the key to others.
+    """
+    if not route.params:  # what its URL lacks or has too many of is told when it is expanded
+        return ""
+    try:
+        taken = parse_parameters(route.params, parameters)
+    except InvalidParameter as error:
+        return f"{error.message}; {error.hint}"
+    return "" if taken == parameters else f"the route writes the parameters as {canonical_key(taken)}"
 
 
 def _tell(route: Route, current: Claim, ending: Ending, settled: Settled) -> None:

@@ -12,9 +12,10 @@ from sqlalchemy import select
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.job import State
 from tasks.dlq.maintenance import Maintenance
+from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Answer, SyncRequest, SyncResult
 from tasks.dlq.recovery import Recovery, may_send
-from tasks.dlq.retry import RetryPolicy
+from tasks.dlq.retry import Outcome, RetryPolicy
 from tasks.dlq.route import LEASE_MARGIN
 from tasks.dlq.schema import jobs
 
@@ -262,6 +263,31 @@ def test_a_try_that_was_not_sent_spends_no_attempt(world: World, bench: Bench):
 
     assert [bench.job(A)[name] for name in ("attempts", "misses")] == [0, 5]
     assert world.recovery.run(job_id).completed == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ('{"employeeId":"me"}', "parameter employeeId is 'me'; employeeId must be a positive integer"),
+        ('{"employeeId":["1"]}', "parameter employeeId is a list; employeeId must be a positive integer"),
+        ('{"employeeId":1}', 'the route writes the parameters as {"employeeId":"1"}'),
+        ('{"id":"1"}', "unknown parameter 'id'; this route takes: employeeId"),
+        ("{}", "parameter employeeId is missing; employeeId must be a positive integer"),
+    ],
+)
+def test_a_key_that_its_route_does_not_take_is_not_called_and_parked_in_the_end(bench: Bench, key: str, told: str):
+    route = replace(ROUTE, params={"employeeId": Integer(positive=True)}, retry=RetryPolicy(max_misses=3))
+    world = World(bench, route=route)
+    wrong, right = put_due(bench, key, A)
+
+    for _ in range(3):
+        world.recovery.run(wrong)
+        world.advance(route.retry.cap)
+
+    assert (bench.state(key), bench.state(A)) == (State.PARKED, State.COMPLETED)
+    assert [request.job_id for request in world.api.requests] == [right]
+    job = bench.job(key)
+    assert (job["attempts"], job["outcome"], job["detail"]) == (0, Outcome.NOT_SENT, f"not sent: {told}")
 
 
 @pytest.mark.parametrize("result", [HUNG, RESET])
