@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
+import time
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ import pytest
 from patience import until
 from stack import Stack, stack
 
+from tasks.adapters import pulse
 from tasks.cli.doctor import presence
 from tasks.cli.doctor.findings import State
 from tasks.dlq.process import HEARTBEAT, Role
@@ -61,6 +64,11 @@ def _says(question: str, role: Role, wanted: bool) -> bool:  # noqa: FBT001 - pa
     return is_green(question, role) is wanted
 
 
+def examined(running: Stack) -> dict[str, dict[str, str]]:
+    """Return what `redrive doctor` says, by the check's name."""
+    return {each["name"]: each for each in json.loads(running.redrive("doctor", "--json", "--offline").stdout)["checks"]}
+
+
 def pool_of(process: psutil.Process) -> list[psutil.Process]:
     """Return the processes of a worker's pool."""
     return until(process.children, what="a pool")
@@ -79,6 +87,12 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     wait_for(live=False, ready=False)
     stuck = [running.redrive("doctor", question, "worker", "--within", "5") for question in ("--live", "--ready")]
     assert [(each.returncode, "stands still" in each.stdout) for each in stuck] == [(1, True), (1, True)]
+    for file in (running.folder / "state" / "health").iterdir():
+        os.utime(file, (time.time() - 63,) * 2)
+    found = examined(running)
+    for role in Role:
+        assert found[role]["detail"].startswith(f"stands still: process {running.processes[role].pid} for 6"), found
+        assert found[role]["hint"].startswith("restart it")
     for process in running.processes.values():
         process.send_signal(signal.SIGCONT)
     wait_for(live=True, ready=True)
@@ -101,6 +115,19 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     assert "no heartbeat" not in running.log("worker") + running.log("intake")
 
 
+def test_a_worker_that_was_killed_is_not_alive_from_that_moment_on(running: Stack):
+    wait_for(live=True, ready=True)
+    worker = running.processes["worker"]
+    [child] = pool_of(psutil.Process(worker.pid))
+    worker.send_signal(signal.SIGSTOP)
+    child.kill()  # it would find that it has no parent any more, and take its row along
+    worker.kill()
+    worker.wait(60)
+    found = examined(running)
+    assert found["worker"]["detail"].startswith(f"none runs; {pulse.here()}:{worker.pid} did not stop cleanly"), found
+    assert found["beat"]["detail"] == f"1 alive: {pulse.here()}:{running.processes['beat'].pid}"
+
+
 def test_without_its_ledger_a_process_is_live_but_not_ready_and_comes_back(running: Stack):
     wait_for(live=True, ready=True)
     with closing(sqlite3.connect(running.folder / "state" / "ledger.db", isolation_level=None)) as locker:
@@ -108,6 +135,9 @@ def test_without_its_ledger_a_process_is_live_but_not_ready_and_comes_back(runni
         locker.execute("BEGIN IMMEDIATE")
         wait_for(live=True, ready=False)
         assert running.redrive("doctor", "--offline").returncode == 5
+        found = examined(running)
+        assert found["ledger's commit"]["detail"].startswith(f"not within 3 s: process {os.getpid()} (")
+        assert found["backlog"]["state"] == found["worker"]["state"] == "ok"  # what can be read is told all the same
         locker.execute("ROLLBACK")
     wait_for(live=True, ready=True)
     for name in ("worker", "beat", "intake"):

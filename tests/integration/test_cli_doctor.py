@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -23,6 +24,7 @@ from sqlalchemy import insert, update
 from tasks.adapters.pulse import Pulse, here
 from tasks.cli.doctor.lock import advice, holder
 from tasks.cli.doctor.network import check_host
+from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.ledger.gates import ensure_routes, pause_route
 from tasks.dlq.ledger.processes import see
 from tasks.dlq.process import Process, Role
@@ -289,6 +291,38 @@ def test_work_that_waits_though_nothing_holds_it_up(tmp_path: Path, sqs: Embedde
             pause_route(tx, "employees", by="alice@host", reason="maintenance")
         report = examine(cli, "--offline", code=0, HERE_TOKEN=TOKEN)
         assert of(report, "backlog")["detail"].endswith("; employees is paused")
+
+
+def test_a_full_disk_is_told_by_every_command(tmp_path: Path):
+    cli = command_line(tmp_path)
+    (tmp_path / ".redrive").mkdir()
+    script = """
+    mount -t tmpfs -o size=1m none .redrive || exit 99
+    "$@" db upgrade >&2 || exit 98
+    dd if=/dev/zero of=.redrive/filler bs=1k 2>/dev/null
+    "$@" stats
+    """
+    if not shutil.which("unshare"):
+        pytest.skip("no unshare(1) here: a small disk cannot be mounted")
+    run = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-m", "tasks.cli"]
+    done = subprocess.run(run, cwd=tmp_path, env=cli.env, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode in {1, 99}:
+        pytest.skip(f"no small disk can be mounted here: {done.stderr}")
+    assert done.returncode == 5, done.stderr
+    assert "does not answer: disk I/O error; its disk is full" in done.stderr
+    assert "make room on its disk: work goes on by itself" in done.stderr
+
+
+def test_a_locked_ledger_sends_to_the_doctor(tmp_path: Path):
+    cli = command_line(tmp_path)
+    populate(cli)
+    with closing(sqlite3.connect(tmp_path / ".redrive" / "ledger.db", isolation_level=None)) as other, cli.ledger() as ledger:
+        other.execute("BEGIN IMMEDIATE")
+        with ledger.begin(read_only=True) as tx:
+            tx.connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        with pytest.raises(LedgerUnavailable, match="database is locked") as caught:
+            ledger.transact(lambda tx: pause_route(tx, "employees", by="alice@host", reason=""))
+    assert caught.value.hint.endswith("redrive doctor tells which")
 
 
 @pytest.mark.parametrize("place", ["/proc/redrive", "/proc/redrive/state", "redrive.toml/state"])
