@@ -14,6 +14,7 @@ from ledger_copies import HOUR, Fresh, exported, fresh_ledgers, history, import_
 from sqlalchemy import text
 
 from tasks.dlq import archive
+from tasks.dlq.column_rules import LAST_MOMENT
 from tasks.dlq.errors import LedgerUnavailable, Refused
 from tasks.dlq.job import State
 from tasks.dlq.ledger import gates, operations
@@ -98,6 +99,18 @@ def test_a_rest_lasts_as_long_as_it_had_to_go(ahead: float, fresh: Fresh):
     assert copy.claim() is None
     copy.clock.advance(2)
     assert copy.claimed()
+
+
+def test_no_time_goes_beyond_those_that_people_can_be_shown(fresh: Fresh):
+    bench, copy = fresh(SQLITE), fresh(SQLITE)
+    bench.put_due(A)
+    bench.claimed()
+    bench.execute(f"UPDATE jobs SET lease_until = {LAST_MOMENT}")  # noqa: S608
+    copy.clock.now = bench.clock.now + round(HOUR * 1000)
+
+    import_into(copy.ledger, exported(bench.ledger))
+
+    assert copy.job(A)["lease_until"] == LAST_MOMENT
 
 
 def test_what_waits_waits_no_longer_where_the_clock_is_behind(fresh: Fresh):
