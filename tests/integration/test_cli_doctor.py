@@ -22,6 +22,7 @@ from hostile_server import HostileServer
 from sqlalchemy import insert, update
 
 from tasks.adapters.pulse import Pulse, here
+from tasks.cli.doctor import ledger as the_ledgers
 from tasks.cli.doctor.lock import advice, holder
 from tasks.cli.doctor.network import check_host
 from tasks.dlq.errors import LedgerUnavailable
@@ -323,6 +324,18 @@ def test_a_locked_ledger_sends_to_the_doctor(tmp_path: Path):
         with pytest.raises(LedgerUnavailable, match="database is locked") as caught:
             ledger.transact(lambda tx: pause_route(tx, "employees", by="alice@host", reason=""))
     assert caught.value.hint.endswith("redrive doctor tells which")
+
+
+def test_the_doctor_waits_for_a_lock_no_longer_than_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(the_ledgers, "_LOCK_WAIT", 0.05)
+    cli, file = command_line(tmp_path), tmp_path / ".redrive" / "ledger.db"
+    with cli.ledger() as ledger, closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        found = the_ledgers._commit(ledger, str(file))
+        with ledger.begin(read_only=True) as tx:
+            assert tx.connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 50
+    assert (found.state, found.out_of_reach) == ("wrong", True)
+    assert found.detail.startswith("not within 0.05 s: process ")
 
 
 @pytest.mark.parametrize("place", ["/proc/redrive", "/proc/redrive/state", "redrive.toml/state"])
