@@ -18,6 +18,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -46,6 +47,8 @@ _LONGEST_HEADER, _LONGEST = 1 << 16, 3 << 30
 _JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False)
 #: Characters that a message shows of a wrong value.
 _SHOWN = 40
+#: A schema's revision, or a version by PEP 440: both stand in messages.
+_VERSION = re.compile(r"[0-9A-Za-z_.+!-]{1,40}", re.ASCII)
 _AGAIN = "export the ledger again, or take another export"
 
 
@@ -144,7 +147,7 @@ class Reader:
             told = f"the file is written in format {shown(version)}, and this Redrive reads format {VERSION}"
             raise Refused(told, hint=f"import it with Redrive {shown(redrive)}, which wrote it")
         revision, at, last_ids = value.get("revision"), value.get("at"), value.get("last_ids")
-        if not (isinstance(revision, str) and isinstance(redrive, str) and _is_whole(at, LAST_MOMENT) and _are_ids(last_ids)):
+        if not (_is_version(revision) and _is_version(redrive) and _is_whole(at, LAST_MOMENT) and _are_ids(last_ids)):
             raise self.refused("it is no first line of an export")
         return Header(revision=revision, redrive=redrive, at=at, last_ids=last_ids)
 
@@ -205,6 +208,10 @@ def _object(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _is_version(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
 
 
 def _is_whole(value: object, most: int) -> TypeGuard[int]:
