@@ -1,7 +1,8 @@
 """The pulse: a file whose time a process's main loop sets every few seconds, for a supervisor on the same machine.
 
 Setting the time of a file that is there takes neither room on the disk nor a file descriptor, and no ledger: a pulse that stops
-means that the loop itself stands still. The files lie in `health` in the state directory, `role@host:pid` each.
+means that the loop itself stands still. The files lie in `health` in the state directory, `role@host:pid:began` each. When a
+process began, in ticks since the machine did (/proc/PID/stat, see proc(5)), tells it from another that gets its id later.
 """
 
 from __future__ import annotations
@@ -9,21 +10,19 @@ from __future__ import annotations
 import os
 import re
 import socket
+import stat
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import quote
 
 import structlog
 
 from tasks.dlq.process import PULSE
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 log = structlog.get_logger("redrive.pulse")
 
-_NAME = re.compile(r"(?P<role>[a-z]+)@(?P<host>[^:]+):(?P<pid>[0-9]{1,10})", re.ASCII)
+_NAME = re.compile(r"(?P<role>[a-z]+)@(?P<host>[^:]+):(?P<pid>[1-9][0-9]{0,9})(?::(?P<began>[0-9]+))?", re.ASCII)
 
 
 def here() -> str:
@@ -49,7 +48,7 @@ class Pulse:
     def __init__(self, state_dir: Path, role: str) -> None:
         self._folder = folder_of(state_dir)
         self._pid = os.getpid()
-        self.file = self._folder / f"{role}@{quote(here(), safe='')}:{self._pid}"
+        self.file = self._folder / _name(role, self._pid)
         self._ill = False
         self._due = 0.0
 
@@ -77,11 +76,11 @@ class Pulse:
 
     def _set(self) -> None:
         try:
-            os.utime(self.file)
+            os.utime(self.file, follow_symlinks=False)
         except FileNotFoundError:
             self._folder.mkdir(parents=True, exist_ok=True)
             tidy(self._folder)
-            self.file.touch()
+            os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
 
 
 def seen(state_dir: Path, role: str) -> list[Seen]:
@@ -89,20 +88,20 @@ def seen(state_dir: Path, role: str) -> list[Seen]:
     now = time.time()
     found = []
     for file, known in _here(folder_of(state_dir)):
-        if known["role"] == role and runs(int(known["pid"])) and (age := _age(file, now)) is not None:
+        if known["role"] == role and _is_there(known) and (age := _age(file, now)) is not None:
             found.append(Seen(pid=int(known["pid"]), age=age))
     return sorted(found, key=lambda each: each.pid)
 
 
 def age(state_dir: Path, role: str, pid: int) -> float | None:
     """Return the seconds since the process on this machine set its pulse; None when it has none."""
-    return _age(folder_of(state_dir) / f"{role}@{quote(here(), safe='')}:{pid}", time.time())
+    return _age(folder_of(state_dir) / _name(role, pid), time.time())
 
 
 def tidy(folder: Path) -> None:
     """Remove what processes of this machine left behind that did not end by themselves."""
     for file, known in _here(folder):
-        if not runs(int(known["pid"])):
+        if not _is_there(known):
             _remove(file)
 
 
@@ -115,11 +114,29 @@ def runs(pid: int) -> bool:
     """Tell whether there is a process of this id."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
-    except (PermissionError, OverflowError):
+    except PermissionError:
         return True
-    return True
+    return pid > 0  # else it is a group
+
+
+def _name(role: str, pid: int) -> str:
+    began = _began(pid)
+    return f"{role}@{quote(here(), safe='')}:{pid}" + (f":{began}" if began else "")
+
+
+def _is_there(known: re.Match[str]) -> bool:
+    """Tell whether the process of a pulse runs, and not just another of its id."""
+    return runs(int(known["pid"])) and _began(int(known["pid"])) in {None, known["began"]}
+
+
+def _began(pid: int) -> str | None:
+    """Return when a process began; None where the system does not say."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
 
 
 def _here(folder: Path) -> list[tuple[Path, re.Match[str]]]:
@@ -133,10 +150,12 @@ def _here(folder: Path) -> list[tuple[Path, re.Match[str]]]:
 
 
 def _age(file: Path, now: float) -> float | None:
+    """Return the seconds since a pulse was set; None when it is not there, or no file of its own."""
     try:
-        return now - file.stat().st_mtime
+        found = file.lstat()
     except OSError:
         return None
+    return now - found.st_mtime if stat.S_ISREG(found.st_mode) else None
 
 
 def _remove(file: Path) -> None:

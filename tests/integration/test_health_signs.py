@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
+import stat
 import subprocess
 import sys
 import threading
 import time
 from contextlib import closing, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +31,6 @@ from tasks.dlq.process import Process, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 WORKER = Process(role=Role.WORKER, host="node-1", pid=71, main_pid=70, version="0.1.0", serves=("redrive-recovery",))
 
@@ -184,7 +187,9 @@ def test_the_silent_are_forgotten_after_an_hour_and_no_other(url: str):
 def test_a_pulse_is_seen_on_this_machine_until_it_ends(tmp_path: Path):
     mine = Pulse(tmp_path, Role.BEAT)
     mine.beat()
-    assert mine.file == tmp_path / "health" / f"beat@{socket.gethostname()}:{os.getpid()}"
+    assert mine.file.parent == tmp_path / "health"
+    assert re.fullmatch(rf"beat@{socket.gethostname()}:{os.getpid()}(:[0-9]+)?", mine.file.name)
+    assert stat.S_IMODE(mine.file.stat().st_mode) == 0o600
     [found] = pulse.seen(tmp_path, Role.BEAT)
     assert found.pid == os.getpid()
     assert found.is_fresh(60)
@@ -218,10 +223,49 @@ def test_what_others_left_behind_is_not_taken_for_a_process_and_removed(tmp_path
     for file in (left, elsewhere, strange):
         file.touch()
     assert pulse.seen(tmp_path, Role.WORKER) == []
-    Pulse(tmp_path, Role.WORKER).beat()
-    assert sorted(file.name for file in folder.iterdir()) == sorted(
-        [elsewhere.name, strange.name, f"worker@{socket.gethostname()}:{os.getpid()}"]
-    )
+    mine = Pulse(tmp_path, Role.WORKER)
+    mine.beat()
+    assert sorted(folder.iterdir()) == sorted([elsewhere, strange, mine.file])
+
+
+@pytest.mark.parametrize("pid", ["0", "00", "-1", "1", "{mine}", "{mine}:1", "9999999999", "99999999999"])
+def test_a_name_alone_is_no_pulse(tmp_path: Path, pid: str):
+    """Of no process, of a group of them, or of one that has the id of another."""
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("this system does not say when a process began")
+    folder = tmp_path / "health"
+    folder.mkdir()
+    (folder / f"worker@{socket.gethostname()}:{pid.format(mine=os.getpid())}").touch()
+    assert pulse.seen(tmp_path, Role.WORKER) == []
+    assert pulse.age(tmp_path, Role.WORKER, os.getpid()) is None
+
+
+def test_a_process_whose_name_is_not_plain_has_a_pulse(tmp_path: Path):
+    """/proc/PID/stat holds the program's name as it is: with blanks and brackets."""
+    program = tmp_path / "a) R 1 (b"
+    program.symlink_to(shutil.which("sleep") or "/bin/sleep")
+    with subprocess.Popen([program, "60"]) as process:
+        try:
+            until(lambda: b"a) R 1 (b" in Path(f"/proc/{process.pid}/stat").read_bytes())
+            assert int(pulse._began(process.pid) or 0) >= int(pulse._began(os.getpid()) or 0)
+        finally:
+            process.kill()
+
+
+def test_a_pulse_that_leads_elsewhere_is_none_and_nothing_there_is_touched(tmp_path: Path):
+    mine = Pulse(tmp_path, Role.WORKER)
+    precious, missing = tmp_path / "precious", tmp_path / "missing"
+    precious.touch()
+    os.utime(precious, (1, 1))
+    mine.file.parent.mkdir()
+    for target in (precious, missing):
+        mine.file.symlink_to(target)
+        mine._due = 0.0
+        mine.beat()
+        assert pulse.seen(tmp_path, Role.WORKER) == []
+        mine.end()
+    assert precious.stat().st_mtime == 1
+    assert not missing.exists()
 
 
 def test_a_place_that_takes_no_pulse_is_told_once(tmp_path: Path):
