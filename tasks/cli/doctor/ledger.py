@@ -68,7 +68,7 @@ def check_ledger(settings: Settings) -> Iterator[Finding]:
     except LedgerOutdated as error:
         finding = of_error("ledger", error)
         nothing = error.message.startswith("there is no ledger at") or error.message.endswith(" is empty")
-        yield replace(finding, hint=f"{error.hint}; {LOST}") if nothing and LOST not in error.hint else finding
+        yield replace(finding, hint=f"{LOST}; else {error.hint}") if nothing and LOST not in error.hint else finding
 
 
 def _read(ledger: Ledger, settings: Settings) -> tuple[list[dict[str, Any]], Work]:

@@ -169,7 +169,7 @@ def _translated(error: DBAPIError, engine: Engine) -> Exception:
     said = " ".join(str(error.orig).split())[:200]
     if _lacks_a_table_or_column(error, said):
         empty = "no such table" in said or _sqlstate(error) == UNDEFINED_TABLE
-        hint = f"{_UPGRADE}; {LOST}" if empty else _UPGRADE
+        hint = f"{LOST}; else {_UPGRADE}" if empty else _UPGRADE
         return LedgerOutdated(f"the ledger at {where} is empty or not up to date: {said}", hint=hint)
     trouble = said in _NO_DATABASE or _sqlstate(error) in TROUBLE
     if trouble or isinstance(error, OperationalError) or error.connection_invalidated:
