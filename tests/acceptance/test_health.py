@@ -87,9 +87,12 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     wait_for(live=False, ready=False)
     stuck = [running.redrive("doctor", question, "worker", "--within", "5") for question in ("--live", "--ready")]
     assert [(each.returncode, "stands still" in each.stdout) for each in stuck] == [(1, True), (1, True)]
-    for file in (running.folder / "state" / "health").iterdir():
+    pulses = list((running.folder / "state" / "health").iterdir())
+    for file in pulses:
         os.utime(file, (time.time() - 63,) * 2)
     found = examined(running)
+    for file in pulses:  # else the worker's pool takes its main process for stuck, until that has set its pulse
+        os.utime(file)
     for role in Role:
         assert found[role]["detail"].startswith(f"stands still: process {running.processes[role].pid} for 6"), found
         assert found[role]["hint"].startswith("restart it")
@@ -104,6 +107,7 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     child.resume()
     wait_for(ready=True, roles=(Role.WORKER,))
 
+    before = {name: len(running.log(name)) for name in running.processes}
     for process in running.processes.values():
         process.terminate()
     for name, process in running.processes.items():
@@ -112,7 +116,8 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     assert not list((running.folder / "state" / "health").iterdir())
     with closing(sqlite3.connect(running.folder / "state" / "ledger.db")) as ledger:
         assert ledger.execute("SELECT name FROM processes").fetchall() == []
-    assert "no heartbeat" not in running.log("worker") + running.log("intake")
+    for name, already in before.items():
+        assert "no heartbeat" not in running.log(name)[already:]
 
 
 def test_a_worker_that_was_killed_is_not_alive_from_that_moment_on(running: Stack):
