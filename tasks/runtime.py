@@ -226,12 +226,13 @@ class Runtime:
         broker = self.settings.broker
         if not broker.manage_queues or broker.predefined_queues:
             return
-        wanted = [(self.sqs, broker.queue_prefix + name) for name in CELERY_QUEUES]
+        hidden = self.settings.visibility_timeout
+        wanted = [(self.sqs, broker.queue_prefix + name, hidden) for name in CELERY_QUEUES]
         tables = [table for table in self.settings.sources.values() if isinstance(table, SqsSourceTable)]
-        wanted += [(self._client_of(table), table.queue) for table in tables if "://" not in table.queue]
-        for client, name in wanted:
+        wanted += [(self._client_of(table), table.queue, 0) for table in tables if "://" not in table.queue]
+        for client, name, least in wanted:
             with talking_to(name):
-                ensure_queue(client, name, visibility_timeout=self.settings.visibility_timeout, max_receives=broker.max_receives)
+                ensure_queue(client, name, visibility_timeout=hidden, max_receives=broker.max_receives, least_visibility=least)
 
     def ensure_ledger(self) -> None:
         """Create an empty ledger; an older one is a person's decision (`redrive db upgrade`).

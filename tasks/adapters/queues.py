@@ -56,13 +56,13 @@ def dead_letter_queue(name: str) -> str:
     return f"{name.removesuffix(FIFO)}{DEAD}{FIFO}" if name.endswith(FIFO) else name + DEAD
 
 
-def ensure_queue(client: SQSClient, name: str, *, visibility_timeout: int, max_receives: int) -> str:
+def ensure_queue(client: SQSClient, name: str, *, visibility_timeout: int, max_receives: int, least_visibility: int = 0) -> str:
     """Return the queue's URL; make it and its dead-letter queue where they are missing.
 
     An existing queue keeps its attributes, but gets a redrive policy when it has none, and then a retention that is longer than
     the default: without these, SQS throws a message away where Redrive wants it kept. A FIFO queue is made without content-based
     deduplication: by that, SQS would throw away the second of two failures with the same body within five minutes, even when the
-    first has been recovered before.
+    first has been recovered before. One that hides messages for less than `least_visibility` seconds is told of.
 
     Raises:
         botocore's ClientError or BotoCoreError.
@@ -70,7 +70,7 @@ def ensure_queue(client: SQSClient, name: str, *, visibility_timeout: int, max_r
     url = _find(client, name)
     has = _attributes_of(client, url)
     target = _dead_letter_target(has)
-    _warn_of_short_visibility(name, has, visibility_timeout)
+    _warn_of_short_visibility(name, has, least_visibility)
     if url and target and not target.endswith(f":{dead_letter_queue(name)}"):
         return url  # somebody has given it a dead-letter queue already
     policy = _policy(client, dead_letter_queue(name), max_receives)

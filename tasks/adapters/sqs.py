@@ -230,13 +230,13 @@ def talking_to(queue: str) -> Iterator[None]:
         yield
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") in _MISSING:
-            hint = "create it, or set broker.manage_queues = true"
+            hint = "create it; with broker.manage_queues = true the first worker, beat or intake does"
             raise BrokerUnavailable(f"SQS has no queue {queue}", hint=hint) from error
         raise BrokerUnavailable(f"SQS refused, at queue {queue}: {_said(error)}", hint="check the IAM policy") from error
     except BotoCoreError as error:
         if missing := shortage_of(error):
             raise BrokerUnavailable(f"SQS was not asked, at queue {queue}: {missing}", hint=HINT) from error
-        hint = "check broker.url, the region and the credentials"
+        hint = "see whether SQS runs at broker.url and can be reached; then check the region and the credentials"
         raise BrokerUnavailable(f"SQS does not answer, at queue {queue}: {_said(error)}", hint=hint) from error
     except KeyError as error:  # botocore takes an answer that was cut off in its headers for an empty one
         raise BrokerUnavailable(f"SQS' answer was cut off, at queue {queue}: it has no {error}", hint="ask again") from error

@@ -15,6 +15,7 @@ from tasks.adapters import logs
 from tasks.dlq import migrations
 from tasks.dlq.errors import BrokerUnavailable, LedgerOutdated
 from tasks.dlq.ledger import Ledger, bells
+from tasks.dlq.ledger.engine import LOST
 from tasks.dlq.ledger.queries import route_states
 from tasks.dlq.waking import ring_all
 from tasks.settings import directory, settings
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from tasks.dlq.ledger import Transaction
     from tasks.runtime import Runtime
 
-_HINT = "run: redrive db upgrade, or start a worker; `redrive config` tells where the ledger is looked for"
+_HINT = f"{LOST}; else run: redrive db upgrade, or start a worker; `redrive config` tells where the ledger is looked for"
 
 
 def ensure_state_dir(*, create: bool) -> None:

@@ -181,7 +181,7 @@ def test_queues_that_lose_or_double_messages(tmp_path: Path, sqs: EmbeddedSqs):
     assert "no dead-letter queue" in of(report, maintenance)["detail"]
     assert "SQS has no queue" in of(report, submit)["detail"]
     assert of(report, submit)["hint"].startswith("the first worker, beat or intake makes it")
-    assert of(by_hand, submit)["hint"] == "create it, or set broker.manage_queues = true"
+    assert of(by_hand, submit)["hint"].startswith("create it; with broker.manage_queues = true")
     assert found["source employees_dlq"] == "warning"
     assert f"1 message in {cli.prefix}employees-dlq-dead" in of(report, "source employees_dlq")["detail"]
     assert not [name for name in found if name.startswith("API")]

@@ -124,7 +124,7 @@ def test_once_without_sqs_is_out_of_reach(tmp_path: Path):
     done = cli.run("intake", "--once")
     assert done.returncode == 5
     assert "SQS does not answer" in done.stderr
-    assert "check broker.url" in done.stderr
+    assert "see whether SQS runs at broker.url" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

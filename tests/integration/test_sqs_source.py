@@ -145,7 +145,7 @@ def test_an_existing_queue_gets_what_it_lacks_and_keeps_the_rest(client: SQSClie
 def test_a_queue_that_was_made_by_the_way_keeps_messages_as_long_as_one_of_ours(client: SQSClient, name: str):
     url = client.create_queue(QueueName=name)["QueueUrl"]
     with structlog.testing.capture_logs() as logs:
-        ensured(client, name)
+        ensure_queue(client, name, visibility_timeout=600, max_receives=5, least_visibility=600)
     assert attributes(client, url)["MessageRetentionPeriod"] == str(14 * 24 * 3600)
     (told,) = [each for each in logs if each["log_level"] == "warning"]
     assert (told["seconds"], told["needed"]) == (30, 600), "one that hands out too early is told of, and left as it is"
