@@ -94,7 +94,7 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     for file in pulses:  # else the worker's pool takes its main process for stuck, until that has set its pulse
         os.utime(file)
     for role in Role:
-        assert found[role]["detail"].startswith(f"stands still: process {running.processes[role].pid} for 6"), found
+        assert found[role]["detail"].startswith(f"stands still: process {running.processes[role].pid} for "), found
         assert found[role]["hint"].startswith("restart it")
     for process in running.processes.values():
         process.send_signal(signal.SIGCONT)
