@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], *, seconds: float = 30.0, what: str = "it") -> T:
-    """Return the first true answer of `look`; fail after `seconds`."""
+def until(look: Callable[[], T], *, seconds: float = 30.0, what: str = "it", every: float = 0.02) -> T:
+    """Return the first true answer of `look`, asked `every` so many seconds; fail after `seconds`."""
     end = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < end, f"{what} did not come in {seconds:g} s"
-        time.sleep(0.02)
+        time.sleep(every)
     return seen

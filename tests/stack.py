@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from celery import Celery
 from patience import until
 
 from tasks.devstack import child
+from tasks.dlq.errors import OutOfReach
+from tasks.dlq.ledger import Ledger
+from tasks.dlq.ledger.audit import audit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,13 +125,20 @@ class Stack:
         return [json.loads(line) for line in self.redrive("jobs", "--json", "--limit", "500").stdout.splitlines()]
 
     def wait_for_audit(self, seconds: float = 60.0, **wanted: int) -> dict[str, Any]:
-        """Wait until the audit has these sums; return it."""
+        """Wait until the audit has these sums; return what the command says then."""
+        url = self.env.get("REDRIVE_LEDGER__URL") or f"sqlite:///{self.env['REDRIVE_STATE_DIR']}/ledger.db"
+        seen: dict[str, Any] = {}
 
-        def look() -> dict[str, Any] | None:
-            seen = self.audit()
-            return seen if all(seen[name] == value for name, value in wanted.items()) else None
+        def look() -> bool:
+            with closing(Ledger(url)) as ledger, suppress(OutOfReach), ledger.begin(read_only=True) as tx:
+                seen.update(audit(tx).as_dict())
+            return all(seen.get(name) == value for name, value in wanted.items())
 
-        return until(look, seconds=seconds, what=f"audit {wanted}; it is {self.audit()}")
+        try:
+            until(look, seconds=seconds, what=f"audit {wanted}", every=0.2)  # not by the command: a process for each look
+        except AssertionError:
+            raise AssertionError(f"after {seconds:g} s the audit has {seen}, not {wanted}") from None
+        return self.audit()
 
 
 @contextmanager
