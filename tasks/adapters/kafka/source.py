@@ -152,7 +152,7 @@ class KafkaSource:
 
     def _leave(self) -> None:
         consumer, self._consumer = self._consumer, None
-        if consumer and (self._committing is None or self._committing.ended(within=OUTAGE)) and self._ids.quiet(within=OUTAGE):
+        if consumer and (self._committing is None or self._committing.ended(within=OUTAGE)):
             consumer.close()  # else it is still at work, and the group notices after the session's timeout
         self._forget()
 

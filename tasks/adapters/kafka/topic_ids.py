@@ -7,9 +7,7 @@ that do not tell topic ids (before Kafka 2.8) are taken at the name.
 
 from __future__ import annotations
 
-import threading
 import time
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicCollection
@@ -17,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from confluent_kafka import Consumer, TopicPartition
 
@@ -36,7 +35,6 @@ class TopicIds:
         self._known: dict[str, str] = {}
         self._asked: Mapping[str, Future[Any]] = {}
         self._since = 0.0
-        self._asking: threading.Thread | None = None
 
     def label(self, topic: str) -> str:
         """Return what a commit of this topic has as its metadata."""
@@ -52,7 +50,7 @@ class TopicIds:
         for topic in {each.topic for each in partitions} - self._known.keys():
             self._known[topic] = _UNSURE
             try:
-                cluster = self._cluster(consumer, topic, within)
+                cluster = self._asker().list_topics(topic, timeout=within)
                 # A controller that is none of the brokers is that of librdkafka's mock: nobody would answer.
                 mock = cluster.controller_id >= 0 and cluster.controller_id not in cluster.brokers
                 found = None if mock else _id_of(self._ask([topic], within)[topic], within)
@@ -96,28 +94,12 @@ class TopicIds:
         return bool(label) and partition.metadata != label
 
     def _ask(self, topics: Iterable[str], within: float) -> Mapping[str, Future[Any]]:
+        return self._asker().describe_topics(TopicCollection(list(topics)), request_timeout=within)
+
+    def _asker(self) -> AdminClient:
+        """Return a client of its own: a consumer that is asked for topics within its poll aborts at the poll's next callback."""
         self._admin = self._admin or AdminClient(self._config)
-        return self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=within)
-
-    def quiet(self, *, within: float) -> bool:
-        """Wait until no question is put to the consumer; tell whether that is so."""
-        if self._asking:
-            self._asking.join(within)
-        return not self._asking or not self._asking.is_alive()
-
-    def _cluster(self, consumer: Consumer, topic: str, within: float) -> Any:
-        """Ask the consumer in a thread of its own: asked within its poll, confluent-kafka 2.16 aborts at the next callback."""
-        answer: Future[Any] = Future()
-
-        def ask() -> None:
-            try:
-                answer.set_result(consumer.list_topics(topic, timeout=within))
-            except KafkaException as error:
-                answer.set_exception(error)
-
-        self._asking = threading.Thread(target=ask, name="kafka-topics", daemon=True)
-        self._asking.start()
-        return answer.result(within)
+        return self._admin
 
 
 def _id_of(answer: Future[Any], within: float) -> str | None:
