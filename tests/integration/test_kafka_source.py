@@ -189,7 +189,7 @@ def test_members_that_come_and_go_double_nothing_and_skip_nothing(world: World):
     two = threading.Thread(target=follow, args=(1, second))
     two.start()
     until(lambda: second.source._assigned, what="the second member's partitions")
-    assert len(first.source._assigned | second.source._assigned) == PARTITIONS
+    until(lambda: len(first.source._assigned | second.source._assigned) == PARTITIONS, what="the first member's")
     for each in range(2000):
         world.write(employee(each % 50 + 1), partition=each % PARTITIONS)
     world.flush()
