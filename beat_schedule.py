@@ -2,16 +2,17 @@
 
 from typing import Any
 
+from tasks.names import DRAIN_SOURCES, PROMOTE, PRUNE, RESCUE, WATCH
 from tasks.settings.sections import Sweeps
 
 
 def schedule(sweeps: Sweeps) -> dict[str, dict[str, Any]]:
     """Return Celery's beat schedule."""
     seconds = {
-        "redrive.promote": sweeps.promote,
-        "redrive.rescue": sweeps.rescue,
-        "redrive.sources": sweeps.sources,
-        "redrive.watch": sweeps.watch,
-        "redrive.prune": sweeps.prune,
+        PROMOTE: sweeps.promote,
+        RESCUE: sweeps.rescue,
+        DRAIN_SOURCES: sweeps.sources,
+        WATCH: sweeps.watch,
+        PRUNE: sweeps.prune,
     }
     return {task.removeprefix("redrive."): {"task": task, "schedule": every} for task, every in seconds.items()}

@@ -7,14 +7,15 @@ from kombu import Exchange as _Exchange  # type: ignore[attr-defined]
 from kombu import Queue as _Queue  # type: ignore[attr-defined]
 
 from beat_schedule import schedule as _schedule
+from tasks import names as _names
 from tasks.settings import settings_or_exit as _settings_or_exit
-from tasks.transport import install as _install_transport
+from tasks.worker.transport import install as _install_transport
 
 _install_transport()
 _settings = _settings_or_exit()
 _broker = _settings.broker
 
-imports = ("tasks.intake", "tasks.recovery", "tasks.sweeps", "tasks.lifecycle", "tasks.vitals")
+imports = ("tasks.intake", "tasks.recovery", "tasks.sweeps", "tasks.worker.lifecycle", "tasks.worker.health")
 
 # --- the broker: SQS -------------------------------------------------------------------------------------------------
 broker_url = _broker.url
@@ -34,17 +35,17 @@ if _broker.predefined_queues:
     broker_transport_options["predefined_queues"] = {name: {"url": url} for name, url in _broker.predefined_queues.items()}
 
 # --- the queues ------------------------------------------------------------------------------------------------------
-task_default_queue = "redrive-maintenance"
+task_default_queue = _names.MAINTENANCE_QUEUE
 task_create_missing_queues = False
 task_queues = tuple(
     # An exchange of its own each: a kombu.Queue without one is bound to the default queue's.
     _Queue(_name, _Exchange(_name), routing_key=_name)
-    for _name in ("redrive-recovery", "redrive-submit", "redrive-maintenance")
+    for _name in _names.CELERY_QUEUES
 )
 task_routes = {
-    "redrive.recover": {"queue": "redrive-recovery"},
-    "redrive.submit": {"queue": "redrive-submit"},
-    "redrive.*": {"queue": "redrive-maintenance"},
+    _names.RECOVER: {"queue": _names.RECOVERY_QUEUE},
+    _names.SUBMIT: {"queue": _names.SUBMIT_QUEUE},
+    "redrive.*": {"queue": _names.MAINTENANCE_QUEUE},
 }
 
 # --- the worker ------------------------------------------------------------------------------------------------------
@@ -61,10 +62,10 @@ task_acks_late = True
 task_reject_on_worker_lost = False  # a call that kills its worker must not come back by itself: the rescue counts it
 task_ignore_result = True
 task_store_errors_even_if_ignored = False
-# For what no deadline can end (tasks/dlq/limits.py). A sweep has no soft limit: broken off, it would begin at its first
+# For what no deadline can end (tasks/dlq/calls/limits.py). A sweep has no soft limit: broken off, it would begin at its first
 # source again.
 task_time_limit = _settings.limits.hard
-task_annotations = {"redrive.recover": {"soft_time_limit": _settings.limits.soft}}
+task_annotations = {_names.RECOVER: {"soft_time_limit": _settings.limits.soft}}
 task_publish_retry_policy = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3, "interval_max": 0.5}
 
 # --- JSON only -------------------------------------------------------------------------------------------------------
@@ -76,6 +77,6 @@ event_serializer = "json"
 timezone = "UTC"
 enable_utc = True
 beat_schedule = _schedule(_settings.sweeps)
-beat_scheduler = "tasks.lifecycle:SweepScheduler"
+beat_scheduler = "tasks.worker.lifecycle:SweepScheduler"
 beat_max_loop_interval = 5  # seconds; beat would sleep through a clock that is put back and forward again
 beat_schedule_filename = str(_settings.state_path / "beat-schedule")

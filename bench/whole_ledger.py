@@ -22,10 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tasks.dlq import migrations  # noqa: E402
 from tasks.dlq.dead_letter import DeadLetter  # noqa: E402
-from tasks.dlq.ledger import Ledger  # noqa: E402
-from tasks.dlq.ledger.letters import record  # noqa: E402
+from tasks.dlq.ledger import Ledger, migrations  # noqa: E402
+from tasks.dlq.ledger.dead_letters import record  # noqa: E402
 from tasks.dlq.parameters import canonical_key  # noqa: E402
 
 CONFIG = """

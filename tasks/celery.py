@@ -2,11 +2,11 @@
 
 from celery import Celery
 
-from tasks.dlq.redaction import Redactor
+from tasks.dlq.secrets.redactor import Redactor
 from tasks.monitoring import attach
 from tasks.settings import settings_or_exit
-from tasks.vitals import MainPulse
+from tasks.worker.health import MainPulse
 
-app = Celery("redrive", config_source="celeryconfig", task_cls="tasks.delivery:RedriveTask")
+app = Celery("redrive", config_source="celeryconfig", task_cls="tasks.worker.delivery:RedriveTask")
 attach(app, settings_or_exit().monitor.url, redact=Redactor(settings_or_exit().secrets()))
 app.steps["consumer"].add(MainPulse)

@@ -12,11 +12,10 @@ from celery.worker.request import Request
 from tasks.adapters.celery_messages import submitted
 from tasks.dlq.errors import OutOfReach
 from tasks.dlq.ports import Record
-from tasks.runtime import CELERY_SOURCE
-from tasks.transport import KEEP
+from tasks.names import CELERY_SOURCE, KEEP, SUBMIT
 
 if TYPE_CHECKING:
-    from tasks.delivery import RedriveTask
+    from tasks.worker.delivery import RedriveTask
 
 
 class Irrevocable(Request):
@@ -38,7 +37,7 @@ STAYS_IN_SQS = {
 }
 
 
-@shared_task(name="redrive.submit", **STAYS_IN_SQS)
+@shared_task(name=SUBMIT, **STAYS_IN_SQS)
 def submit(self: RedriveTask, args: list[Any], kwargs: dict[str, Any]) -> None:
     """Record a failure: `send_task("redrive.submit", kwargs={"route": …, "parameters": {…}, "origin": {…}})`.
 
@@ -51,7 +50,7 @@ def submit(self: RedriveTask, args: list[Any], kwargs: dict[str, Any]) -> None:
 
 @shared_task(name=KEEP, **STAYS_IN_SQS)
 def keep(self: RedriveTask, message: str) -> None:
-    """Keep a message (base64) that is no call of one of Redrive's tasks as a rejected dead letter (see tasks/transport)."""
+    """Keep a message (base64) that calls none of Redrive's tasks as a rejected dead letter (see tasks/worker/transport)."""
     runtime = self.runtime
     runtime.intake.take(CELERY_SOURCE, runtime.messages, [_record(self, base64.b64decode(message))])
 

@@ -17,49 +17,43 @@ from tasks.adapters.jsonl import LineReader
 from tasks.adapters.kafka import KafkaSource
 from tasks.adapters.kafka.lag import Lag, lags
 from tasks.adapters.notify import apprise_sinks
-from tasks.adapters.queues import DEAD, Connection, ensure_queue
+from tasks.adapters.queues import Connection, ensure_queue
 from tasks.adapters.sqs import SqsSource, count_messages, talking_to
-from tasks.dlq import migrations
+from tasks.dlq.alerts.delivery import Teller
 from tasks.dlq.errors import BrokerUnavailable
-from tasks.dlq.intake import Intake
-from tasks.dlq.ledger import Ledger
-from tasks.dlq.ledger.gates import ensure_routes
-from tasks.dlq.maintenance import Maintenance
-from tasks.dlq.reading import SubmissionReader
-from tasks.dlq.recovery import Recovery
-from tasks.dlq.repair import SubmittedReader
-from tasks.dlq.telling import Teller
-from tasks.settings.model import OWN_SOURCES
+from tasks.dlq.ledger import Ledger, migrations
+from tasks.dlq.ledger.routes import ensure_routes
+from tasks.dlq.reading.reader import SubmissionReader
+from tasks.dlq.services.intake import Intake
+from tasks.dlq.services.maintenance import Maintenance
+from tasks.dlq.services.recovery import Recovery
+from tasks.dlq.services.repair import SubmittedReader
+from tasks.ledger_setup import create_ledger
+from tasks.names import CELERY_QUEUES, CELERY_SOURCE, DLQ_SUFFIX, RECOVERY_QUEUE, SENT_SOURCE, WAKEUPS
 from tasks.settings.queues import others
 from tasks.settings.sources import SqsSource as SqsSourceTable
-from tasks.stopping import stop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mypy_boto3_sqs import SQSClient
 
     from tasks.adapters.sentry import SentrySink
-    from tasks.dlq.ports import AlertSink, Doorbell, Source
-    from tasks.dlq.reading import Reader
+    from tasks.dlq.alerts.alert import AlertSink
+    from tasks.dlq.ports import Doorbell, Source
+    from tasks.dlq.reading.reader import Reader
     from tasks.settings import Settings
 
 log = structlog.get_logger("redrive.runtime")
-
-#: Redrive's own queues; each has a dead-letter queue, `<name>-dead`.
-RECOVERY_QUEUE = "redrive-recovery"
-CELERY_QUEUES = (RECOVERY_QUEUE, "redrive-submit", "redrive-maintenance")
-#: The sources of all Celery submissions, and of what `redrive send` records.
-CELERY_SOURCE, SENT_SOURCE = OWN_SOURCES
-WAKEUPS = frozenset(f"redrive.{name}" for name in ("recover", "promote", "rescue", "sources", "watch", "prune"))
 
 
 class Runtime:
     """What a process of Redrive is made of."""
 
-    def __init__(self, settings: Settings, doorbell: Doorbell) -> None:
+    def __init__(self, settings: Settings, doorbell: Doorbell, *, stopping: Callable[[], bool] = lambda: False) -> None:
         self.settings = settings
         self._doorbell = doorbell
+        self._stopping = stopping
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -89,7 +83,7 @@ class Runtime:
             self._doorbell,
             slice_seconds=self.settings.worker.slice,
             worker=f"{socket.gethostname()}:{os.getpid()}",
-            stopping=stop.asked,
+            stopping=self._stopping,
         )
 
     @cached_property
@@ -185,7 +179,7 @@ class Runtime:
 
     def _celery_dead_letters(self) -> Iterator[tuple[Source, Reader]]:
         for queue in CELERY_QUEUES:
-            if name := self._queue_address(queue + DEAD):
+            if name := self._queue_address(queue + DLQ_SUFFIX):
                 source = SqsSource(CELERY_SOURCE, self.sqs, name)
                 yield CeleryDeadLetters(source, WAKEUPS), self.messages
 
@@ -241,13 +235,8 @@ class Runtime:
             LedgerOutdated: its schema is not the one that this version writes.
             LedgerUnavailable: the database does not answer.
         """
-        ledger = Ledger(self.settings.ledger.url)
-        try:
-            if migrations.revision(ledger) is None:
-                migrations.upgrade(ledger)
-            migrations.check(ledger)
-        finally:
-            ledger.close()
+        with create_ledger(self.settings):
+            pass
 
     def check(self) -> None:
         """Read every secret that the environment must hold. Raises ConfigError: a worker should not start without them."""
@@ -262,5 +251,5 @@ class Runtime:
                 part.close()
         for source, _ in vars(self).pop("topics", ()):
             source.close()
-        for name in [name for name in vars(self) if name not in {"settings", "_doorbell"}]:
+        for name in [name for name in vars(self) if name not in {"settings", "_doorbell", "_stopping"}]:
             del vars(self)[name]

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import structlog
 from celery import shared_task
 
-from tasks.dlq.alerts import Burst
-from tasks.dlq.alerts import watch as look
+from tasks.dlq.alerts.state import Burst
+from tasks.dlq.alerts.state import watch as look
 from tasks.dlq.clock import boottime
 from tasks.dlq.errors import OutOfReach
 from tasks.dlq.shortage import told
-from tasks.stopping import stop
+from tasks.names import DRAIN_SOURCES, PROMOTE, PRUNE, RESCUE, WATCH
+from tasks.worker.stopping import stop
 
 if TYPE_CHECKING:
-    from tasks.delivery import RedriveTask
+    from tasks.worker.delivery import RedriveTask
 
 log = structlog.get_logger("redrive.sweeps")
 
@@ -36,19 +37,19 @@ def piled_up(sweep: str, now: float) -> bool:
     return False
 
 
-@shared_task(name="redrive.promote", bind=True)
+@shared_task(name=PROMOTE, bind=True)
 def promote(self: RedriveTask) -> int:
     """Ring for due jobs that nobody comes for."""
     return 0 if piled_up("promote", boottime()) else self.runtime.maintenance.promote()
 
 
-@shared_task(name="redrive.rescue", bind=True)
+@shared_task(name=RESCUE, bind=True)
 def rescue(self: RedriveTask) -> int:
     """Take back the leases of workers that did not come back."""
     return 0 if piled_up("rescue", boottime()) else self.runtime.maintenance.rescue()
 
 
-@shared_task(name="redrive.sources", bind=True)
+@shared_task(name=DRAIN_SOURCES, bind=True)
 def sources(self: RedriveTask) -> int:
     """Drain every source on SQS for at most a slice; one that does not answer keeps none of the others waiting."""
     accepted = 0
@@ -64,7 +65,7 @@ def sources(self: RedriveTask) -> int:
     return accepted
 
 
-@shared_task(name="redrive.watch", bind=True)
+@shared_task(name=WATCH, bind=True)
 def watch(self: RedriveTask) -> None:
     """Look for trouble, and have people told in the background."""
     burst = self.runtime.settings.alerts.burst
@@ -72,7 +73,7 @@ def watch(self: RedriveTask) -> None:
     self.runtime.teller.wake()
 
 
-@shared_task(name="redrive.prune", bind=True)
+@shared_task(name=PRUNE, bind=True)
 def prune(self: RedriveTask) -> dict[str, int]:
     """Remove what has been over for long; its sums stay in the tallies."""
     pruned = self.runtime.maintenance.prune(keep=self.runtime.settings.prune.keep)

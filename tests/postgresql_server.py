@@ -18,8 +18,7 @@ import pytest
 
 from tasks.devstack import child
 from tasks.devstack.server import EmbeddedServer
-from tasks.dlq import migrations
-from tasks.dlq.ledger import Ledger
+from tasks.dlq.ledger import Ledger, migrations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

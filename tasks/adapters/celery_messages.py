@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tasks.dlq.body import read_json
 from tasks.dlq.errors import UnreadableBody
-from tasks.dlq.reading import MAX_SUBMISSION, Reader, rejected, submission
+from tasks.dlq.json_body import read_json
+from tasks.dlq.reading.reader import MAX_SUBMISSION, Reader, rejected, submission
+from tasks.names import RECOVER, SUBMIT
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("redrive.sqs")
 
-SUBMIT = "redrive.submit"
-RECOVER = "redrive.recover"
 _MAX_ID_OF_A_JOB = 2**63 - 1
 #: Base64 twice (the envelope, and the body in it) makes 16 bytes of 9.
 _MAX_MESSAGE = MAX_SUBMISSION * 2

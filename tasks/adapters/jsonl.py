@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
-from tasks.dlq.body import read_json
 from tasks.dlq.dead_letter import DeadLetter
 from tasks.dlq.errors import InvalidParameter, OutOfReach, Refused, UnknownRoute, UnreadableBody
+from tasks.dlq.json_body import read_json
 from tasks.dlq.ports import Record
-from tasks.dlq.reading import rejected
+from tasks.dlq.reading.reader import rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tasks.dlq.reading import SubmissionReader
+    from tasks.dlq.reading.reader import SubmissionReader
 
 #: Lines of a batch, and bytes of theirs after which it ends.
 BATCH = 200

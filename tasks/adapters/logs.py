@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tasks.dlq.errors import RedriveError
-from tasks.dlq.redaction import Redactor
-from tasks.dlq.secrecy import MASK
+from tasks.dlq.secrets.names import MASK
+from tasks.dlq.secrets.redactor import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import Processor
 
-    from tasks.dlq.ports import Alert
+    from tasks.dlq.alerts.alert import Alert
 
     Event = MutableMapping[str, Any]
 

@@ -15,7 +15,7 @@ from tasks.dlq.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tasks.dlq.ports import Alert
+    from tasks.dlq.alerts.alert import Alert
 
 log = logging.getLogger(__name__)
 logging.getLogger("apprise").setLevel(logging.WARNING)  # at DEBUG it logs whole URLs, with their tokens

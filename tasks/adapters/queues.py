@@ -11,6 +11,8 @@ import structlog
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tasks.names import DLQ_SUFFIX, FIFO_SUFFIX
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,10 +21,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("redrive.queues")
 
-#: What the name of a queue's dead-letter queue ends in: see `dead_letter_queue`.
-DEAD = "-dead"
-#: What the name of a FIFO queue ends in.
-FIFO = ".fifo"
 #: SQS keeps a message for at most 14 days; so long must a dead letter wait for whoever reads it.
 LONGEST_RETENTION = str(14 * 24 * 3600)
 #: What SQS keeps messages for where nobody said.
@@ -52,8 +50,8 @@ class Connection:
 
 
 def dead_letter_queue(name: str) -> str:
-    """Return what the dead-letter queue of this queue is called; that of a FIFO queue has to be FIFO, too."""
-    return f"{name.removesuffix(FIFO)}{DEAD}{FIFO}" if name.endswith(FIFO) else name + DEAD
+    """Return what the dead-letter queue of this queue is called; that of a FIFO queue has to be FIFO_SUFFIX, too."""
+    return f"{name.removesuffix(FIFO_SUFFIX)}{DLQ_SUFFIX}{FIFO_SUFFIX}" if name.endswith(FIFO_SUFFIX) else name + DLQ_SUFFIX
 
 
 def ensure_queue(client: SQSClient, name: str, *, visibility_timeout: int, max_receives: int, least_visibility: int = 0) -> str:
@@ -117,7 +115,7 @@ def _policy(client: SQSClient, name: str, max_receives: int) -> str:
 
 def _attributes(name: str) -> dict[QueueAttributeNameType, str]:
     made: dict[QueueAttributeNameType, str] = {"MessageRetentionPeriod": LONGEST_RETENTION}
-    if name.endswith(FIFO):
+    if name.endswith(FIFO_SUFFIX):
         made["FifoQueue"] = "true"
     return made
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sentry_sdk.client import BaseClient
     from sentry_sdk.types import Event, Hint
 
-    from tasks.dlq.ports import Alert
+    from tasks.dlq.alerts.alert import Alert
 
 _LOGGER = "redrive.alerts"
 _EVENT = ("event_id", "timestamp", "level", "platform", "release", "environment", "logger", "fingerprint", "transaction", "sdk")

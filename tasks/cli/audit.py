@@ -5,17 +5,18 @@ from typing import Any
 
 from tasks.cli.errors import NotBalanced
 from tasks.cli.output import Column, Json, Output
-from tasks.cli.text import counted
+from tasks.dlq.text import counted
 
 
 def audit(*, json: Json = False) -> None:
     """Prove that nothing was lost: every accepted dead letter is in exactly one of five states. Exit code 1 when not."""
-    from tasks.cli.session import existing_ledger
     from tasks.dlq.ledger.audit import STANDINGS
     from tasks.dlq.ledger.audit import audit as count_all
+    from tasks.ledger_setup import open_ledger
+    from tasks.settings import settings
 
     out = Output(json=json)
-    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
+    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
         sums = count_all(tx).as_dict()
     if json:
         out.record(sums)

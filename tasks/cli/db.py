@@ -16,27 +16,11 @@ def _db(context: typer.Context) -> None:
 @app.command()
 def upgrade(*, json: Json = False) -> None:
     """Make the ledger, or bring it to the schema that this version writes. Does nothing when it is there already."""
-    from alembic.util import CommandError
-
-    from tasks.cli.session import ensure_state_dir
-    from tasks.dlq import migrations
-    from tasks.dlq.errors import LedgerOutdated
-    from tasks.dlq.ledger import Ledger
+    from tasks.ledger_setup import upgrade_ledger
     from tasks.settings import settings
 
     out = Output(json=json)
-    ensure_state_dir(create=True)
-    ledger = Ledger(settings().ledger.url)
-    where = ledger.engine.url.render_as_string(hide_password=True)
-    try:
-        before, after = migrations.upgrade(ledger)
-    except CommandError as error:
-        raise LedgerOutdated(
-            f"the ledger at {where} has a schema that this version does not know: {error}",
-            hint="a newer Redrive wrote it: install that version",
-        ) from error
-    finally:
-        ledger.close()
+    where, before, after = upgrade_ledger(settings())
     if json:
         out.record({"ledger": where, "before": before, "after": after})
     elif before == after:

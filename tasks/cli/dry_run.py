@@ -13,11 +13,11 @@ from tasks.adapters import logs
 from tasks.adapters.kafka.sample import sample
 from tasks.adapters.sqs import GIVEN_BACK
 from tasks.cli.errors import Partly
-from tasks.cli.following import SHORT_POLL
 from tasks.cli.output import Column, Output
 from tasks.cli.session import Session
-from tasks.cli.text import counted, pairs
+from tasks.continuous_intake import SHORT_POLL
 from tasks.dlq.errors import BrokerUnavailable, OutOfReach, Refused
+from tasks.dlq.text import counted, pairs
 from tasks.settings import settings
 from tasks.settings.keys import suggestion
 

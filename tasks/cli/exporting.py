@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from tasks.cli.output import Json, Output
-from tasks.cli.text import counted
 from tasks.dlq.errors import RedriveError, Refused
+from tasks.dlq.text import counted
 
 #: Bytes that are gathered before they are compressed or written.
 _BUFFER = 1 << 18
@@ -30,18 +30,19 @@ def export(
     The file holds the original bodies. It is made with mode 0600, and is there when it is whole or not at all.
     """
     from tasks.cli.progress import progress
-    from tasks.cli.session import existing_ledger
-    from tasks.dlq import migrations
-    from tasks.dlq.ledger import exporting
+    from tasks.dlq.archive import writer
+    from tasks.dlq.ledger import migrations
+    from tasks.ledger_setup import open_ledger
+    from tasks.settings import settings
 
     out = Output(json=json)
     if file != "-":
         _refuse_existing(file, force=force)
-    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
-        first = exporting.header(tx, revision=str(migrations.head()), redrive=version("redrive"))
-        whole = exporting.count(tx)
+    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
+        first = writer.header(tx, revision=str(migrations.head()), redrive=version("redrive"))
+        whole = writer.count(tx)
         with _sink(file, out, force=force) as write, progress(f"exports {counted(whole, 'row')}", whole) as reached:
-            written = exporting.export(tx, first, write, reached)
+            written = writer.export(tx, first, write, reached)
             digest = written.end()
     if file != "-":
         _tell(out, file, written.rows, at=first.at, digest=digest)

@@ -3,8 +3,7 @@
 import gzip
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -12,14 +11,14 @@ import typer
 from tasks.cli.errors import NotBalanced
 from tasks.cli.files import opened
 from tasks.cli.output import Json, Output
-from tasks.cli.text import counted, span
 from tasks.dlq.errors import Refused
+from tasks.dlq.text import counted, span
+from tasks.ledger_setup import create_ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tasks.dlq.archive import Header, Reader
-    from tasks.dlq.ledger import Ledger
+    from tasks.dlq.archive.file_format import Header, Reader
     from tasks.dlq.ledger.audit import Audit
 
 _HINT = "give a file that `redrive export` wrote"
@@ -40,7 +39,7 @@ def import_(
     audit does not balance.
     """
     from tasks.cli.progress import progress
-    from tasks.dlq.archive import Reader
+    from tasks.dlq.archive.file_format import Reader
 
     out = Output(json=json)
     with opened(file, hint=_HINT) as stream, progress(f"imports {file!a}", size := _size(stream)) as bar:
@@ -71,18 +70,18 @@ def _check(reader: "Reader", reached: Callable[[int], None]) -> None:
 
 def _imported(reader: "Reader", reached: Callable[[int], None]) -> "Audit":
     """Import the file; return the audit of what is there then."""
+    from tasks.dlq.archive.loader import read_in
     from tasks.dlq.ledger.audit import audit
-    from tasks.dlq.ledger.importing import read_in
     from tasks.settings import settings
 
     _refuse_beside_processes(settings().state_path)
-    with _ledger() as ledger, ledger.begin() as tx:
+    with create_ledger(settings()) as ledger, ledger.begin() as tx:
         read_in(tx, reader, reached, configured=settings().routes)
         return audit(tx)
 
 
 def _refuse_another_schema(header: "Header") -> None:
-    from tasks.dlq import migrations
+    from tasks.dlq.ledger import migrations
 
     if header.revision != migrations.head():
         raise Refused(
@@ -100,28 +99,9 @@ def _refuse_beside_processes(state_dir: "Path") -> None:
         raise Refused(f"processes run on this ledger; stop them first: {', '.join(found)}", hint=hint)
 
 
-@contextmanager
-def _ledger() -> "Iterator[Ledger]":
-    """Open the ledger that is to be filled, with its tables, which are made where there is nothing at all."""
-    from tasks.cli.session import ensure_state_dir
-    from tasks.dlq import migrations
-    from tasks.dlq.ledger import Ledger
-    from tasks.settings import settings
-
-    ensure_state_dir(create=True)
-    ledger = Ledger(settings().ledger.url)
-    try:
-        if migrations.revision(ledger) is None:
-            migrations.upgrade(ledger)
-        migrations.check(ledger)
-        yield ledger
-    finally:
-        ledger.close()
-
-
 def _tell(out: Output, file: str, reader: "Reader", sums: "Audit | None") -> None:
+    from tasks.dlq.archive.loader import hold
     from tasks.dlq.ledger.audit import STANDINGS
-    from tasks.dlq.ledger.importing import hold
     from tasks.dlq.ledger.queries import moment
     from tasks.settings import settings
 

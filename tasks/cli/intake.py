@@ -6,8 +6,8 @@ import typer
 
 from tasks.cli.errors import Partly
 from tasks.cli.output import Column, Json, Output
-from tasks.cli.text import listed
 from tasks.dlq.errors import BrokerUnavailable, OutOfReach, RedriveError, Refused
+from tasks.dlq.text import listed
 
 if TYPE_CHECKING:
     from tasks.runtime import Runtime
@@ -28,7 +28,7 @@ def intake(
 ) -> None:
     """Take in what the sources hold, until Ctrl-C or SIGTERM. What is not yet acknowledged comes again."""
     from tasks.adapters import logs
-    from tasks.cli.session import ensure_state_dir
+    from tasks.ledger_setup import prepare_state_directory
     from tasks.settings import settings
 
     out = Output(json=json)
@@ -39,7 +39,7 @@ def intake(
         return
     if source is not None or limit is not None:
         raise Refused("--source and --limit are for --dry-run", hint="intake drains every source")
-    ensure_state_dir(create=once)
+    prepare_state_directory(settings(), create=once)
     logs.configure(json=json or None, secrets=settings().secrets())
     runtime = _runtime()
     if not settings().sources:
@@ -56,7 +56,7 @@ def intake(
 
 def _runtime() -> "Runtime":
     from tasks.celery import app
-    from tasks.delivery import runtime_of
+    from tasks.worker.delivery import runtime_of
 
     app.conf.broker_url  # noqa: B018 - read the configuration now: later there may be no memory or descriptor to load it with
     runtime = runtime_of(app)
@@ -65,9 +65,9 @@ def _runtime() -> "Runtime":
 
 
 def _follow(runtime: "Runtime") -> bool:
-    from tasks.cli.following import follow_all
+    from tasks.continuous_intake import follow_all
     from tasks.dlq.process import Role
-    from tasks.vitals import Vitals
+    from tasks.worker.health import Vitals
 
     vitals = Vitals(runtime.settings, Role.INTAKE, sorted({source.name for source, _ in runtime.sources}))
     vitals.start()
@@ -78,8 +78,8 @@ def _follow(runtime: "Runtime") -> bool:
 
 
 def _drain_once(out: Output, runtime: "Runtime") -> None:
-    from tasks.cli.following import SHORT_POLL
-    from tasks.dlq.ledger.letters import Recorded
+    from tasks.continuous_intake import SHORT_POLL
+    from tasks.dlq.ledger.dead_letters import Recorded
     from tasks.settings import settings
 
     runtime.ensure_ledger()

@@ -9,10 +9,10 @@ import typer
 from tasks.cli.completion import route_names
 from tasks.cli.origin import facts, summary
 from tasks.cli.output import Column, Csv, Json, Output
-from tasks.cli.text import counted, pairs, relative
-from tasks.dlq.breaker import FAULTS
+from tasks.dlq.calls.breaker import FAULTS
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import WAITING, State
-from tasks.dlq.retry import Outcome
+from tasks.dlq.text import counted, pairs, relative
 
 #: Ids are 64 bits wide, in both databases.
 MAX_ID = 2**63 - 1
@@ -43,12 +43,12 @@ def jobs(
     json: Json = False,
 ) -> None:
     """List jobs, newest first."""
-    from tasks.cli.session import existing_ledger
     from tasks.dlq.ledger.queries import list_jobs
+    from tasks.ledger_setup import open_ledger
     from tasks.settings import settings
 
     out = Output(json=json, csv=csv)
-    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
+    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
         views = list_jobs(tx, route=route, states=state or (), group=group, after=after, limit=limit)
         now = tx.now()
     if route and not views:
@@ -68,11 +68,12 @@ def jobs(
 
 def show(job_id: JobId, *, json: Json = False) -> None:
     """Show one job with its latest attempts and dead letters."""
-    from tasks.cli.session import existing_ledger
     from tasks.dlq.ledger.queries import show_job
+    from tasks.ledger_setup import open_ledger
+    from tasks.settings import settings
 
     out = Output(json=json)
-    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
+    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
         view = show_job(tx, job_id, limit=_LATEST)
         now = tx.now()
     if json:

@@ -12,9 +12,9 @@ from tasks.cli.errors import Partly
 from tasks.cli.jobs import MAX_ID
 from tasks.cli.output import Json, Output
 from tasks.cli.routes import Reason
-from tasks.cli.text import counted, pairs
 from tasks.dlq.errors import NotFound, Refused
 from tasks.dlq.job import CLOSED, WAITING, State
+from tasks.dlq.text import counted, pairs
 
 if TYPE_CHECKING:
     from tasks.dlq.ledger import Ledger, Transaction
@@ -64,12 +64,13 @@ def discard(
     json: Json = False,
 ) -> None:
     """Put waiting or parked jobs aside for good. A later failure of the same entity opens its job again."""
-    from tasks.cli.session import existing_ledger
     from tasks.dlq.ledger import operations
+    from tasks.ledger_setup import open_ledger
+    from tasks.settings import settings
 
     act = Act(name="discard", done="discarded", states=(*WAITING, State.PARKED), change=operations.discard)
     out = Output(json=json)
-    with existing_ledger() as ledger:
+    with open_ledger(settings()) as ledger:
         seen = _look(ledger, job_ids)
         if not yes:
             _ask(out, [view for view in seen.values() if view["state"] in act.states])

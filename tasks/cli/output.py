@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasks.cli.errors import ReaderGone, Unwritable
-from tasks.cli.text import defused, escaped
 from tasks.dlq.errors import Refused
+from tasks.dlq.text import defused, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -8,8 +8,8 @@ import typer
 from tasks.cli.jobs import MAX_ID
 from tasks.cli.origin import facts
 from tasks.cli.output import Column, Csv, Json, Output
-from tasks.cli.text import relative
 from tasks.dlq.errors import NotFound, Refused
+from tasks.dlq.text import relative
 
 #: What `--csv` has: fields of `--json`, whose order and names stay; new ones come last. Bodies are no cells.
 _SHEET = ("id", "received_at", "source", "stream", "identity", "reject_reason", "reject_detail", "bytes")
@@ -30,8 +30,9 @@ def rejects(
     json: Json = False,
 ) -> None:
     """List rejected dead letters, newest first, and count them by reason; or show one."""
-    from tasks.cli.session import existing_ledger
     from tasks.dlq.ledger.queries import list_rejected, reject_counts
+    from tasks.ledger_setup import open_ledger
+    from tasks.settings import settings
 
     out = Output(json=json, csv=csv)
     if letter_id is not None:
@@ -41,7 +42,7 @@ def rejects(
         return
     if body:
         raise Refused("--body is for one letter", hint="for example: redrive rejects 12 --body > body.json")
-    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
+    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
         views = list_rejected(tx, reason=reason, after=after, limit=limit)
         by_reason = {} if json else reject_counts(tx)
         now = tx.now()
@@ -84,11 +85,12 @@ def _tables(out: Output, views: list[dict[str, Any]], by_reason: dict[str, int],
 
 
 def _show(out: Output, letter_id: int, *, body: bool) -> None:
-    from tasks.cli.session import existing_ledger
     from tasks.dlq.ledger.queries import list_rejected
-    from tasks.dlq.ledger.repairing import original_body
+    from tasks.dlq.ledger.repairs import original_body
+    from tasks.ledger_setup import open_ledger
+    from tasks.settings import settings
 
-    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
+    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
         arrived = original_body(tx, letter_id)
         found = list_rejected(tx, after=letter_id + 1, limit=1) if letter_id < MAX_ID else []
         now = tx.now()

@@ -12,14 +12,14 @@ from tasks.cli.errors import Partly
 from tasks.cli.files import opened
 from tasks.cli.jobs import MAX_ID
 from tasks.cli.output import Column, Json, Output
-from tasks.cli.text import counted, listed, pairs
 from tasks.dlq.errors import NotFound, Refused
+from tasks.dlq.text import counted, listed, pairs
 
 if TYPE_CHECKING:
     from tasks.cli.session import Session
     from tasks.dlq.ledger import Ledger
-    from tasks.dlq.ledger.repairing import Rejected, Selection
-    from tasks.dlq.repair import Repair, Reread
+    from tasks.dlq.ledger.repairs import Rejected, Selection
+    from tasks.dlq.services.repair import Repair, Reread
 
 #: Bytes of a body that is given: the most that any source takes.
 _LONGEST_BODY = 16 << 20
@@ -53,8 +53,8 @@ def repair(
 ) -> None:
     """Read rejected dead letters once more, with the routes and mappings as they are now: what can be read is called then."""
     from tasks.cli.session import ringing
-    from tasks.dlq.ledger.repairing import Selection
-    from tasks.dlq.repair import Repair
+    from tasks.dlq.ledger.repairs import Selection
+    from tasks.dlq.services.repair import Repair
 
     out = Output(json=json)
     letter_ids = list(dict.fromkeys(letter_ids or ()))
@@ -91,13 +91,13 @@ def _chosen(out: Output, ledger: "Ledger", selection: "Selection", limit: int | 
     """Count the letters that are meant, and tell it; None when there are none, and none were named."""
     from dataclasses import replace
 
-    from tasks.dlq.ledger import repairing
+    from tasks.dlq.ledger import repairs
 
     with ledger.begin(read_only=True) as tx:
-        until = repairing.last(tx, selection, limit=limit) or 0
+        until = repairs.last(tx, selection, limit=limit) or 0
         fixed = replace(selection, until=until)
-        counts = repairing.count(tx, fixed)
-        absent = repairing.not_rejected(tx, selection.ids or ())
+        counts = repairs.count(tx, fixed)
+        absent = repairs.not_rejected(tx, selection.ids or ())
     if not counts and not absent:
         narrowed = selection.source or selection.reason
         out.note("nothing is rejected like that; see: redrive rejects" if narrowed else "nothing is rejected")
@@ -165,10 +165,10 @@ class _Work:
         self._tell_absent(chosen)
 
     def _rejected(self, chosen: _Chosen) -> "list[Rejected]":
-        from tasks.dlq.ledger import repairing
+        from tasks.dlq.ledger import repairs
 
         with self.session.runtime.ledger.begin(read_only=True) as tx:
-            return repairing.next_batch(tx, chosen.selection, after=0)
+            return repairs.next_batch(tx, chosen.selection, after=0)
 
     def _settle(self, batch: "Sequence[Reread]", *, body: bytes | None = None) -> None:
         """Write a batch down, ring for the jobs that it opened, and tell what became of each letter."""

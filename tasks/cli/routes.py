@@ -15,19 +15,20 @@ Reason = Annotated[
 
 def pause(route: RouteName, *, reason: Reason = "", json: Json = False) -> None:
     """Let no further call of a route begin; those that run may end. Intake goes on, and jobs wait."""
-    from tasks.cli.session import actor, existing_ledger
-    from tasks.dlq.ledger import Transaction, gates, operations
+    from tasks.cli.session import actor
+    from tasks.dlq.ledger import Transaction, operations, routes
+    from tasks.ledger_setup import open_ledger
     from tasks.settings import settings
 
     name, who = settings().route(route).name, actor()
 
     def work(tx: Transaction) -> bool:
-        changed = gates.pause_route(tx, name, by=who, reason=reason)
+        changed = routes.pause_route(tx, name, by=who, reason=reason)
         if changed:
             operations.log(tx, actor=who, action="pause", subject=f"route {name}", reason=reason)
         return changed
 
-    with existing_ledger() as ledger:
+    with open_ledger(settings()) as ledger:
         changed = ledger.transact(work)
     _tell(Output(json=json), name, paused=True, changed=changed)
 
@@ -36,21 +37,21 @@ def resume(route: RouteName, *, reason: Reason = "", json: Json = False) -> None
     """Let the calls of a paused route go on, with a closed breaker."""
     from tasks.cli.session import actor, ringing
     from tasks.dlq.job import Wakeup
-    from tasks.dlq.ledger import Transaction, bells, gates, operations
+    from tasks.dlq.ledger import Transaction, operations, routes, wakeups
     from tasks.settings import settings
 
     out = Output(json=json)
     target, who = settings().route(route), actor()
 
     def work(tx: Transaction) -> bool:
-        changed = gates.resume_route(tx, target.name)
+        changed = routes.resume_route(tx, target.name)
         if changed:
             operations.log(tx, actor=who, action="resume", subject=f"route {target.name}", reason=reason)
         return changed
 
     def due(tx: Transaction) -> list[Wakeup]:
-        bells.forget_patience(tx)
-        return bells.promote(tx, target)
+        wakeups.forget_patience(tx)
+        return wakeups.promote(tx, target)
 
     with ringing(out) as session:
         changed = session.runtime.ledger.transact(work)

@@ -17,16 +17,16 @@ from tasks.cli.files import opened
 from tasks.cli.jobs import when
 from tasks.cli.output import Json, Output
 from tasks.cli.routes import RouteName
-from tasks.cli.text import counted, pairs
 from tasks.dlq.errors import InvalidParameter, OutOfReach, Refused
+from tasks.dlq.text import counted, pairs
 
 if TYPE_CHECKING:
     from tasks.adapters.jsonl import JsonlSource
     from tasks.cli.session import Session
-    from tasks.dlq.ledger.letters import Recorded
-    from tasks.dlq.ledger.lookup import Standing
+    from tasks.dlq.calls.route import Route
+    from tasks.dlq.ledger.dead_letters import Recorded
+    from tasks.dlq.ledger.standings import Standing
     from tasks.dlq.ports import Record
-    from tasks.dlq.route import Route
 
 #: Rejected lines that are told one by one.
 _TOLD = 20
@@ -109,7 +109,7 @@ def _record_one(out: Output, session: "Session", route: "Route", values: Mapping
 
 
 def _take(session: "Session", records: Sequence["Record"]) -> "Recorded":
-    from tasks.runtime import SENT_SOURCE
+    from tasks.names import SENT_SOURCE
 
     return session.runtime.intake.take(SENT_SOURCE, session.runtime.readers[SENT_SOURCE], records)
 
@@ -117,7 +117,7 @@ def _take(session: "Session", records: Sequence["Record"]) -> "Recorded":
 def _lines(route: "Route", file: str, stream: IO[bytes], *, again: bool) -> "JsonlSource":
     from tasks.adapters.jsonl import JsonlSource
     from tasks.cli.session import actor
-    from tasks.runtime import SENT_SOURCE
+    from tasks.names import SENT_SOURCE
 
     origin = {"sent_by": actor(), "file": os.path.basename(file)}  # noqa: PTH119 - "-" is no path
     salt = str(uuid.uuid4()) if again else ""
@@ -159,8 +159,8 @@ class _Report:
 
     def add(self, out: Output, session: "Session", records: Sequence["Record"]) -> None:
         """Print the job of each record, as the ledger has it; keep the rejected ones for the end."""
-        from tasks.dlq.ledger.lookup import standings
-        from tasks.runtime import SENT_SOURCE
+        from tasks.dlq.ledger.standings import standings
+        from tasks.names import SENT_SOURCE
 
         with session.runtime.ledger.begin(read_only=True) as tx:
             found, now = standings(tx, SENT_SOURCE, [record.identity for record in records]), tx.now()

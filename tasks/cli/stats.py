@@ -5,18 +5,18 @@ from dataclasses import asdict
 from typing import Any
 
 from tasks.cli.output import Column, Json, Output
-from tasks.cli.text import relative
+from tasks.dlq.text import relative
 
 
 def stats(*, json: Json = False) -> None:
     """Count the jobs of each route by state, tell what holds a route up, and how far each Kafka source is behind."""
-    from tasks.cli.session import existing_ledger
     from tasks.dlq.job import State
     from tasks.dlq.ledger.queries import counts, route_states
+    from tasks.ledger_setup import open_ledger
     from tasks.settings import settings
 
     out = Output(json=json)
-    with existing_ledger() as ledger, ledger.begin(read_only=True) as tx:
+    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
         by_route, states, now = counts(tx), route_states(tx), tx.now()
     configured = settings().routes
     views = [

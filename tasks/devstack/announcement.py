@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from tasks.adapters.queues import Connection
 from tasks.devstack import examples
 from tasks.devstack.sample import EMPLOYEES
-from tasks.dlq.url import expand
+from tasks.dlq.calls.url import expand
 from tasks.settings.rules import duration
 from tasks.settings.sources import SqsSource
 from tasks.settings.urls import masked
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tasks.devstack.sqs import EmbeddedSqs
-    from tasks.dlq.route import Route
+    from tasks.dlq.calls.route import Route
     from tasks.settings import Settings
 
 

@@ -7,14 +7,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tasks.dlq.errors import UnreadableBody
-from tasks.dlq.mapping import needs_of
 from tasks.dlq.parameters import Integer
+from tasks.dlq.reading.mapping import needs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tasks.dlq.calls.route import Route
     from tasks.dlq.parameters import ParameterType
-    from tasks.dlq.route import Route
     from tasks.settings.sources import SqsSource
 
 _VALUES = ("7", "123e4567-e89b-12d3-a456-426614174000", "example")

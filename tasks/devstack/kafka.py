@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import Producer
 
+from tasks.dlq.alerts.text import in_words
 from tasks.dlq.errors import OutOfReach
-from tasks.dlq.wording import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

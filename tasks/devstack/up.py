@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from alembic.util import CommandError
 from rich.console import Console
 
 from tasks.adapters import logs
@@ -20,9 +19,8 @@ from tasks.devstack.redis import EmbeddedRedis
 from tasks.devstack.service import READY, company_api, service
 from tasks.devstack.sqs import EmbeddedSqs
 from tasks.devstack.state import held
-from tasks.dlq import migrations
-from tasks.dlq.errors import ConfigError, LedgerOutdated
-from tasks.dlq.ledger import Ledger
+from tasks.dlq.errors import ConfigError
+from tasks.ledger_setup import upgrade_ledger
 from tasks.monitoring import flower_command
 from tasks.runtime import Runtime
 from tasks.settings import DEFAULT_FILE, load
@@ -72,7 +70,7 @@ def _run(stack: ExitStack, messages: Console, *, with_company: bool) -> int:
         env["REDRIVE_CONFIG"] = str(sample_config.write(state, api_port=company))
     sqs = _embed(stack, state, env)
     settings = load(environ=env)
-    _migrate(settings)
+    upgrade_ledger(settings)
     Runtime(settings, _NoBell()).ensure_queues()  # else its processes would, at the same time
 
     flower = child.free_port()
@@ -117,17 +115,6 @@ def _embed(stack: ExitStack, state: Path, env: dict[str, str]) -> EmbeddedSqs | 
     env["REDRIVE_BROKER__URL"] = f"sqs://embedded:embedded@127.0.0.1:{sqs.port}"
     env["REDRIVE_BROKER__TLS"] = "false"
     return sqs
-
-
-def _migrate(settings: Settings) -> None:
-    ledger = Ledger(settings.ledger.url)
-    try:
-        migrations.upgrade(ledger)
-    except CommandError as error:
-        message = f"the ledger has a schema that this version does not know: {error}"
-        raise LedgerOutdated(message, hint="a newer Redrive wrote it: install that version") from error
-    finally:
-        ledger.close()
 
 
 class _NoBell:

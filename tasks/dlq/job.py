@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tasks.dlq.retry import Outcome
+    from tasks.dlq.calls.outcome import Outcome
 
 
 class State(StrEnum):

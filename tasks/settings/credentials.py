@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from tasks.dlq.secrecy import document_secrets, header_secrets, query_secrets
+from tasks.dlq.secrets.names import document_secrets, header_secrets, query_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,10 +9,6 @@ from typing import Any
 from tasks.settings.hosts import one_name
 from tasks.settings.rules import Matching, Rule
 
-#: What a header may tell: see tasks.adapters.kafka.dialects.
-ROLES = (
-    "topic", "partition", "offset", "timestamp", "group", "exception", "cause", "message", "cause_message", "attempts",
-)  # fmt: skip
 #: https://github.com/apache/kafka/blob/trunk/clients/src/main/java/org/apache/kafka/common/internals/Topic.java
 TOPIC = Matching(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}", "a topic's name (A-Z a-z 0-9 . _ -, at most 249 characters)")
 GROUP = Matching(r"[A-Za-z0-9._-]{1,249}", "at most 249 of A-Z a-z 0-9 . _ -")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from tasks.dlq.mapping import BodyMapping, Condition, check_expression
-from tasks.dlq.reading import BodyReader, Choice
-from tasks.dlq.route import Route
-from tasks.dlq.unwrapping import STEPS
+from tasks.dlq.calls.route import Route
+from tasks.dlq.reading.mapping import BodyMapping, Condition, check_expression
+from tasks.dlq.reading.reader import BodyReader, Choice
+from tasks.dlq.reading.unwrapping import STEPS
 from tasks.settings.routes import NAME, Name, ParameterName
 from tasks.settings.rules import Bytes, Line, OneOf, Rule
 from tasks.settings.sections import Section

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
+from tasks.dlq.calls.limits import Limits
+from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import ConfigError, UnknownRoute
-from tasks.dlq.limits import Limits
 from tasks.dlq.parameters import shown
-from tasks.dlq.route import Route
+from tasks.names import OWN_SOURCES
 from tasks.settings import directory
 from tasks.settings.credentials import secrets_of
 from tasks.settings.description import Origins, describe
@@ -25,7 +26,6 @@ from tasks.settings.sections import Alerts, Broker, Conflict, Ledger, Monitor, P
 from tasks.settings.sources import AnySource, KafkaSource, topic_conflicts
 
 #: What is submitted by Celery, and by `redrive send`.
-OWN_SOURCES = ("celery", "cli")
 _TOKEN = re.compile(r"[!-~]{1,8192}", re.ASCII)
 _ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 

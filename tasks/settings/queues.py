@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from tasks.names import DLQ_SUFFIX, FIFO_SUFFIX, OWN_QUEUES
 from tasks.settings.hosts import one_name
 from tasks.settings.sources import SqsSource
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from tasks.settings.sections import Broker
 
 #: The queues that Redrive talks to itself over, before the prefix; each has a dead-letter queue.
-OWN_QUEUES = tuple(f"redrive-{role}{end}" for role in ("submit", "recovery", "maintenance") for end in ("", "-dead"))
-#: What the dead-letter queue of a queue is called that Redrive makes; of a FIFO queue, ".fifo" follows.
-DEAD = "-dead"
-FIFO = ".fifo"
 _PORTS = {"http": 80, "https": 443}
 #: The names that SQS has in a region: today's, FIPS, dual stack, a VPC endpoint's, China's; and the older ones, where that
 #: without a region is us-east-1's. See https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
@@ -45,8 +42,8 @@ class Address(NamedTuple):
     def dead(self) -> Address:
         """The dead-letter queue that this queue has, unless somebody has given it another one."""
         *account, name = self.path
-        end = FIFO if name.endswith(FIFO) else ""
-        return self._replace(path=(*account, name.removesuffix(FIFO) + DEAD + end))
+        end = FIFO_SUFFIX if name.endswith(FIFO_SUFFIX) else ""
+        return self._replace(path=(*account, name.removesuffix(FIFO_SUFFIX) + DLQ_SUFFIX + end))
 
 
 def conflicts(sources: Mapping[str, object], broker: Broker) -> Iterator[tuple[tuple[str, ...], str]]:

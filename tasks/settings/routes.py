@@ -1,4 +1,4 @@
-"""`[routes.NAME]`: a table of redrive.toml becomes a `tasks.dlq.route.Route`."""
+"""`[routes.NAME]`: a table of redrive.toml becomes a `tasks.dlq.calls.route.Route`."""
 
 import json
 from dataclasses import dataclass
@@ -6,12 +6,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from tasks.dlq.calls.body_template import BodyTemplate
+from tasks.dlq.calls.outcome import Answers, parse_status_set
+from tasks.dlq.calls.retry import RetryPolicy
+from tasks.dlq.calls.route import Route
+from tasks.dlq.calls.url import check_template, variables
 from tasks.dlq.parameters import Integer, ParameterType
-from tasks.dlq.request_body import BodyTemplate
-from tasks.dlq.retry import Answers, RetryPolicy, parse_status_set
-from tasks.dlq.route import Route
-from tasks.dlq.secrecy import masked_document
-from tasks.dlq.url import check_template, variables
+from tasks.dlq.secrets.names import masked_document
 from tasks.settings.headers import HeaderName, HeaderValue, merged
 from tasks.settings.params import TypeOfParameter
 from tasks.settings.rules import Bytes, Count, Matching, OneOf, Rule, Seconds, Variable, duration

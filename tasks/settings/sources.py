@@ -8,7 +8,8 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tasks.dlq.errors import ConfigError
-from tasks.settings.kafka import BOOTSTRAP, GROUP, ROLES, PropertyName, PropertyValue, Topics, brokers, property_name
+from tasks.names import HEADER_ROLES
+from tasks.settings.kafka import BOOTSTRAP, GROUP, PropertyName, PropertyValue, Topics, brokers, property_name
 from tasks.settings.mappings import KINDS, MappingTable
 from tasks.settings.rules import Line, OneOf, Rule, Variable
 from tasks.settings.sections import Conflict, is_queue
@@ -60,7 +61,9 @@ class KafkaSource(SourceTable):
     group: Annotated[str, GROUP] = "redrive"
     properties: dict[Annotated[str, PropertyName()], Annotated[str, PropertyValue()]] = Field(default_factory=dict)
     properties_env: dict[Annotated[str, PropertyName(secret=True)], Annotated[str, Variable()]] = Field(default_factory=dict)
-    header_names: dict[Annotated[str, OneOf(ROLES)], Annotated[str, Line("a header's name", 250)]] = Field(default_factory=dict)
+    header_names: dict[Annotated[str, OneOf(HEADER_ROLES)], Annotated[str, Line("a header's name", 250)]] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from tasks.dlq.secrecy import MASK, masked_query
+from tasks.dlq.secrets.names import MASK, masked_query
 from tasks.settings.rules import MAX_ECHO, Rule
 
 __all__ = ["MASK", "BrokerUrl", "HttpUrl", "LedgerUrl", "RedisUrl", "Url", "masked"]

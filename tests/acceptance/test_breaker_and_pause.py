@@ -17,7 +17,7 @@ from patience import until
 from stack import Stack, stack
 
 from tasks.devstack import child
-from tasks.dlq.route import Route
+from tasks.dlq.calls.route import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -78,7 +78,7 @@ properties_env.sasl_password = "KAFKA_PASSWORD"
 #: A fault in a task, with secrets in its messages, its cause and its local variables.
 FAULT = """
 import os
-from tasks.dlq.maintenance import Maintenance
+from tasks.dlq.services.maintenance import Maintenance
 
 def rescue(self):
     token, dsn = os.environ["API_TOKEN"], os.environ["SENTRY_DSN"]

@@ -28,9 +28,10 @@ from compose_file import (
 )
 from flower.options import default_options  # noqa: F401 - defines Flower's options, which its variables are named after
 
-from tasks.cli.following import LONG_POLL
+from tasks.continuous_intake import LONG_POLL
 from tasks.devstack.sqs import EmbeddedSqs
-from tasks.runtime import CELERY_QUEUES, Runtime
+from tasks.names import CELERY_QUEUES
+from tasks.runtime import Runtime
 from tasks.settings import Settings, assemble
 from tasks.settings.environment import CONFIG
 from tasks.settings.file import read_table

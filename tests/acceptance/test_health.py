@@ -17,9 +17,9 @@ from patience import until
 from stack import Stack, stack
 
 from tasks.adapters import pulse
-from tasks.cli.doctor import presence
-from tasks.cli.doctor.findings import State
 from tasks.dlq.process import HEARTBEAT, Role
+from tasks.doctor import probes
+from tasks.doctor.findings import State
 from tasks.settings import settings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def running(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, monkeypat
 
 def is_green(question: str, role: Role) -> bool:
     """Ask what `redrive doctor --QUESTION ROLE` asks, in this process: it is asked often."""
-    ask = presence.live if question == "live" else presence.ready
+    ask = probes.live if question == "live" else probes.ready
     return ask(settings(), role, within=WITHIN).state is State.OK
 
 

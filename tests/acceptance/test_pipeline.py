@@ -14,7 +14,7 @@ from patience import until
 from stack import Stack, stack
 from wiretap import tap
 
-from tasks.runtime import CELERY_QUEUES
+from tasks.names import CELERY_QUEUES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,9 +19,9 @@ from cuttable import Cuttable
 from patience import until
 from stack import Stack, stack
 
-from tasks.cli.doctor import presence
-from tasks.cli.doctor.findings import State
 from tasks.dlq.process import HEARTBEAT, Role
+from tasks.doctor import probes
+from tasks.doctor.findings import State
 from tasks.settings import settings
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class World:
         return sum(len(self.stack.log(name)) for name in self.stack.processes)
 
     def is_ready(self, role: Role) -> bool:
-        return presence.ready(settings(), role, within=WITHIN).state is State.OK
+        return probes.ready(settings(), role, within=WITHIN).state is State.OK
 
     def wait_until_ready(self, *roles: Role, wanted: bool = True) -> None:
         for role in roles:

@@ -23,13 +23,12 @@ from patience import until
 from sqlalchemy import update
 
 from tasks.cli.app import run
-from tasks.dlq import migrations
 from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.errors import Refused
-from tasks.dlq.ledger import Ledger, letters
+from tasks.dlq.ledger import Ledger, dead_letters, migrations
 from tasks.dlq.ledger.queries import jobs_of_keys
+from tasks.dlq.ledger.schema import jobs
 from tasks.dlq.parameters import canonical_key
-from tasks.dlq.schema import jobs
 from tasks.settings import settings
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ class CommandLine:
         key = canonical_key({"employeeId": str(employee)})
         letter = DeadLetter(source="employees_dlq", identity=identity, body=b'{"employeeId": 1}', route=route, keys=[key])
         with self.ledger() as ledger, ledger.begin() as tx:
-            letters.record(tx, [letter], delays={route: 30.0})
+            dead_letters.record(tx, [letter], delays={route: 30.0})
             job_id = int(jobs_of_keys(tx, route, [key])[key]["id"])
             if values:
                 tx.connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
@@ -145,7 +144,7 @@ class CommandLine:
         rejection = Rejection(reason=reason, detail=detail)
         letter = DeadLetter(source="employees_dlq", identity=identity, body=body, rejection=rejection)
         with self.ledger() as ledger, ledger.begin() as tx:
-            letters.record(tx, [letter], delays={})
+            dead_letters.record(tx, [letter], delays={})
 
     @contextmanager
     def terminal(self, *arguments: str, columns: int = 80) -> Iterator[Terminal]:

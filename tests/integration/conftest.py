@@ -14,10 +14,10 @@ from kafka_world import World
 from kombu.asynchronous import set_event_loop
 from wiretap import WireTap, tap
 
-from tasks.delivery import runtime_of
 from tasks.devstack.kafka import EmbeddedKafka
 from tasks.monitoring import attach
 from tasks.settings import settings
+from tasks.worker.delivery import runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ def celery_config(
 
 @pytest.fixture(scope="session")
 def celery_parameters() -> dict[str, Any]:
-    return {"task_cls": "tasks.delivery:RedriveTask"}
+    return {"task_cls": "tasks.worker.delivery:RedriveTask"}
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from tasks.dlq.intake import Intake
+from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
 from tasks.dlq.job import State
-from tasks.dlq.maintenance import Maintenance
-from tasks.dlq.ports import Answer, Record, SyncRequest, SyncResult
-from tasks.dlq.reading import SubmissionReader, submission
-from tasks.dlq.recovery import Recovery
-from tasks.dlq.schema import jobs, routes
+from tasks.dlq.ledger.schema import jobs, routes
+from tasks.dlq.ports import Record
+from tasks.dlq.reading.reader import SubmissionReader, submission
+from tasks.dlq.services.intake import Intake
+from tasks.dlq.services.maintenance import Maintenance
+from tasks.dlq.services.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from ledger_bench import Bench
 
-    from tasks.dlq.route import Route
+    from tasks.dlq.calls.route import Route
 
 #: Beat's default: seconds between two sweeps. `rescue` has twice as many.
 SWEEP = 5.0

@@ -17,15 +17,15 @@ from sqlalchemy import select
 
 from tasks.adapters.kafka import KafkaSource, Lag, lags
 from tasks.dlq.ledger.audit import Audit, audit
-from tasks.dlq.schema import dead_letters
+from tasks.dlq.ledger.schema import dead_letters
 from tasks.runtime import Runtime
 from tasks.settings import assemble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tasks.dlq.ledger.letters import Recorded
-    from tasks.dlq.reading import Reader
+    from tasks.dlq.ledger.dead_letters import Recorded
+    from tasks.dlq.reading.reader import Reader
 
 PARTITIONS = 4
 #: Of the record that follows a seek, a rejoin, …: no test waits for it when all is well.

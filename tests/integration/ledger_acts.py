@@ -29,12 +29,12 @@ from sqlalchemy import delete, select, text
 
 from tasks.dlq.dead_letter import DeadLetter  # noqa: TC001 - names of types, read like any other
 from tasks.dlq.job import State  # noqa: TC001
-from tasks.dlq.ledger import Ledger, ManualClock, gates, letters, operations
-from tasks.dlq.maintenance import Maintenance
+from tasks.dlq.ledger import Ledger, ManualClock, dead_letters, operations, routes
+from tasks.dlq.ledger.schema import jobs, metadata
 from tasks.dlq.ports import Record
-from tasks.dlq.reading import submission
-from tasks.dlq.recovery import Recovery
-from tasks.dlq.schema import jobs, metadata
+from tasks.dlq.reading.reader import submission
+from tasks.dlq.services.maintenance import Maintenance
+from tasks.dlq.services.recovery import Recovery
 
 
 class World:
@@ -146,7 +146,7 @@ class World:
         fresh = {id(each): each for each, _ in batch if not each.accepted}
         try:
             found = self._transact(
-                lambda tx: letters.record(tx, [letter for _, letter in batch], delays={"employees": ROUTE.delay})
+                lambda tx: dead_letters.record(tx, [letter for _, letter in batch], delays={"employees": ROUTE.delay})
             )
         except Exception as error:
             raise Violated(f"nothing lost: one row cost the whole batch: {error!r}") from error
@@ -207,7 +207,7 @@ class World:
         if act == "look" or (act != "pause" and key not in self.seen):
             self._look(key)
         elif act == "pause":
-            self._transact(lambda tx: gates.pause_route(tx, "employees", by="ops", reason=""))
+            self._transact(lambda tx: routes.pause_route(tx, "employees", by="ops", reason=""))
             self.paused = True
         else:
             self._act_upon(key, operations.discard if act == "discard" else operations.replay)
@@ -230,7 +230,7 @@ class World:
 
     def resume(self) -> None:
         self.tick += 1
-        self._transact(lambda tx: gates.resume_route(tx, "employees"))
+        self._transact(lambda tx: routes.resume_route(tx, "employees"))
         self.paused = False
 
     def _transact(self, work: Any) -> Any:

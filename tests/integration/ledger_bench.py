@@ -15,18 +15,20 @@ from typing import Any
 import postgresql_server
 from sqlalchemy import select, text
 
+from tasks.dlq.calls.outcome import Outcome
+from tasks.dlq.calls.retry import Decision, RetryPolicy, Verdict, decide
+from tasks.dlq.calls.route import Route
 from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.errors import BrokerUnavailable
+from tasks.dlq.failures import group_key
 from tasks.dlq.job import Claim, Ending, Settled, State
-from tasks.dlq.ledger import Ledger, ManualClock, bells
+from tasks.dlq.ledger import Ledger, ManualClock, wakeups
 from tasks.dlq.ledger.audit import Audit, audit
 from tasks.dlq.ledger.claims import claim
-from tasks.dlq.ledger.leases import rescue
-from tasks.dlq.ledger.letters import Recorded, record
-from tasks.dlq.ledger.settling import settle
-from tasks.dlq.retry import Decision, Outcome, RetryPolicy, Verdict, decide, group_key
-from tasks.dlq.route import Route
-from tasks.dlq.schema import attempts, dead_letters, jobs, metadata, needs, routes, tallies
+from tasks.dlq.ledger.dead_letters import Recorded, record
+from tasks.dlq.ledger.rescue import rescue
+from tasks.dlq.ledger.schema import attempts, dead_letters, jobs, metadata, needs, routes, tallies
+from tasks.dlq.ledger.settlement import settle
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 #: Where a ledger may be: what `open_bench` and `a_database` take.
@@ -136,13 +138,13 @@ class Bench:
         return self.ledger.transact(lambda tx: work(tx, *args, **named))
 
     def promote(self) -> list[tuple[int, float]]:
-        return [(bell.job_id, bell.delay) for bell in self.do(bells.promote, self.route)]
+        return [(bell.job_id, bell.delay) for bell in self.do(wakeups.promote, self.route)]
 
     def reserve(self, job_ids: Sequence[int]) -> list[tuple[int, float]]:
-        return [(bell.job_id, bell.delay) for bell in self.do(bells.reserve, self.route, job_ids)]
+        return [(bell.job_id, bell.delay) for bell in self.do(wakeups.reserve, self.route, job_ids)]
 
     def follow_up(self) -> list[tuple[int, float]]:
-        return [(bell.job_id, bell.delay) for bell in self.do(bells.follow_up, self.route)]
+        return [(bell.job_id, bell.delay) for bell in self.do(wakeups.follow_up, self.route)]
 
     # --- looks ----------------------------------------------------------------------------------------------------
 

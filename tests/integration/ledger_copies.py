@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from ledger_bench import A, B, Bench, C, a_database, a_letter
 
-from tasks.dlq import alerts, archive
-from tasks.dlq.ledger import gates, repairing
-from tasks.dlq.ledger.exporting import export, header
-from tasks.dlq.ledger.importing import read_in
-from tasks.dlq.retry import Outcome
+from tasks.dlq.alerts import state
+from tasks.dlq.archive import file_format
+from tasks.dlq.archive.loader import read_in
+from tasks.dlq.archive.writer import export, header
+from tasks.dlq.calls.outcome import Outcome
+from tasks.dlq.ledger import repairs, routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from tasks.dlq.calls.route import Route
     from tasks.dlq.ledger import Ledger
-    from tasks.dlq.route import Route
 
 HOUR = 3600.0
 _numbers = count(1)
@@ -40,13 +41,13 @@ def history(bench: Bench) -> None:
     bench.call(Outcome.NETWORK, unknown=True)
     bench.clock.advance(100)
     bench.call(Outcome.SUCCESS)
-    (rejected, *_) = bench.do(repairing.next_batch, repairing.Selection(), after=0)
+    (rejected, *_) = bench.do(repairs.next_batch, repairs.Selection(), after=0)
     mended = a_letter(B, identity=rejected.record.identity)
-    reread = repairing.Rereading(id=rejected.id, letter=mended, body=b'{"employeeId": 2}')
-    bench.do(repairing.repair, [reread], delays={"employees": 0.0}, actor="ops", reason="\U0001f600")
-    alerts.watch(bench.ledger, burst=alerts.Burst(failures=1, within=HOUR))
-    bench.do(gates.pause_route, "companies", by="ops", reason="deploy")
-    bench.do(gates.hold_route, "companies", bench.clock.now - 1)
+    reread = repairs.Rereading(id=rejected.id, letter=mended, body=b'{"employeeId": 2}')
+    bench.do(repairs.repair, [reread], delays={"employees": 0.0}, actor="ops", reason="\U0001f600")
+    state.watch(bench.ledger, burst=state.Burst(failures=1, within=HOUR))
+    bench.do(routes.pause_route, "companies", by="ops", reason="deploy")
+    bench.do(routes.hold_route, "companies", bench.clock.now - 1)
     bench.claimed()
 
 
@@ -67,7 +68,7 @@ def exported(ledger: Ledger, write: Callable[[bytes], object] | None = None) -> 
 def import_into(ledger: Ledger, file: bytes, *, configured: Mapping[str, Route] | None = None) -> None:
     """Import a file, as the command does."""
     with ledger.begin() as tx:
-        read_in(tx, archive.Reader(io.BytesIO(file)), lambda _: None, configured=configured or {})
+        read_in(tx, file_format.Reader(io.BytesIO(file)), lambda _: None, configured=configured or {})
 
 
 def rows_of(file: bytes) -> list[Any]:

@@ -35,7 +35,7 @@ from sqlalchemy import delete, select
 
 from tasks.dlq.ledger import Ledger, ManualClock, audit
 from tasks.dlq.ledger.queries import unsettled
-from tasks.dlq.schema import dead_letters, metadata
+from tasks.dlq.ledger.schema import dead_letters, metadata
 
 SETTINGS = settings(
     max_examples=300,

@@ -9,10 +9,10 @@ from ledger_world import (
     demand,
 )
 
+from tasks.dlq.calls.api import SyncResult
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import Claim
 from tasks.dlq.ledger import claims
-from tasks.dlq.ports import SyncResult
-from tasks.dlq.retry import Outcome
 
 
 class Workers:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
+from tasks.dlq.calls.retry import Decision, RetryPolicy
+from tasks.dlq.calls.route import Route
 from tasks.dlq.job import Claim, Ending
-from tasks.dlq.mapping import BodyMapping
 from tasks.dlq.parameters import Integer
-from tasks.dlq.ports import Answer, Record, SyncRequest, SyncResult
-from tasks.dlq.reading import BodyReader, Choice, SubmissionReader
-from tasks.dlq.retry import Decision, RetryPolicy
-from tasks.dlq.route import Route
+from tasks.dlq.ports import Record
+from tasks.dlq.reading.mapping import BodyMapping
+from tasks.dlq.reading.reader import BodyReader, Choice, SubmissionReader
 
 #: Seconds for which a source may deliver a record again, and for which prune keeps what is over.
 RETENTION, KEEP = 3600.0, 7200.0

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from ledger_bench import Bell, a_letter
 
-from tasks.dlq.intake import Intake
+from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
+from tasks.dlq.calls.retry import RetryPolicy
+from tasks.dlq.calls.route import Route
 from tasks.dlq.ledger import Ledger
 from tasks.dlq.ledger.queries import unsettled
-from tasks.dlq.maintenance import Maintenance
-from tasks.dlq.ports import Answer, Record, SyncRequest, SyncResult
-from tasks.dlq.recovery import Recovery
-from tasks.dlq.retry import RetryPolicy
-from tasks.dlq.route import Route
+from tasks.dlq.ports import Record
+from tasks.dlq.services.intake import Intake
+from tasks.dlq.services.maintenance import Maintenance
+from tasks.dlq.services.recovery import Recovery
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier, Event

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.adapters.http import RequestsSyncApi
 from tasks.adapters.http.session import Line
-from tasks.dlq import route
+from tasks.dlq.calls import route
+from tasks.dlq.calls.retry import RetryPolicy
 from tasks.dlq.ledger import Ledger
 from tasks.dlq.parameters import Integer
-from tasks.dlq.recovery import Recovery
-from tasks.dlq.retry import RetryPolicy
+from tasks.dlq.services.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable

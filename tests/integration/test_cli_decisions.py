@@ -10,7 +10,7 @@ import pytest
 from command_line import CommandLine, command_line, depth
 from sqlalchemy import select, update
 
-from tasks.dlq.schema import audit_log, routes
+from tasks.dlq.ledger.schema import audit_log, routes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,14 +22,14 @@ from hostile_server import HostileServer
 from sqlalchemy import insert, update
 
 from tasks.adapters.pulse import Pulse, here
-from tasks.cli.doctor import ledger as the_ledgers
-from tasks.cli.doctor.lock import advice, holder
-from tasks.cli.doctor.network import check_host
 from tasks.dlq.errors import LedgerUnavailable
-from tasks.dlq.ledger.gates import ensure_routes, pause_route
 from tasks.dlq.ledger.processes import see
+from tasks.dlq.ledger.routes import ensure_routes, pause_route
+from tasks.dlq.ledger.schema import attempts, jobs
 from tasks.dlq.process import Process, Role
-from tasks.dlq.schema import attempts, jobs
+from tasks.doctor import ledger as the_ledgers
+from tasks.doctor.lock import advice, holder
+from tasks.doctor.network import check_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

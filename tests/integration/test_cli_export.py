@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from tasks.adapters import pulse
 from tasks.adapters.pulse import Pulse
-from tasks.dlq import migrations
+from tasks.dlq.ledger import migrations
 
 
 @pytest.fixture

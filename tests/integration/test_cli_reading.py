@@ -14,7 +14,7 @@ import pytest
 from command_line import CommandLine, command_line
 from sqlalchemy import insert, text
 
-from tasks.dlq.schema import attempts
+from tasks.dlq.ledger.schema import attempts
 
 if TYPE_CHECKING:
     from pathlib import Path

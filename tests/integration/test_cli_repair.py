@@ -12,11 +12,11 @@ import pytest
 from command_line import CommandLine, command_line, depth
 from sqlalchemy import select
 
-from tasks.adapters.celery_messages import SUBMIT
 from tasks.dlq.dead_letter import DeadLetter, Rejection
-from tasks.dlq.ledger import letters
-from tasks.dlq.reading import submission
-from tasks.dlq.schema import audit_log, dead_letters
+from tasks.dlq.ledger import dead_letters as letters
+from tasks.dlq.ledger.schema import audit_log, dead_letters
+from tasks.dlq.reading.reader import submission
+from tasks.names import SUBMIT
 
 if TYPE_CHECKING:
     from pathlib import Path

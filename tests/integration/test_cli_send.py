@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from tasks.cli import session
 from tasks.dlq.errors import BrokerUnavailable
-from tasks.dlq.schema import dead_letters
+from tasks.dlq.ledger.schema import dead_letters
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from celery import Celery
 
-from tasks.delivery import CeleryDoorbell, send_if_possible
 from tasks.devstack import child
 from tasks.dlq.errors import BrokerUnavailable
+from tasks.worker.delivery import CeleryDoorbell, send_if_possible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

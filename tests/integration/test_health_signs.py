@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 
 from tasks.adapters import pulse
 from tasks.adapters.pulse import Pulse
-from tasks.dlq.heart import Heart
+from tasks.dlq.health.heartbeat import Heart
 from tasks.dlq.ledger import Ledger, ManualClock
 from tasks.dlq.ledger.processes import forget_unseen, present, see
 from tasks.dlq.process import Process, Role
@@ -117,7 +117,7 @@ def test_without_a_file_descriptor_there_is_no_heartbeat(url: str, tmp_path: Pat
     script = tmp_path / "beats.py"
     script.write_text(
         "import os, resource, sys\n"
-        "from tasks.dlq.heart import Heart\n"
+        "from tasks.dlq.health.heartbeat import Heart\n"
         "from tasks.dlq.ledger import Ledger\n"
         "from tasks.dlq.process import Process, Role\n"
         "process = Process(role=Role.BEAT, host='h', pid=1, main_pid=1, version='')\n"

@@ -18,11 +18,11 @@ from hostile_server import OK, HostileServer, Peer, after_request, answer, statu
 
 from tasks.adapters.http import RequestsSyncApi
 from tasks.adapters.http.session import NOT_YET, CutError, Line
+from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
+from tasks.dlq.calls.outcome import Answers
+from tasks.dlq.calls.route import Route
+from tasks.dlq.calls.url import expand
 from tasks.dlq.parameters import Integer, Text
-from tasks.dlq.ports import Answer, SyncRequest, SyncResult
-from tasks.dlq.retry import Answers
-from tasks.dlq.route import Route
-from tasks.dlq.url import expand
 
 DEADLINE = 0.6
 TOKEN = "eyJhbGciOiJub25lIn0.secret/part+one=="
@@ -255,8 +255,8 @@ def test_a_forked_process_uses_connections_of_its_own():
     program = """
 import os, sys
 from tasks.adapters.http import RequestsSyncApi
-from tasks.dlq.ports import SyncRequest
-from tasks.dlq.route import Route
+from tasks.dlq.calls.api import SyncRequest
+from tasks.dlq.calls.route import Route
 api = RequestsSyncApi({})
 call = SyncRequest(route=Route(name="r", url=sys.argv[1]), parameters={}, job_id=1, attempt=1, fence=1)
 assert api.call(call).status == 200

@@ -14,8 +14,8 @@ import pytest
 from hostile_server import OK, HostileServer, Peer, after_request, answer, status
 
 from tasks.adapters.http import RequestsSyncApi
-from tasks.dlq.ports import Answer, SyncRequest, SyncResult
-from tasks.dlq.route import Route
+from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
+from tasks.dlq.calls.route import Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -207,8 +207,8 @@ def test_no_chunk_costs_more_memory_than_the_cap(size: str):
     program = """
 import resource, sys
 from tasks.adapters.http import RequestsSyncApi
-from tasks.dlq.ports import SyncRequest
-from tasks.dlq.route import Route
+from tasks.dlq.calls.api import SyncRequest
+from tasks.dlq.calls.route import Route
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
 route = Route(name="r", url=sys.argv[1], deadline=30)
 print(RequestsSyncApi({}).call(SyncRequest(route=route, parameters={}, job_id=1, attempt=1, fence=1)))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tasks.adapters.http import RequestsSyncApi
+from tasks.dlq.calls.api import SyncRequest
+from tasks.dlq.calls.body_template import BodyTemplate
+from tasks.dlq.calls.route import Route
 from tasks.dlq.parameters import Integer, Text
-from tasks.dlq.ports import SyncRequest
-from tasks.dlq.request_body import BodyTemplate
-from tasks.dlq.route import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from sqlalchemy import select
 from stopped_worker import DEADLINE, START
 
 from tasks.dlq.ledger import Ledger
-from tasks.dlq.ledger.letters import record
-from tasks.dlq.schema import jobs, metadata
+from tasks.dlq.ledger.dead_letters import record
+from tasks.dlq.ledger.schema import jobs, metadata
 
 WORKER = Path(__file__).with_name("stopped_worker.py")
 

@@ -14,17 +14,17 @@ from ledger_bench import SQLITE, Bell, Bench, open_bench
 from patience import until
 from sqlalchemy import event
 
+from tasks import continuous_intake
 from tasks.adapters.celery_messages import CeleryDeadLetters
 from tasks.adapters.queues import Connection, ensure_queue
 from tasks.adapters.sqs import GIVEN_BACK, SqsSource
-from tasks.cli import following
-from tasks.cli.following import Follower
+from tasks.continuous_intake import Follower
+from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import BrokerUnavailable, LedgerUnavailable
-from tasks.dlq.intake import Intake
-from tasks.dlq.mapping import BodyMapping
 from tasks.dlq.parameters import Integer
-from tasks.dlq.reading import BodyReader, Choice
-from tasks.dlq.route import Route
+from tasks.dlq.reading.mapping import BodyMapping
+from tasks.dlq.reading.reader import BodyReader, Choice
+from tasks.dlq.services.intake import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -100,9 +100,9 @@ def left(client: SQSClient, queue: str) -> int:
 def test_continuous_intake_waits_for_room_and_goes_on(
     client: SQSClient, queue: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(following, "_FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(following, "_LONGEST_PAUSE", 0.1)
-    monkeypatch.setattr(following, "LONG_POLL", 1.0)
+    monkeypatch.setattr(continuous_intake, "_FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(continuous_intake, "_LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(continuous_intake, "LONG_POLL", 1.0)
     ledger = bench.connect()
     disk = Disk(ledger)
     source = CountedSource("queue", client, queue)

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from ledger_bench import EMPLOYEES, URLS, A, B, Bell, Bench, C, employee, open_bench
 
+from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import LedgerUnavailable, OutOfReach
-from tasks.dlq.intake import Intake
-from tasks.dlq.ledger.letters import Recorded
-from tasks.dlq.mapping import BodyMapping
+from tasks.dlq.ledger.dead_letters import Recorded
 from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Record
-from tasks.dlq.reading import BodyReader, Choice, SubmissionReader, submission
-from tasks.dlq.route import Route
+from tasks.dlq.reading.mapping import BodyMapping
+from tasks.dlq.reading.reader import BodyReader, Choice, SubmissionReader, submission
+from tasks.dlq.services.intake import Intake
 
 ROUTE = Route(name="employees", url=EMPLOYEES.url, params={"employeeId": Integer(positive=True)}, window=3)
 READER = BodyReader(choices=[Choice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}))], max_body=1000)

@@ -13,17 +13,17 @@ from ledger_bench import SQLITE, Bell, Bench, open_bench
 
 from tasks.adapters import jsonl
 from tasks.adapters.jsonl import LONGEST_LINE, JsonlSource, LineReader
+from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import LedgerUnavailable, OutOfReach
-from tasks.dlq.intake import Intake
 from tasks.dlq.parameters import Integer
-from tasks.dlq.reading import SubmissionReader
-from tasks.dlq.route import Route
+from tasks.dlq.reading.reader import SubmissionReader
+from tasks.dlq.services.intake import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tasks.dlq.ledger.letters import Recorded
+    from tasks.dlq.ledger.dead_letters import Recorded
     from tasks.dlq.ports import Record
 
 ROUTES = {

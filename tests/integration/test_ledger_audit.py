@@ -7,9 +7,9 @@ import pytest
 from ledger_bench import URLS, A, B, Bench, C, D, a_letter, open_bench
 from sqlalchemy import event
 
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.ledger.audit import Sums, audit
 from tasks.dlq.ledger.pruning import prune_letters
-from tasks.dlq.retry import Outcome
 
 
 @pytest.fixture(params=URLS)

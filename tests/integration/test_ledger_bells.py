@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from ledger_bench import EMPLOYEES, RETRY, URLS, A, B, Bench, C, D, a_letter, open_bench
 
-from tasks.dlq.ledger import bells, gates, operations
-from tasks.dlq.ledger.bells import BELL_LIFE, ON_ITS_WAY, SPARE
-from tasks.dlq.retry import Outcome
+from tasks.dlq.calls.outcome import Outcome
+from tasks.dlq.ledger import operations, routes, wakeups
+from tasks.dlq.ledger.wakeups import BELL_LIFE, ON_ITS_WAY, SPARE
 
 
 @pytest.fixture(params=URLS)
@@ -26,7 +26,7 @@ def put(bench: Bench, *wanted: str, delay: float = 0.0) -> list[int]:
 
 
 def outstanding(bench: Bench) -> int:
-    return bench.do(bells.outstanding, "employees", bench.clock.now)
+    return bench.do(wakeups.outstanding, "employees", bench.clock.now)
 
 
 # --- the window ------------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def test_in_an_hour_without_workers_sweeps_and_intake_ring_for_ten_more_at_most(
 
     assert rung <= bench.route.window + SPARE
 
-    bench.do(bells.forget_patience)  # a worker starts
+    bench.do(wakeups.forget_patience)  # a worker starts
     assert len(bench.promote()) == 1
 
 
@@ -83,7 +83,7 @@ def test_workers_that_are_busy_elsewhere_get_no_more_bells_than_window_and_spare
     line = [job_id for job_id, _ in bench.reserve(put(bench, *keys(400)))]
     most = len(line)
     for _ in range(200):
-        bench.do(bells.receive, bench.route, line.pop(0))
+        bench.do(wakeups.receive, bench.route, line.pop(0))
         bench.call()
         line += [job_id for job_id, _ in bench.follow_up()]
         for _ in range(12):
@@ -100,9 +100,9 @@ def test_also_when_all_places_are_taken_by_bells_that_were_lost_somebody_is_call
     while outstanding(bench) < bench.route.window + SPARE:
         bench.clock.advance(5)
         if bench.promote():
-            bench.do(bells.forget_patience)
-    bench.do(bells.receive, bench.route, 1)
-    bench.do(bells.follow_up, bench.route)
+            bench.do(wakeups.forget_patience)
+    bench.do(wakeups.receive, bench.route, 1)
+    bench.do(wakeups.follow_up, bench.route)
     waited = 0
     while not bench.promote():
         bench.clock.advance(5)
@@ -130,7 +130,7 @@ def test_a_wake_up_that_is_received_leaves_the_window(bench: Bench):
     first, second = put(bench, A, B)
     assert bench.reserve([first, second]) == [(first, 0.0)]
 
-    bench.do(bells.receive, bench.route, first)
+    bench.do(wakeups.receive, bench.route, first)
 
     assert outstanding(bench) == 0
     assert bench.reserve([second]) == [(second, 0.0)]
@@ -234,7 +234,7 @@ def test_patience_starts_anew_once_someone_came(bench: Bench):
     for wait in (9, 18, 36):
         bench.promote()
         bench.clock.advance(wait)
-    bench.do(bells.receive, bench.route, job_id)
+    bench.do(wakeups.receive, bench.route, job_id)
 
     assert bench.promote()
     bench.clock.advance(8.999)
@@ -250,7 +250,7 @@ def test_a_worker_that_starts_lets_the_next_sweep_ring_at_once(bench: Bench):
         bench.clock.advance(wait)
     assert bench.promote() == []
 
-    bench.do(bells.forget_patience)
+    bench.do(wakeups.forget_patience)
 
     assert bench.promote()
 
@@ -259,17 +259,17 @@ def test_nothing_rings_for_a_paused_route(bench: Bench):
     due = put(bench, A)
     later = put(bench, B, delay=30.0)
     bench.reserve(later)
-    bench.do(gates.pause_route, "employees", by="ops", reason="")
+    bench.do(routes.pause_route, "employees", by="ops", reason="")
     assert bench.promote() == bench.follow_up() == bench.reserve(due) == []
-    assert bench.do(bells.receive, bench.route, later[0]) == []  # though it came too early
-    bench.do(gates.resume_route, "employees")
+    assert bench.do(wakeups.receive, bench.route, later[0]) == []  # though it came too early
+    bench.do(routes.resume_route, "employees")
     assert bench.promote()
 
 
 def test_nothing_rings_for_a_route_that_has_to_wait(bench: Bench):
     put(bench, A)
-    bench.do(gates.ensure_routes, ["employees"])
-    bench.do(gates.hold_route, "employees", bench.clock.now + 60_000)
+    bench.do(routes.ensure_routes, ["employees"])
+    bench.do(routes.hold_route, "employees", bench.clock.now + 60_000)
     assert bench.promote() == bench.follow_up() == []
     bench.clock.advance(60)
     assert bench.promote()
@@ -295,7 +295,7 @@ def test_whoever_comes_too_early_for_the_probe_rings_for_it_unless_someone_has(b
     ((rung, _),) = bench.follow_up()
     bench.clock.advance(2)
 
-    bench.do(bells.receive, bench.route, rung)
+    bench.do(wakeups.receive, bench.route, rung)
 
     assert [delay for _, delay in bench.follow_up()] == [bench.route.probe_interval - 2]
     assert bench.follow_up() == []
@@ -356,7 +356,7 @@ def test_a_slice_rings_nothing_when_a_bell_that_is_due_is_on_its_way(bench: Benc
     first, second = put(bench, A, B)
     bench.reserve([second])
     assert bench.follow_up() == []
-    bench.do(bells.receive, bench.route, second)
+    bench.do(wakeups.receive, bench.route, second)
     assert bench.follow_up() == [(first, 0.0)]
 
 
@@ -395,7 +395,7 @@ def test_bells_that_never_went_out_leave_the_window_and_the_next_sweep_rings_at_
     job_ids = put(bench, A, B)
     assert len(bench.reserve(job_ids)) == 2
 
-    bench.do(bells.take_back, job_ids)
+    bench.do(wakeups.take_back, job_ids)
 
     assert outstanding(bench) == 0
     assert bench.promote()
@@ -407,7 +407,7 @@ def test_a_bell_that_comes_too_early_is_rung_again_for_its_time(bench: Bench):
     bench.reserve([job_id])
     bench.call(Outcome.CONFLICT, RETRY)
 
-    again = bench.do(bells.receive, bench.route, job_id)
+    again = bench.do(wakeups.receive, bench.route, job_id)
 
     assert [(bell.job_id, bell.delay) for bell in again] == [(job_id, RETRY.delay)]
     assert outstanding(bench) == 1
@@ -418,7 +418,7 @@ def test_a_bell_that_comes_for_a_job_that_is_over_is_not_rung_again(bench: Bench
     bench.reserve([job_id])
     bench.call()
 
-    assert bench.do(bells.receive, bench.route, job_id) == []
+    assert bench.do(wakeups.receive, bench.route, job_id) == []
     assert outstanding(bench) == 0
 
 
@@ -433,7 +433,7 @@ def test_a_replayed_job_is_rung_for_like_any_other(bench: Bench):
 def test_a_job_that_failed_is_rung_for_when_it_is_due_again(bench: Bench):
     (job_id,) = put(bench, A)
     bench.reserve([job_id])
-    bench.do(bells.receive, bench.route, job_id)
+    bench.do(wakeups.receive, bench.route, job_id)
     bench.call(Outcome.CONFLICT, RETRY)
 
     assert bench.reserve([job_id]) == [(job_id, RETRY.delay)]

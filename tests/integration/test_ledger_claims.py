@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from ledger_bench import COMPANIES, EMPLOYEES, RETRY, URLS, A, B, Bench, C, D, a_letter, open_bench
 
+from tasks.dlq.calls.outcome import Outcome
+from tasks.dlq.calls.retry import Decision, Verdict
 from tasks.dlq.job import State
-from tasks.dlq.ledger import gates
+from tasks.dlq.ledger import routes
 from tasks.dlq.ledger.operations import discard
-from tasks.dlq.retry import Decision, Outcome, Verdict
-from tasks.dlq.schema import metadata
+from tasks.dlq.ledger.schema import metadata
 
 TWO_AT_ONCE = replace(EMPLOYEES, max_in_flight=2)
 THREE_AT_ONCE = replace(EMPLOYEES, max_in_flight=3)
@@ -147,23 +148,23 @@ def test_routes_do_not_take_each_others_slots(bench: Bench):
 
 def test_a_paused_route_claims_nothing_until_it_is_resumed(bench: Bench):
     bench.put_due(A)
-    assert bench.do(gates.pause_route, "employees", by="ops", reason="deploy")
-    assert not bench.do(gates.pause_route, "employees", by="redrive", reason="401")
+    assert bench.do(routes.pause_route, "employees", by="ops", reason="deploy")
+    assert not bench.do(routes.pause_route, "employees", by="redrive", reason="401")
     assert bench.claim() is None
     (row,) = bench.rows("routes")
     assert (row["paused_by"], row["pause_reason"]) == ("ops", "deploy")
 
-    assert bench.do(gates.resume_route, "employees")
+    assert bench.do(routes.resume_route, "employees")
 
-    assert not bench.do(gates.resume_route, "employees")
+    assert not bench.do(routes.resume_route, "employees")
     assert bench.claim() is not None
 
 
 def test_a_route_that_was_asked_to_wait_waits_and_an_earlier_time_never_shortens_it(bench: Bench):
     bench.put_due(A)
-    bench.do(gates.ensure_routes, ["employees"])
-    bench.do(gates.hold_route, "employees", bench.clock.now + 60_000)
-    bench.do(gates.hold_route, "employees", bench.clock.now + 10_000)
+    bench.do(routes.ensure_routes, ["employees"])
+    bench.do(routes.hold_route, "employees", bench.clock.now + 60_000)
+    bench.do(routes.hold_route, "employees", bench.clock.now + 10_000)
 
     bench.clock.advance(59.999)
     assert bench.claim() is None
@@ -254,8 +255,8 @@ def test_a_key_that_is_left_alone_behind_an_open_breaker_spends_its_attempts_and
 
 def test_resuming_a_route_closes_its_breaker(bench: Bench):
     opened(bench)
-    bench.do(gates.pause_route, "employees", by="ops", reason="deploy")
-    bench.do(gates.resume_route, "employees")
+    bench.do(routes.pause_route, "employees", by="ops", reason="deploy")
+    bench.do(routes.resume_route, "employees")
 
     assert not bench.claimed().probe
 

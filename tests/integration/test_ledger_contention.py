@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from ledger_bench import EMPLOYEES, URLS, A, B, Bench, a_letter, open_bench
 
+from tasks.dlq.calls.outcome import Outcome
+from tasks.dlq.calls.retry import Decision, Verdict
+from tasks.dlq.calls.route import Route
 from tasks.dlq.job import Claim, Ending, State
 from tasks.dlq.ledger import DatabaseClock, Ledger
 from tasks.dlq.ledger.claims import claim
-from tasks.dlq.ledger.letters import record
+from tasks.dlq.ledger.dead_letters import record
 from tasks.dlq.ledger.queries import unsettled
-from tasks.dlq.ledger.settling import settle
-from tasks.dlq.retry import Decision, Outcome, Verdict
-from tasks.dlq.route import Route
+from tasks.dlq.ledger.settlement import settle
 
 JOBS = 24
 PATIENCE = 60.0  # seconds: only a test that hangs needs so long

@@ -10,11 +10,11 @@ import pytest
 from ledger_bench import SQLITE, URLS, A, B, Bench, a_letter, open_bench
 from sqlalchemy import event, text
 
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable, OutOfReach
 from tasks.dlq.job import State
-from tasks.dlq.ledger import DatabaseClock, Ledger, bells, leases, queries, sqlite
+from tasks.dlq.ledger import DatabaseClock, Ledger, queries, rescue, sqlite, wakeups
 from tasks.dlq.ledger.claims import claim
-from tasks.dlq.retry import Outcome
 
 
 @pytest.fixture(params=URLS)
@@ -243,11 +243,11 @@ def busy(sqlite_bench: Bench) -> Bench:
 
 HOT = {
     "claim": lambda tx, bench: claim(tx, bench.route, worker="w"),
-    "rescue": lambda tx, bench: leases.rescue(tx, bench.route),
-    "promote": lambda tx, bench: bells.promote(tx, bench.route),
-    "follow up": lambda tx, bench: bells.follow_up(tx, bench.route),
-    "receive": lambda tx, bench: bells.receive(tx, bench.route, 7),
-    "reserve": lambda tx, bench: bells.reserve(tx, bench.route, [7, 8, 9]),
+    "rescue": lambda tx, bench: rescue.rescue(tx, bench.route),
+    "promote": lambda tx, bench: wakeups.promote(tx, bench.route),
+    "follow up": lambda tx, bench: wakeups.follow_up(tx, bench.route),
+    "receive": lambda tx, bench: wakeups.receive(tx, bench.route, 7),
+    "reserve": lambda tx, bench: wakeups.reserve(tx, bench.route, [7, 8, 9]),
 }
 
 

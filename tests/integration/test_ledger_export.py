@@ -13,9 +13,9 @@ from ledger_copies import HOUR, Fresh, exported, fresh_ledgers, history, import_
 from ledger_model import ACTS, DRAINS, LIMITS, LedgerMachine, in_memory
 from sqlalchemy import inspect
 
-from tasks.dlq import archive
+from tasks.dlq.archive import file_format
+from tasks.dlq.archive.writer import export, header
 from tasks.dlq.ledger import Ledger
-from tasks.dlq.ledger.exporting import export, header
 from tasks.dlq.ledger.pruning import prune_jobs, prune_letters
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def test_every_table_is_exported_or_named_as_left_behind(kind: str, fresh: Fresh
     rows = [json.loads(line) for line in exported(bench.ledger).splitlines()][-1]["rows"]
 
     tables = set(inspect(bench.ledger.engine).get_table_names()) - {"alembic_version"}
-    assert tables == set(rows) | set(archive.LEFT_OUT)
-    assert not set(rows) & set(archive.LEFT_OUT)
+    assert tables == set(rows) | set(file_format.LEFT_OUT)
+    assert not set(rows) & set(file_format.LEFT_OUT)
     assert all(rows.values()), "a table is empty: let the history fill it, or the tests of an export say nothing of it"
-    assert set(archive.LEFT_OUT) == {"processes"}, "whoever leaves a table behind says so here, too"
+    assert set(file_format.LEFT_OUT) == {"processes"}, "whoever leaves a table behind says so here, too"
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -11,9 +11,8 @@ import pytest
 from ledger_bench import SQLITE, A, B, Bench, a_letter, open_bench
 from sqlalchemy import event, text
 
-from tasks.dlq import migrations
 from tasks.dlq.errors import LedgerOutdated, LedgerUnavailable
-from tasks.dlq.ledger import Ledger
+from tasks.dlq.ledger import Ledger, migrations
 
 
 @pytest.fixture

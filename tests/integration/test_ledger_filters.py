@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from tasks.dlq.ledger import operations
 from tasks.dlq.ledger.queries import jobs_of_keys, list_jobs, list_rejected
-from tasks.dlq.schema import audit_log
+from tasks.dlq.ledger.schema import audit_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,14 +13,14 @@ from ledger_bench import EMPLOYEES, POSTGRESQL, SQLITE, URLS, A, B, Bench, a_let
 from ledger_copies import HOUR, Fresh, exported, fresh_ledgers, history, import_into, rows_of
 from sqlalchemy import text
 
-from tasks.dlq import archive
-from tasks.dlq.column_rules import LAST_MOMENT
+from tasks.dlq.archive import file_format
+from tasks.dlq.archive.loader import hold, refuse_unless_empty
+from tasks.dlq.archive.rules import LAST_MOMENT
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.errors import LedgerUnavailable, Refused
 from tasks.dlq.job import State
-from tasks.dlq.ledger import gates, operations
-from tasks.dlq.ledger.importing import hold, refuse_unless_empty
-from tasks.dlq.ledger.letters import record
-from tasks.dlq.retry import Outcome
+from tasks.dlq.ledger import operations, routes
+from tasks.dlq.ledger.dead_letters import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,7 +120,7 @@ def test_what_waits_waits_no_longer_where_the_clock_is_behind(fresh: Fresh):
     bench.call(Outcome.NETWORK, unknown=True)
     bench.put(a_letter(B), delay=400.0)
     bench.clock.advance(340)
-    bench.do(gates.hold_route, "employees", bench.clock.now + 30_000)
+    bench.do(routes.hold_route, "employees", bench.clock.now + 30_000)
     copy.clock.now = bench.clock.now - round(HOUR * 1000)
 
     import_into(copy.ledger, exported(bench.ledger))
@@ -179,12 +179,12 @@ def test_a_ledger_that_holds_anything_is_left_alone(kind: str, fresh: Fresh):
     acts: list[Callable[[], object]] = [
         lambda: copy.put(a_letter(A)),
         lambda: copy.do(operations.log, actor="ops", action="repair", subject=""),
-        lambda: copy.do(gates.pause_route, "employees", by="ops", reason=""),
-        lambda: copy.do(gates.hold_route, "employees", 1),
+        lambda: copy.do(routes.pause_route, "employees", by="ops", reason=""),
+        lambda: copy.do(routes.hold_route, "employees", 1),
         lambda: copy.execute("UPDATE routes SET fence = 1"),
     ]
     for act in acts:
-        copy.do(gates.ensure_routes, ["employees"])
+        copy.do(routes.ensure_routes, ["employees"])
         act()
         before = exported(copy.ledger)
         with pytest.raises(Refused, match="the ledger is not empty"):
@@ -193,7 +193,7 @@ def test_a_ledger_that_holds_anything_is_left_alone(kind: str, fresh: Fresh):
         for table in ("needs", "dead_letters", "jobs", "tallies", "audit_log", "routes"):
             copy.execute(f"DELETE FROM {table}")  # noqa: S608
 
-    copy.do(gates.ensure_routes, ["employees", "teams"])  # as a process does that has just started
+    copy.do(routes.ensure_routes, ["employees", "teams"])  # as a process does that has just started
     import_into(copy.ledger, file)
     assert "teams" not in [row["name"] for row in copy.rows("routes")]
 
@@ -253,7 +253,7 @@ def with_another_row(file: bytes, table: str, change: dict[str, Any]) -> tuple[b
 
 def sealed(lines: list[bytes]) -> bytes:
     """Return the lines with a last line that fits them."""
-    counts = Counter({table.name: 0 for table in archive.exported()})
+    counts = Counter({table.name: 0 for table in file_format.exported()})
     counts.update(json.loads(line)["table"] for line in lines[1:])
     whole = b"".join(lines)
     return whole + json.dumps({"rows": counts, "sha256": hashlib.sha256(whole).hexdigest()}).encode() + b"\n"

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from ledger_bench import PARK, URLS, A, B, Bench, C, D, a_letter, open_bench
 
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.job import State
 from tasks.dlq.ledger import operations
-from tasks.dlq.ledger.letters import Recorded
-from tasks.dlq.retry import Outcome
+from tasks.dlq.ledger.dead_letters import Recorded
 
 
 @pytest.fixture(params=URLS)

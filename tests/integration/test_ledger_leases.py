@@ -8,10 +8,11 @@ import pytest
 from ledger_bench import EMPLOYEES, URLS, A, B, Bench, C, a_letter, open_bench
 from structlog.testing import capture_logs
 
+from tasks.dlq.calls.outcome import Outcome
+from tasks.dlq.calls.retry import Decision, Verdict
 from tasks.dlq.job import State
-from tasks.dlq.ledger import DatabaseClock, Ledger, ManualClock, Transaction, leases
-from tasks.dlq.ledger.leases import MAX_CRASHES
-from tasks.dlq.retry import Decision, Outcome, Verdict
+from tasks.dlq.ledger import DatabaseClock, Ledger, ManualClock, Transaction, rescue
+from tasks.dlq.ledger.rescue import MAX_CRASHES
 
 LONG_DRAIN = replace(EMPLOYEES, drain=60.0)
 
@@ -117,7 +118,7 @@ def test_a_process_that_has_just_started_cannot_know_of_a_step(bench: Bench):
     bench.claimed()
     bench.clock.step(3600)
     other = Ledger(bench.url, clock=ManualClock(bench.clock.now))
-    assert len(other.transact(lambda tx: leases.rescue(tx, bench.route))) == 1
+    assert len(other.transact(lambda tx: rescue.rescue(tx, bench.route))) == 1
     other.close()
 
     bench.clock.advance(bench.route.lease + bench.route.drain - 0.001)
@@ -244,7 +245,7 @@ def test_the_oldest_leases_come_first_and_not_more_than_asked_for(bench: Bench):
         bench.clock.advance(1)
     bench.clock.advance(3600)
 
-    assert bench.do(leases.rescue, bench.route, limit=2) == [held[0].job_id, held[1].job_id]
+    assert bench.do(rescue.rescue, bench.route, limit=2) == [held[0].job_id, held[1].job_id]
     assert bench.rescue() == [held[2].job_id]
 
 

@@ -21,10 +21,11 @@ from tasks.adapters.jsonl import JsonlSource
 from tasks.adapters.queues import ensure_queue
 from tasks.dlq.ledger import operations
 from tasks.dlq.ledger.audit import audit
-from tasks.dlq.ledger.letters import Recorded
+from tasks.dlq.ledger.dead_letters import Recorded
 from tasks.dlq.ledger.queries import list_jobs, unsettled
-from tasks.dlq.schema import routes
-from tasks.runtime import SENT_SOURCE, Runtime
+from tasks.dlq.ledger.schema import routes
+from tasks.names import SENT_SOURCE
+from tasks.runtime import Runtime
 from tasks.settings import assemble
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from ledger_bench import URLS, A, Bench, a_letter, open_bench
 
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import CLOSED, State
 from tasks.dlq.ledger.operations import discard, log, replay, seen
-from tasks.dlq.retry import Outcome
 
 
 @pytest.fixture(params=URLS)

@@ -11,11 +11,12 @@ import pytest
 from ledger_bench import SQLITE, A, B, Bench, C, a_letter, open_bench
 from sqlalchemy import Connection, event, update
 
+from tasks.dlq.calls.outcome import Outcome
+from tasks.dlq.calls.retry import Decision, Verdict
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.job import Claim, Ending
-from tasks.dlq.ledger import Ledger, ManualClock, Transaction, bells, claims, gates, leases, letters, settling, sqlite
-from tasks.dlq.retry import Decision, Outcome, Verdict
-from tasks.dlq.schema import jobs
+from tasks.dlq.ledger import Ledger, ManualClock, Transaction, claims, dead_letters, rescue, routes, settlement, sqlite, wakeups
+from tasks.dlq.ledger.schema import jobs
 
 PATIENCE = 30.0  # seconds: only a test that hangs needs so long
 
@@ -38,7 +39,7 @@ def race(bench: Bench, counted: dict[int, int]) -> list[Claim]:
     def work() -> None:
         ledger = bench.connect()
         with ledger.begin(read_only=True) as tx:
-            counted[threading.get_ident()] = gates.occupied(tx, "employees", bench.clock.now)
+            counted[threading.get_ident()] = routes.occupied(tx, "employees", bench.clock.now)
         both_counted.wait(PATIENCE)
         found.append(ledger.transact(lambda tx: claims.claim(tx, bench.route, worker="w")))
         ledger.close()
@@ -72,9 +73,9 @@ def claim_while_another_writes(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     first, second = bench.connect(), bench.connect()
     try:
         with first.begin() as tx:
-            gates.lock_route(tx, "employees")
+            routes.lock_route(tx, "employees")
             with contextlib.suppress(LedgerUnavailable):  # it stands in line until its patience is over
-                second.transact(lambda tx: letters.record(tx, [a_letter(B)], delays={"employees": 0.0}))
+                second.transact(lambda tx: dead_letters.record(tx, [a_letter(B)], delays={"employees": 0.0}))
             return claims.claim(tx, bench.route, worker="w")
     finally:
         first.close()
@@ -82,13 +83,13 @@ def claim_while_another_writes(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_transaction_that_reads_and_then_writes_is_never_overtaken(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    bench.do(gates.ensure_routes, ["employees"])
+    bench.do(routes.ensure_routes, ["employees"])
 
     assert claim_while_another_writes(bench, monkeypatch) is not None
 
 
 def test_rule_11_off_a_transaction_that_begins_deferred_is_overtaken_and_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    bench.do(gates.ensure_routes, ["employees"])
+    bench.do(routes.ensure_routes, ["employees"])
     monkeypatch.setattr(sqlite, "_begin", lambda connection: connection.exec_driver_sql("BEGIN"))
 
     with pytest.raises(LedgerUnavailable, match="locked"):
@@ -149,18 +150,18 @@ def settle_and_claim(tx: Transaction, bench: Bench) -> None:
         misses=0,
         lease_until=0,
     )
-    settling.settle(tx, bench.route, held, ending, decision)
+    settlement.settle(tx, bench.route, held, ending, decision)
     claims.claim(tx, bench.route, worker="w")
 
 
 UNDER_THE_ROUTE: dict[str, Callable[[Transaction, Bench], Any]] = {
     "claim": lambda tx, bench: claims.claim(tx, bench.route, worker="w"),
     "settle and claim": settle_and_claim,
-    "rescue": lambda tx, bench: leases.rescue(tx, bench.route),
-    "reserve": lambda tx, bench: bells.reserve(tx, bench.route, [1, 2]),
-    "receive": lambda tx, bench: bells.receive(tx, bench.route, 1),
-    "follow up": lambda tx, bench: bells.follow_up(tx, bench.route),
-    "promote": lambda tx, bench: bells.promote(tx, bench.route),
+    "rescue": lambda tx, bench: rescue.rescue(tx, bench.route),
+    "reserve": lambda tx, bench: wakeups.reserve(tx, bench.route, [1, 2]),
+    "receive": lambda tx, bench: wakeups.receive(tx, bench.route, 1),
+    "follow up": lambda tx, bench: wakeups.follow_up(tx, bench.route),
+    "promote": lambda tx, bench: wakeups.promote(tx, bench.route),
 }
 
 
@@ -180,7 +181,7 @@ def test_the_route_is_locked_before_the_clock_is_read_and_before_any_job(bench: 
 
 
 def test_rule_11_off_a_clock_that_is_read_before_the_lock_shows(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(claims, "lock_route", lambda tx, name: (tx.now(), gates.lock_route(tx, name))[1])
+    monkeypatch.setattr(claims, "lock_route", lambda tx, name: (tx.now(), routes.lock_route(tx, name))[1])
 
     assert not is_in_order(bench, "claim")
 
@@ -188,16 +189,16 @@ def test_rule_11_off_a_clock_that_is_read_before_the_lock_shows(bench: Bench, mo
 def test_rule_11_off_a_job_that_is_locked_before_its_route_shows(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     def job_first(tx: Transaction, name: str) -> Any:
         tx.connection.execute(update(jobs).where(jobs.c.route == name).values(rung_until=None))
-        return gates.lock_route(tx, name)
+        return routes.lock_route(tx, name)
 
-    monkeypatch.setattr(settling, "lock_route", job_first)
+    monkeypatch.setattr(settlement, "lock_route", job_first)
 
     assert not is_in_order(bench, "settle and claim")
 
 
 def written(bench: Bench) -> list[str]:
     batch = [a_letter(C, A, identity="m-2"), a_letter(B, identity="m-3"), a_letter(A, identity="m-1")]
-    found = trace(bench, lambda tx: letters.record(tx, batch, delays={"employees": 0.0}))
+    found = trace(bench, lambda tx: dead_letters.record(tx, batch, delays={"employees": 0.0}))
     return [step for step in found if step.startswith(("m-", "{"))]
 
 
@@ -206,6 +207,6 @@ def test_letters_and_then_keys_are_locked_in_sorted_order(bench: Bench):
 
 
 def test_rule_11_off_unsorted_keys_show(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(letters, "sorted", lambda items, **_: list(items), raising=False)
+    monkeypatch.setattr(dead_letters, "sorted", lambda items, **_: list(items), raising=False)
 
     assert written(bench) == ["m-2", "m-3", "m-1", C, A, B]

@@ -8,11 +8,11 @@ import pytest
 from ledger_bench import SQLITE, URLS, A, B, Bench, C, D, a_letter, open_bench
 from sqlalchemy import event
 
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import State
 from tasks.dlq.ledger import Transaction, operations
 from tasks.dlq.ledger.pruning import prune_jobs, prune_letters
-from tasks.dlq.retry import Outcome
-from tasks.dlq.schema import ATTEMPTS_KEPT, attempts, jobs
+from tasks.dlq.ledger.schema import ATTEMPTS_KEPT, attempts, jobs
 
 A_DAY = 86400
 

@@ -11,10 +11,10 @@ from ledger_bench import URLS, A, B, Bench, C, a_letter, employee, open_bench
 from sqlalchemy import select
 
 from tasks.dlq.errors import NotFound
-from tasks.dlq.ledger import DatabaseClock, operations, repairing
+from tasks.dlq.ledger import DatabaseClock, operations, repairs
 from tasks.dlq.ledger.pruning import prune_jobs, prune_letters
-from tasks.dlq.ledger.repairing import Repaired, Rereading, Result, Selection, repair
-from tasks.dlq.schema import audit_log
+from tasks.dlq.ledger.repairs import Repaired, Rereading, Result, Selection, repair
+from tasks.dlq.ledger.schema import audit_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ def test_another_body_takes_the_place_of_the_bytes_that_arrived_and_both_are_kep
 
     (row,) = bench.rows("dead_letters")
     assert (row["body"], row["original_body"]) == (employee(1), b"\xff{")
-    assert bench.do(repairing.original_body, letter) == b"\xff{"
+    assert bench.do(repairs.original_body, letter) == b"\xff{"
     digest = hashlib.sha256(employee(1)).hexdigest()
     assert audit_entries(bench)[0][2] == f"letter {letter}, by the body sha256:{digest}"
 
@@ -178,7 +178,7 @@ def test_prune_leaves_a_rejected_letter_and_takes_it_once_it_is_repaired_and_rec
     assert bench.sums() == {"accepted": 1, "recovered": 1}
     assert mend(bench, now_read(letter, A)).results == {letter: Result.CHANGED}
     with pytest.raises(NotFound):
-        bench.do(repairing.original_body, letter)
+        bench.do(repairs.original_body, letter)
 
 
 def test_prune_and_discard_beside_a_repair_lose_nothing(bench: Bench):
@@ -222,20 +222,20 @@ def test_rejected_letters_are_found_by_source_reason_and_id_oldest_first(bench: 
     bench.put(a_letter(A))
 
     def found(after: int = 0, **which: Any) -> list[int]:
-        return [each.id for each in bench.do(repairing.next_batch, Selection(**which), after=after)]
+        return [each.id for each in bench.do(repairs.next_batch, Selection(**which), after=after)]
 
     assert found() == queue + topic
     assert found(source="topic") == topic
     assert found(reason="no-match") == []
     assert found(ids=[queue[1], 999]) == [queue[1]]
     assert found(after=queue[0], until=topic[0]) == [*queue[1:], topic[0]]
-    assert bench.do(repairing.count, Selection()) == {("queue", "not-json"): 3, ("topic", "not-json"): 2}
-    assert bench.do(repairing.last, Selection(), limit=2) == queue[1]
-    assert bench.do(repairing.last, Selection(source="nowhere")) is None
-    (record,) = [each.record for each in bench.do(repairing.next_batch, Selection(ids=[topic[0]]), after=0)]
+    assert bench.do(repairs.count, Selection()) == {("queue", "not-json"): 3, ("topic", "not-json"): 2}
+    assert bench.do(repairs.last, Selection(), limit=2) == queue[1]
+    assert bench.do(repairs.last, Selection(source="nowhere")) is None
+    (record,) = [each.record for each in bench.do(repairs.next_batch, Selection(ids=[topic[0]]), after=0)]
     assert (record.stream, record.origin) == ("t/0", {"topic": "t"})
 
-    monkeypatch.setattr(repairing, "BATCH_BYTES", 25)
+    monkeypatch.setattr(repairs, "BATCH_BYTES", 25)
     assert found() == queue[:2], "as many as memory holds"
-    monkeypatch.setattr(repairing, "BATCH_BYTES", 5)
+    monkeypatch.setattr(repairs, "BATCH_BYTES", 5)
     assert found() == queue[:1], "a single one always"

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from ledger_bench import EMPLOYEES, PARK, RETRY, URLS, A, B, Bench, C, a_letter, bounded, open_bench
 
+from tasks.dlq.calls.outcome import Outcome
+from tasks.dlq.calls.retry import Decision, Verdict
 from tasks.dlq.job import State
 from tasks.dlq.ledger import operations, pruning
-from tasks.dlq.retry import Decision, Outcome, Verdict
 
 
 @pytest.fixture(params=URLS)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from ledger_bench import COMPANIES, EMPLOYEES, URLS, A, B, Bell, Bench, a_letter, open_bench
 
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.errors import BrokerUnavailable, LedgerUnavailable
 from tasks.dlq.job import State
-from tasks.dlq.ledger import bells, gates
-from tasks.dlq.maintenance import Maintenance, Pruned
-from tasks.dlq.retry import Outcome
+from tasks.dlq.ledger import routes, wakeups
+from tasks.dlq.services.maintenance import Maintenance, Pruned
 
 A_DAY = 86400.0
 NARROW = replace(EMPLOYEES, window=5)
@@ -93,7 +93,7 @@ def test_bells_that_the_queue_no_longer_holds_leave_their_places(bench: Bench, b
     fill_all_places(bench)
     rung = len(bell.rung)
     assert sweeps.promote() == (1 if there == 0 else 0)
-    assert bench.do(bells.outstanding, "employees", bench.clock.now) == (1 if there == 0 else NARROW.window + bells.SPARE)
+    assert bench.do(wakeups.outstanding, "employees", bench.clock.now) == (1 if there == 0 else NARROW.window + wakeups.SPARE)
     assert len(bell.rung) == rung + (there == 0)
 
 
@@ -101,7 +101,7 @@ def test_a_queue_that_cannot_be_counted_changes_nothing(bench: Bench, bell: Bell
     sweeps = Maintenance(bench.ledger, {"employees": NARROW}, bell, in_queue=gone)
     fill_all_places(bench)
     assert sweeps.promote() == 0
-    assert bench.do(bells.outstanding, "employees", bench.clock.now) == NARROW.window + bells.SPARE
+    assert bench.do(wakeups.outstanding, "employees", bench.clock.now) == NARROW.window + wakeups.SPARE
 
 
 def gone() -> int:
@@ -114,8 +114,8 @@ def fill_all_places(bench: Bench) -> None:
     keys = [f'{{"employeeId":"{number}"}}' for number in range(1, 40)]
     bench.put(*map(a_letter, keys), delay=0.0)
     bench.reserve(list(range(1, 40)))
-    while bench.do(bells.outstanding, "employees", bench.clock.now) < NARROW.window + bells.SPARE:
-        bench.clock.advance(bells.MOST_PATIENCE / 1000)
+    while bench.do(wakeups.outstanding, "employees", bench.clock.now) < NARROW.window + wakeups.SPARE:
+        bench.clock.advance(wakeups.MOST_PATIENCE / 1000)
         bench.promote()
     bench.clock.advance(61)
 
@@ -169,7 +169,7 @@ def test_prune_is_bounded(bench: Bench, sweeps: Maintenance):
 def test_a_paused_route_rings_nothing_and_is_rescued_all_the_same(bench: Bench, sweeps: Maintenance):
     bench.put(a_letter(A), a_letter(B), delay=0.0)
     bench.claimed()
-    bench.do(gates.pause_route, "employees", by="ops", reason="")
+    bench.do(routes.pause_route, "employees", by="ops", reason="")
     bench.clock.advance(A_DAY)
 
     assert (sweeps.rescue(), sweeps.promote()) == (1, 0)

@@ -14,10 +14,9 @@ from alembic.migration import MigrationContext
 from ledger_bench import URLS, a_database, wipe
 from sqlalchemy import inspect
 
-from tasks.dlq import migrations
 from tasks.dlq.errors import LedgerOutdated
-from tasks.dlq.ledger import Ledger
-from tasks.dlq.schema import metadata
+from tasks.dlq.ledger import Ledger, migrations
+from tasks.dlq.ledger.schema import metadata
 
 
 @pytest.fixture(params=URLS)
@@ -51,7 +50,7 @@ def reflected(ledger: Ledger) -> dict[str, Any]:
 
 STARTS = """
 import sys
-from tasks.dlq import migrations
+from tasks.dlq.ledger import migrations
 from tasks.dlq.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 print(migrations.revision(ledger), flush=True)

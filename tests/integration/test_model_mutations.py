@@ -15,13 +15,14 @@ from ledger_model import in_memory, wander
 from ledger_world import Actor, Violated
 from sqlalchemy import select, update
 
-from tasks.dlq import maintenance, reading, recovery
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import Settled, State
-from tasks.dlq.ledger import Ledger, Transaction, audit, claims, leases, letters, operations, settling
-from tasks.dlq.reading import BodyReader, SubmissionReader
-from tasks.dlq.recovery import Recovery
-from tasks.dlq.retry import Outcome
-from tasks.dlq.schema import jobs, needs
+from tasks.dlq.ledger import Ledger, Transaction, audit, claims, dead_letters, operations, rescue, settlement
+from tasks.dlq.ledger.schema import jobs, needs
+from tasks.dlq.reading import reader as reading
+from tasks.dlq.reading.reader import BodyReader, SubmissionReader
+from tasks.dlq.services import maintenance, recovery
+from tasks.dlq.services.recovery import Recovery
 
 WALKS = 300
 
@@ -54,20 +55,20 @@ def test_rule_1_needs_numbered_before_the_upsert(ledger: Ledger, monkeypatch: py
             number = ids[letter.source, letter.identity]
             for key in letter.keys:
                 before = tx.connection.scalar(select(jobs.c.last_seq).where(jobs.c.key == key)) or 0
-                values = letters.attach_values(letter.route, key, 1, now + round(delays[letter.route] * 1000), now)
-                job = tx.connection.execute(letters.attach_statement(tx), values).one()
+                values = dead_letters.attach_values(letter.route, key, 1, now + round(delays[letter.route] * 1000), now)
+                job = tx.connection.execute(dead_letters.attach_statement(tx), values).one()
                 tx.connection.execute(update(jobs).where(jobs.c.id == job.id).values(last_seq=max(before, number)))
                 tx.connection.execute(needs.insert(), {"dead_letter_id": letter_id, "job_id": job.id, "seq": number})
         return []
 
     for reader in (BodyReader, SubmissionReader):
         monkeypatch.setattr(reader, "read", numbering(reader.read))
-    monkeypatch.setattr(letters, "attach_needs", attach)
+    monkeypatch.setattr(dead_letters, "attach_needs", attach)
     breaks(ledger, "covered means covered: no success", "read", "write", "work")
 
 
 def test_rule_2_read_that_nothing_is_new_then_complete(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    judge, settle, completed = Recovery._judge, recovery.settle, settling._completed
+    judge, settle, completed = Recovery._judge, recovery.settle, settlement._completed
     news: dict[str, bool] = {}
     acting: list[str] = []
 
@@ -89,7 +90,7 @@ def test_rule_2_read_that_nothing_is_new_then_complete(ledger: Ledger, monkeypat
 
     monkeypatch.setattr(Recovery, "_judge", read)
     monkeypatch.setattr(recovery, "settle", settle_as_read)
-    monkeypatch.setattr(settling, "_completed", complete)
+    monkeypatch.setattr(settlement, "_completed", complete)
     breaks(ledger, "nothing lost: .* is completed without", "read", "work", "work")
 
 
@@ -103,13 +104,13 @@ def test_rule_4_a_late_end_is_taken_for_one_in_time(ledger: Ledger, monkeypatch:
         statement = update(jobs).where(jobs.c.id == claim.job_id).values(token=None, lease_until=None, **values)
         return tx.connection.execute(statement.returning(jobs.c.state, jobs.c.due_at)).one_or_none()
 
-    monkeypatch.setattr(settling, "_release", release)
+    monkeypatch.setattr(settlement, "_release", release)
     breaks(ledger, "single flight|covered means covered|nothing lost", "read", "work", "work", "lease_ends")
 
 
 def test_rule_4_a_late_success_is_ignored(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     late = lambda _tx, claim, _ending: Settled(job_id=claim.job_id, state=None, due_at=0, late=True)  # noqa: E731
-    monkeypatch.setattr(settling, "_settle_late", late)
+    monkeypatch.setattr(settlement, "_settle_late", late)
     breaks(ledger, "covered means covered: .* was written down", "read", "work", "work", "lease_ends")
 
 
@@ -119,7 +120,7 @@ def test_rule_4_a_late_success_covers_what_came_after_it_began(ledger: Ledger, m
             tx.connection.execute(update(jobs).where(jobs.c.id == claim.job_id).values(covered_seq=jobs.c.last_seq))
         return Settled(job_id=claim.job_id, state=None, due_at=0, late=True)
 
-    monkeypatch.setattr(settling, "_settle_late", late)
+    monkeypatch.setattr(settlement, "_settle_late", late)
     breaks(ledger, "covered means covered: no success", "read", "work", "work", "lease_ends")
 
 
@@ -135,8 +136,8 @@ def test_rule_5_no_rest_after_an_unknown_outcome(ledger: Ledger, monkeypatch: py
 
 
 def test_rule_5_no_rest_after_a_killed_worker(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    take_back = leases._take_back
-    monkeypatch.setattr(leases, "_take_back", lambda *args, now, **_: take_back(*args, now=now, rest_until=now))
+    take_back = rescue._take_back
+    monkeypatch.setattr(rescue, "_take_back", lambda *args, now, **_: take_back(*args, now=now, rest_until=now))
     breaks(ledger, "single flight: ", "read", "work", "work", "lease_ends", "worker_dies")
 
 
@@ -183,7 +184,7 @@ def test_rule_10_one_hostile_row_costs_the_batch(ledger: Ledger, monkeypatch: py
     def give_up(*_: object) -> None:
         raise ValueError("a row cannot be stored")
 
-    monkeypatch.setattr(letters, "_one_by_one", give_up)
+    monkeypatch.setattr(dead_letters, "_one_by_one", give_up)
     breaks(ledger, "nothing lost: one row cost the whole batch", "read")
 
 

@@ -11,8 +11,8 @@ import structlog
 from receiver import Receiver
 
 from tasks.adapters.notify import AppriseSink, apprise_sinks
+from tasks.dlq.alerts.alert import Alert
 from tasks.dlq.errors import ConfigError
-from tasks.dlq.ports import Alert
 
 TOKEN = "c4n4ry1naC0alm1ne"
 SLACK = f"slack://T1JJ3T3L2/A1BRTD4JD/{TOKEN}xxxxxxx"

@@ -13,8 +13,8 @@ from postgresql_processes import LETTERS, PATIENCE, Call, Shared, read_diary, ta
 from sqlalchemy import select, text
 
 from tasks.dlq.ledger import DatabaseClock, claims
-from tasks.dlq.ledger.gates import ensure_routes
-from tasks.dlq.schema import routes
+from tasks.dlq.ledger.routes import ensure_routes
+from tasks.dlq.ledger.schema import routes
 
 DUE, BATCHES = 50, 10
 

@@ -14,13 +14,14 @@ from postgresql_server import EmbeddedPostgresql
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.errors import LedgerUnavailable
-from tasks.dlq.intake import Intake
 from tasks.dlq.job import State
-from tasks.dlq.ledger import DatabaseClock, Ledger, Transaction, letters
-from tasks.dlq.ports import Answer, Record, SyncRequest, SyncResult
-from tasks.dlq.recovery import Recovery
-from tasks.dlq.retry import Outcome
+from tasks.dlq.ledger import DatabaseClock, Ledger, Transaction, dead_letters
+from tasks.dlq.ports import Record
+from tasks.dlq.services.intake import Intake
+from tasks.dlq.services.recovery import Recovery
 
 PATIENCE = 30.0  # seconds: only a test that hangs needs so long
 ROUTE = replace(EMPLOYEES, delay=0.0, drain=0.0)
@@ -84,7 +85,7 @@ def test_a_server_that_crashed_is_found_again_with_all_that_was_committed(bench:
 
 def test_a_transaction_whose_connection_is_ended_is_rolled_back_and_told(bench: Bench, server: EmbeddedPostgresql):
     def work(tx: Transaction) -> None:
-        letters.record(tx, [a_letter(A)], delays={"employees": 0.0})
+        dead_letters.record(tx, [a_letter(A)], delays={"employees": 0.0})
         terminate_all(server)
         tx.now()
 
@@ -127,7 +128,7 @@ def test_a_server_that_became_a_standby_is_left_for_the_primary(bench: Bench, se
 
     server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # what a standby tells who connects
     with pytest.raises(LedgerUnavailable, match="read-only"), closing(Ledger(bench.url)) as ledger:
-        ledger.transact(lambda tx: letters.record(tx, [a_letter(B)], delays={"employees": 0.0}))
+        ledger.transact(lambda tx: dead_letters.record(tx, [a_letter(B)], delays={"employees": 0.0}))
 
 
 # --- commits whose answer never came ---------------------------------------------------------------------------------
@@ -263,5 +264,5 @@ def test_of_several_hosts_the_one_that_answers_is_taken(bench: Bench, server: Em
     there = make_url(bench.url)
     hosts = f"host=127.0.0.1:1&host=127.0.0.1:{server.port}"
     with closing(Ledger(f"postgresql://{there.username}:{there.password}@/{there.database}?{hosts}")) as ledger:
-        ledger.transact(lambda tx: letters.record(tx, [a_letter(A)], delays={"employees": 0.0}))
+        ledger.transact(lambda tx: dead_letters.record(tx, [a_letter(A)], delays={"employees": 0.0}))
     assert bench.sums() == {"accepted": 1, "pending": 1}

@@ -14,10 +14,10 @@ from postgresql_server import EmbeddedPostgresql
 from postgresql_standby import REPLICATES
 
 from tasks.dlq.errors import LedgerUnavailable
-from tasks.dlq.intake import Intake
 from tasks.dlq.job import State
 from tasks.dlq.ledger import DatabaseClock
 from tasks.dlq.ports import Record
+from tasks.dlq.services.intake import Intake
 
 ROUTE = replace(EMPLOYEES, delay=0.0, drain=0.0)
 RECORDS = [Record(identity=f"m-{n}", body=f'["{{\\"employeeId\\":\\"{n}\\"}}"]'.encode()) for n in range(3)]

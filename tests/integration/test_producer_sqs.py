@@ -23,7 +23,7 @@ from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
 
 from tasks.dlq.ledger import queries
-from tasks.dlq.schema import dead_letters, jobs
+from tasks.dlq.ledger.schema import dead_letters, jobs
 from tasks.runtime import Runtime
 from tasks.settings import load
 

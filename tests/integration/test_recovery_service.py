@@ -9,15 +9,16 @@ import pytest
 from ledger_bench import EMPLOYEES, URLS, A, B, Bell, Bench, C, a_letter, bounded, open_bench
 from sqlalchemy import select
 
+from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
+from tasks.dlq.calls.outcome import Outcome
+from tasks.dlq.calls.retry import RetryPolicy
+from tasks.dlq.calls.route import LEASE_MARGIN
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.job import State
-from tasks.dlq.maintenance import Maintenance
+from tasks.dlq.ledger.schema import jobs
 from tasks.dlq.parameters import Integer
-from tasks.dlq.ports import Answer, SyncRequest, SyncResult
-from tasks.dlq.recovery import Recovery, may_send
-from tasks.dlq.retry import Outcome, RetryPolicy
-from tasks.dlq.route import LEASE_MARGIN
-from tasks.dlq.schema import jobs
+from tasks.dlq.services.maintenance import Maintenance
+from tasks.dlq.services.recovery import Recovery, may_send
 
 SLICE = 5.0
 ROUTE = replace(EMPLOYEES, delay=30.0, retry=RetryPolicy(max_attempts=3, base=8.0, cap=60.0))

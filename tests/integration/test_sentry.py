@@ -14,8 +14,8 @@ from celery.exceptions import Ignore, Reject, Retry
 from receiver import Receiver
 
 from tasks.adapters.sentry import SentrySink, init
+from tasks.dlq.alerts.alert import Alert
 from tasks.dlq.errors import ConfigError, Retryable
-from tasks.dlq.ports import Alert
 
 CANARY = "c4n4ry-1n-a-c0alm1ne"
 ROOT = Path(__file__).parents[2]

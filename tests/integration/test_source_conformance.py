@@ -20,13 +20,13 @@ from sqlalchemy.exc import OperationalError
 
 from tasks.adapters.jsonl import LineReader
 from tasks.adapters.memory import MemorySource
+from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import LedgerUnavailable, OutOfReach
-from tasks.dlq.intake import Intake
-from tasks.dlq.ledger.letters import Recorded
-from tasks.dlq.mapping import BodyMapping
+from tasks.dlq.ledger.dead_letters import Recorded
 from tasks.dlq.parameters import Integer
-from tasks.dlq.reading import BodyReader, Choice, SubmissionReader
-from tasks.dlq.route import Route
+from tasks.dlq.reading.mapping import BodyMapping
+from tasks.dlq.reading.reader import BodyReader, Choice, SubmissionReader
+from tasks.dlq.services.intake import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

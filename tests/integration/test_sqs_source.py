@@ -20,7 +20,7 @@ from tasks.adapters.queues import dead_letter_queue, ensure_queue
 from tasks.adapters.sqs import SqsSource, count_messages
 from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.ledger.audit import audit
-from tasks.dlq.schema import dead_letters, jobs
+from tasks.dlq.ledger.schema import dead_letters, jobs
 from tasks.runtime import Runtime
 from tasks.settings import assemble
 

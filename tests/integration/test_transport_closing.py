@@ -13,7 +13,7 @@ from kombu.transport import SQS
 
 from tasks.devstack import child
 from tasks.devstack.sqs import EmbeddedSqs
-from tasks.transport import Transport
+from tasks.worker.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

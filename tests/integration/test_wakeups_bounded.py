@@ -14,13 +14,14 @@ import boto3
 import pytest
 from ledger_bench import EMPLOYEES, SQLITE, Bench, open_bench
 
-from tasks.dlq import recovery
-from tasks.dlq.intake import Intake
-from tasks.dlq.maintenance import Maintenance
+from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
 from tasks.dlq.parameters import Integer
-from tasks.dlq.ports import Answer, Record, SyncRequest, SyncResult
-from tasks.dlq.reading import SubmissionReader, submission
-from tasks.dlq.recovery import Recovery
+from tasks.dlq.ports import Record
+from tasks.dlq.reading.reader import SubmissionReader, submission
+from tasks.dlq.services import recovery
+from tasks.dlq.services.intake import Intake
+from tasks.dlq.services.maintenance import Maintenance
+from tasks.dlq.services.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,14 +9,14 @@ import pytest
 from ledger_bench import SQLITE, URLS, a_database
 from sqlalchemy import select, text, update
 
-from tasks.dlq import troubles
-from tasks.dlq.alerts import KEPT, Burst, watch
-from tasks.dlq.breaker import Breaker
+from tasks.dlq.alerts import detection
+from tasks.dlq.alerts.alert import Alert
+from tasks.dlq.alerts.delivery import LEASE, RETRY, Teller, Told, tell
+from tasks.dlq.alerts.state import KEPT, Burst, watch
+from tasks.dlq.calls.breaker import Breaker
 from tasks.dlq.ledger import Ledger, ManualClock
-from tasks.dlq.ledger.gates import ensure_routes, keep_breaker, pause_route, resume_route
-from tasks.dlq.ports import Alert
-from tasks.dlq.schema import alerts, attempts, jobs
-from tasks.dlq.telling import LEASE, RETRY, Teller, Told, tell
+from tasks.dlq.ledger.routes import ensure_routes, keep_breaker, pause_route, resume_route
+from tasks.dlq.ledger.schema import alerts, attempts, jobs
 
 BURST = Burst(failures=20, within=300.0)
 
@@ -191,16 +191,16 @@ def test_a_flood_of_groups_is_no_flood_of_alerts(bench: Bench):
     bench.job(route="badges", group="b")
     bench.sweep()
 
-    assert len([t for t in bench.ear.titles if t.startswith("employees: 1 job parked")]) == troubles.GROUPS_PER_ROUTE
+    assert len([t for t in bench.ear.titles if t.startswith("employees: 1 job parked")]) == detection.GROUPS_PER_ROUTE
     assert "employees: 15 more failure groups" in bench.ear.titles
     assert "badges: 1 job parked, HTTP 404 (hopeless)" in bench.ear.titles
-    assert len(bench.ear.heard) == troubles.GROUPS_PER_ROUTE + 2
+    assert len(bench.ear.heard) == detection.GROUPS_PER_ROUTE + 2
 
     for n in range(25):
         bench.settle_all("completed", f"g{n:02}")
     bench.sweep()
     bench.sweep()
-    assert len([a for a in bench.ear.heard if a.over]) == troubles.GROUPS_PER_ROUTE + 1
+    assert len([a for a in bench.ear.heard if a.over]) == detection.GROUPS_PER_ROUTE + 1
     assert "employees: over: no more failure groups than are told one by one" in bench.ear.titles
 
 
@@ -222,7 +222,7 @@ def test_a_group_that_was_told_keeps_its_place_when_its_first_job_is_gone(bench:
 def test_groups_beyond_the_scans_bound_are_not_taken_for_over(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     bench.job(group="zz")
     bench.sweep()
-    monkeypatch.setattr(troubles, "GROUPS_SEEN", 3)
+    monkeypatch.setattr(detection, "GROUPS_SEEN", 3)
     for n in range(6):
         bench.job(group=f"a{n}")
     bench.sweep()
@@ -235,7 +235,7 @@ def test_groups_beyond_the_scans_bound_are_not_taken_for_over(bench: Bench, monk
 def test_looking_does_not_read_the_jobs_of_a_group(bench: Bench):
     """The hot query must not grow with the ledger: SQLite says by which index it walks."""
     with bench.ledger.begin(read_only=True) as tx:
-        query = str(troubles._every_group().compile(tx.connection, compile_kwargs={"literal_binds": True}))
+        query = str(detection._every_group().compile(tx.connection, compile_kwargs={"literal_binds": True}))
         plan = [row.detail for row in tx.connection.execute(text("EXPLAIN QUERY PLAN " + query))]
 
     assert not [step for step in plan if step.startswith("SCAN jobs")], plan

@@ -13,9 +13,9 @@ from celery.signals import task_failure
 from patience import until
 
 from tasks.dlq.ledger import queries
-from tasks.dlq.ledger.bells import outstanding
+from tasks.dlq.ledger.wakeups import outstanding
 from tasks.dlq.ports import Record
-from tasks.dlq.reading import submission
+from tasks.dlq.reading.reader import submission
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from tasks.dlq.ledger import Ledger
 from tasks.dlq.ledger.audit import audit
-from tasks.dlq.schema import attempts, audit_log, dead_letters, jobs, needs
+from tasks.dlq.ledger.schema import attempts, audit_log, dead_letters, jobs, needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tasks.dlq.alerts import compare
-from tasks.dlq.ports import Alert
-from tasks.dlq.wording import burst_text, cause, clock_time, group_text, in_words, over_words, paused_text
+from tasks.dlq.alerts.alert import Alert
+from tasks.dlq.alerts.state import compare
+from tasks.dlq.alerts.text import burst_text, cause, clock_time, group_text, in_words, over_words, paused_text
 
 
 def an_alert(fingerprint: str, text: str = "3 jobs") -> Alert:

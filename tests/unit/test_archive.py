@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.dlq.archive import LEFT_OUT_COLUMNS, Header, Reader, Row, Writer, columns_of, exported
+from tasks.dlq.archive.file_format import LEFT_OUT_COLUMNS, Header, Reader, Row, Writer, columns_of, exported
 from tasks.dlq.errors import Refused
 
 HEADER = Header(revision="0004", redrive="0.1.0", at=1_700_000_000_000, last_ids={"dead_letters": 7})

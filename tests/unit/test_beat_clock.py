@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 from celery.beat import ScheduleEntry
 
-from tasks.lifecycle import SweepScheduler
+from tasks.worker.lifecycle import SweepScheduler
 
 
 class Beat(SweepScheduler):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tasks.dlq.body import MAX_DIGITS, read_json
 from tasks.dlq.errors import UnreadableBody
+from tasks.dlq.json_body import MAX_DIGITS, read_json
 
 MIB = 1 << 20
 REASONS = {"too-large", "empty", "too-deep", "not-utf8", "not-json", "duplicate-key", "not-a-number", "integer-too-long"}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasks.dlq.breaker import FAULTS, SILENT, Breaker
-from tasks.dlq.retry import Outcome
+from tasks.dlq.calls.breaker import FAULTS, SILENT, Breaker
+from tasks.dlq.calls.outcome import Outcome
 
 ANSWERS_OF_A_WELL_API = sorted(set(Outcome) - FAULTS - SILENT)
 

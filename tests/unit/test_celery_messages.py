@@ -10,12 +10,13 @@ import pytest
 from kombu.utils import json as kombu_json
 
 from tasks.adapters.celery_messages import MessageReader, read_message, submitted, task_of
+from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import UnreadableBody
 from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Record
-from tasks.dlq.reading import SubmissionReader, submission
-from tasks.dlq.route import Route
-from tasks.transport import KEEP, Channel, redrive_call
+from tasks.dlq.reading.reader import SubmissionReader, submission
+from tasks.names import KEEP
+from tasks.worker.transport import Channel, redrive_call
 
 WAKEUPS = frozenset({"redrive.recover", "redrive.prune"})
 READER = MessageReader(

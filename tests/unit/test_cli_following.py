@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog.testing
 
-from tasks.cli import following
-from tasks.cli.following import Follower, follow_all
+from tasks import continuous_intake
+from tasks.continuous_intake import Follower, follow_all
 from tasks.dlq.errors import BrokerUnavailable, LedgerOutdated, LedgerUnavailable
-from tasks.dlq.intake import Intake
-from tasks.dlq.ledger.letters import Recorded
+from tasks.dlq.ledger.dead_letters import Recorded
 from tasks.dlq.ports import Record
+from tasks.dlq.services.intake import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -114,8 +114,8 @@ class Threads:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(following, "_LONGEST_PAUSE", 0.002)
+    monkeypatch.setattr(continuous_intake, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(continuous_intake, "_LONGEST_PAUSE", 0.002)
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_a_long_poll_is_not_waited_for(threads: Threads):
 def signals(monkeypatch: pytest.MonkeyPatch) -> dict[int, Callable[[int, object], None]]:
     """The handlers that were set; none is set for real."""
     handlers: dict[int, Any] = {}
-    monkeypatch.setattr(following.signal, "signal", lambda number, handler: handlers.update({number: handler}))
+    monkeypatch.setattr(continuous_intake.signal, "signal", lambda number, handler: handlers.update({number: handler}))
     return handlers
 
 

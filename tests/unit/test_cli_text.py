@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.cli.text import counted, escaped, listed, pairs, relative, span
+from tasks.dlq.text import counted, escaped, listed, pairs, relative, span
 
 NOW = 1_700_000_000_000
 MOMENT = "2023-11-14T22:13:20.000Z"

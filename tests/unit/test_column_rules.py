@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.dlq.archive import columns_of, exported
-from tasks.dlq.breaker import FAULTS
-from tasks.dlq.column_rules import LAST_MOMENT, RULES
+from tasks.dlq.archive.file_format import columns_of, exported
+from tasks.dlq.archive.rules import LAST_MOMENT, RULES
+from tasks.dlq.calls.breaker import FAULTS
+from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import State
 from tasks.dlq.ledger.queries import moment
 from tasks.dlq.parameters import Choice, Integer, Text, Uuid, canonical_key, parse_parameters
-from tasks.dlq.retry import Outcome
 
 TOKEN = "0123456789abcdef" * 2
 #: One value that each column of these names has in a ledger.

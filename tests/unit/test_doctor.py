@@ -11,16 +11,16 @@ import pytest
 
 from tasks.adapters.kafka.lag import Lag
 from tasks.adapters.pulse import Seen
-from tasks.cli.doctor.alive import Machine, processes
-from tasks.cli.doctor.findings import Finding, State, examine, exit_code
-from tasks.cli.doctor.ledger import clock
-from tasks.cli.doctor.machine import judge_room, open_files
-from tasks.cli.doctor.network import hosts, judge_lags
-from tasks.cli.doctor.presence import judge_heartbeats, judge_pulses
-from tasks.cli.doctor.queues import Wanted, judge_queue
-from tasks.cli.doctor.work import Call, RouteWork, Work, backlog, calls, routes
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.process import Role
+from tasks.doctor.findings import Finding, State, examine, exit_code
+from tasks.doctor.ledger import clock
+from tasks.doctor.machine import judge_room, open_files
+from tasks.doctor.network import hosts, judge_lags
+from tasks.doctor.probes import judge_heartbeats, judge_pulses
+from tasks.doctor.processes import Machine, processes
+from tasks.doctor.queues import Wanted, judge_queue
+from tasks.doctor.work import Call, RouteWork, Work, backlog, calls, routes
 from tasks.settings import assemble
 
 if TYPE_CHECKING:

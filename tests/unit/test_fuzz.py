@@ -21,19 +21,19 @@ from hypothesis import strategies as st
 from tasks.adapters.celery_messages import MessageReader, read_message
 from tasks.adapters.kafka.origin import Recogniser
 from tasks.cli.app import run
-from tasks.dlq.body import read_json
+from tasks.dlq.calls.retry_after import parse_retry_after
+from tasks.dlq.calls.route import Route
+from tasks.dlq.calls.url import expand
 from tasks.dlq.errors import ConfigError, InvalidParameter, UnreadableBody
-from tasks.dlq.mapping import BodyMapping, check_expression
+from tasks.dlq.json_body import read_json
 from tasks.dlq.parameters import Integer, Pattern, Text, Uuid, parse_parameters
 from tasks.dlq.ports import Record
-from tasks.dlq.reading import SubmissionReader
-from tasks.dlq.retry import parse_retry_after
-from tasks.dlq.route import Route
-from tasks.dlq.unwrapping import STEPS, unwrapped
-from tasks.dlq.url import expand
+from tasks.dlq.reading.mapping import BodyMapping, check_expression
+from tasks.dlq.reading.reader import SubmissionReader
+from tasks.dlq.reading.unwrapping import STEPS, unwrapped
 from tasks.settings import assemble
 from tasks.settings import settings as configuration
-from tasks.transport import redrive_call
+from tasks.worker.transport import redrive_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,9 +5,8 @@ import tomllib
 
 import pytest
 
-from tasks.adapters.kafka import ROLES
 from tasks.dlq.errors import ConfigError
-from tasks.settings import Settings, assemble, kafka
+from tasks.settings import Settings, assemble
 from tasks.settings.sources import KafkaSource
 
 ROUTE = """
@@ -175,7 +174,3 @@ def count_of(text: str) -> int:
 
 def test_a_source_that_is_no_table_is_told_so():
     assert "sources.s" in line("[sources]\ns = 1")
-
-
-def test_the_roles_of_headers_are_those_that_are_read():
-    assert kafka.ROLES == ROLES

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.dlq.limits import LEDGER_WAIT, LONGEST_DELAY, Limits
-from tasks.dlq.route import Route
+from tasks.dlq.calls.limits import LEDGER_WAIT, LONGEST_DELAY, Limits
+from tasks.dlq.calls.route import Route
 from tasks.settings import assemble
 
 seconds = st.floats(0.1, 900.0)

@@ -16,9 +16,9 @@ from celery.app.trace import LOG_RETRY, LOG_SUCCESS
 from celery.beat import SchedulingError
 from kombu.exceptions import OperationalError
 
-from tasks import lifecycle
 from tasks.adapters.logs import configure
 from tasks.dlq.errors import LedgerUnavailable
+from tasks.worker import lifecycle
 
 
 @pytest.fixture(autouse=True)

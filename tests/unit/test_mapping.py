@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.dlq.body import read_json
+from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import UnreadableBody
-from tasks.dlq.mapping import MAX_NEEDS, BodyMapping, check_expression, needs_of
+from tasks.dlq.json_body import read_json
 from tasks.dlq.parameters import Integer, ParameterType, Text, Uuid
-from tasks.dlq.route import Route
+from tasks.dlq.reading.mapping import MAX_NEEDS, BodyMapping, check_expression, needs_of
 
 EMPLOYEES = Route(
     name="employees", url="https://company.com/employees/{employeeId}", params={"employeeId": Integer(positive=True)}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tasks.dlq.mapping import BodyMapping, Condition
+from tasks.dlq.calls.route import Route
 from tasks.dlq.parameters import Choice as OneOf
 from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Record
-from tasks.dlq.reading import BodyReader, Choice
-from tasks.dlq.route import Route
+from tasks.dlq.reading.mapping import BodyMapping, Condition
+from tasks.dlq.reading.reader import BodyReader, Choice
 
 EMPLOYEES = Route(name="employees", url="http://api/employees/{id}", params={"id": Integer(positive=True)})
 TEAMS = Route(name="teams", url="http://api/{tenant}/{id}", params={"id": Integer(), "tenant": OneOf(("acme",))})

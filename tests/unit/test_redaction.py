@@ -13,7 +13,7 @@ from canary import SPELLINGS, leaks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.dlq.redaction import Redactor
+from tasks.dlq.secrets.redactor import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tasks.dlq.request_body import BodyTemplate
+from tasks.dlq.calls.body_template import BodyTemplate
 
 HOSTILE = '","admin":true,"x":"\\ \n{id}é\u2028'
 

@@ -10,10 +10,11 @@ from kombu import Connection
 from kombu.transport.SQS import Channel
 from pydantic import ValidationError
 
+from tasks.dlq.calls.outcome import Answers
+from tasks.dlq.calls.retry import RetryPolicy
+from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import ConfigError, UnknownRoute
 from tasks.dlq.parameters import Choice, Integer, Pattern, Text, Uuid
-from tasks.dlq.retry import Answers, RetryPolicy
-from tasks.dlq.route import Route
 from tasks.settings import Settings, assemble
 
 DESIGN = """

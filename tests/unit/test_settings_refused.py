@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.adapters.queues import DEAD, dead_letter_queue
+from tasks.adapters.queues import dead_letter_queue
+from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import ConfigError
-from tasks.dlq.route import Route
-from tasks.runtime import CELERY_QUEUES
+from tasks.names import CELERY_QUEUES, DLQ_SUFFIX, OWN_QUEUES
 from tasks.settings import Settings, assemble
 from tasks.settings.keys import keys_of
 from tasks.settings.patterns import check_pattern
-from tasks.settings.queues import OWN_QUEUES, Address
+from tasks.settings.queues import Address
 from tasks.settings.urls import masked
 
 ROUTE = """
@@ -450,7 +450,7 @@ def test_predefined_queues_are_redrives_own_too():
 
 
 def test_redrives_own_queues_are_those_that_it_makes():
-    assert set(OWN_QUEUES) == {name + end for name in CELERY_QUEUES for end in ("", DEAD)}
+    assert set(OWN_QUEUES) == {name + end for name in CELERY_QUEUES for end in ("", DLQ_SUFFIX)}
 
 
 @pytest.mark.parametrize(

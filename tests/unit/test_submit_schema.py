@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from tasks.adapters.celery_messages import submitted
+from tasks.dlq.calls.route import Route
 from tasks.dlq.parameters import Integer, Pattern, Text, Uuid
 from tasks.dlq.ports import Record
-from tasks.dlq.reading import SubmissionReader
-from tasks.dlq.route import Route
+from tasks.dlq.reading.reader import SubmissionReader
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "redrive-submit.schema.json").read_text())
 VALIDATOR = Draft202012Validator(SCHEMA)

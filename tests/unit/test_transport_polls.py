@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks.transport import LONGEST_REST, POLL_OVERDUE, Channel
+from tasks.worker.transport import LONGEST_REST, POLL_OVERDUE, Channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

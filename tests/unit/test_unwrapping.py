@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tasks.dlq.body import read_json
 from tasks.dlq.errors import UnreadableBody
-from tasks.dlq.unwrapping import STEPS, unwrapped
+from tasks.dlq.json_body import read_json
+from tasks.dlq.reading.unwrapping import STEPS, unwrapped
 
 BODY = {"employeeId": 1234, "text": "ä\ud800\0"}
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tasks.dlq.calls.url import check_template, expand
 from tasks.dlq.parameters import Text
-from tasks.dlq.url import check_template, expand
 
 EMPLOYEES = "https://company.com/employees/{employeeId}"
 

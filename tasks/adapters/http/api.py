@@ -18,18 +18,18 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
 from tasks.adapters.http.session import GRACE, NOT_YET, CutError, Line, Session, active
+from tasks.dlq.calls.api import Answer, SyncResult
+from tasks.dlq.calls.url import expand, variables
 from tasks.dlq.clock import boottime
-from tasks.dlq.ports import Answer, SyncResult
-from tasks.dlq.redaction import Redactor
-from tasks.dlq.secrecy import document_secrets, header_secrets, query_secrets
+from tasks.dlq.secrets.names import document_secrets, header_secrets, query_secrets
+from tasks.dlq.secrets.redactor import Redactor
 from tasks.dlq.shortage import lacking, shortage_of
-from tasks.dlq.url import expand, variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tasks.dlq.ports import SyncRequest
-    from tasks.dlq.route import Route
+    from tasks.dlq.calls.api import SyncRequest
+    from tasks.dlq.calls.route import Route
 
 #: Seconds between looks at the clock, which goes on while the machine is suspended: an event's own time-out does not.
 _TICK = 0.5

@@ -24,7 +24,7 @@ from tasks.adapters.http.response import StrictResponse
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasks.dlq.ports import SyncResult
+    from tasks.dlq.calls.api import SyncResult
 
 #: Seconds that a call gets after its deadline to put its socket away.
 GRACE = 0.25

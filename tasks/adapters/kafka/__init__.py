@@ -1,7 +1,6 @@
 """Kafka's dead-letter topics as a source."""
 
-from tasks.adapters.kafka.dialects import ROLES
 from tasks.adapters.kafka.lag import Lag, lags
 from tasks.adapters.kafka.source import KafkaSource
 
-__all__ = ["ROLES", "KafkaSource", "Lag", "lags"]
+__all__ = ["KafkaSource", "Lag", "lags"]

@@ -14,11 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: What a dialect may have a header for. `topic` is what tells that a record passed through it.
-ROLES = (
-    "topic", "partition", "offset", "timestamp", "group", "exception", "cause", "message", "cause_message", "attempts",
-)  # fmt: skip
-
 
 class Numbers(Enum):
     """How a dialect writes partition, offset, timestamp and attempts."""

@@ -25,11 +25,10 @@ from tasks.devstack.processes import Command, Ended, Processes
 from tasks.devstack.readiness import Readiness
 from tasks.devstack.service import READY, company_api, service
 from tasks.devstack.sqs import EmbeddedSqs
-from tasks.dlq import migrations
-from tasks.dlq.ledger import Ledger
+from tasks.dlq.ledger import Ledger, migrations
 from tasks.dlq.ledger.audit import audit
 from tasks.dlq.ledger.queries import counts
-from tasks.dlq.schema import tallies
+from tasks.dlq.ledger.schema import tallies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

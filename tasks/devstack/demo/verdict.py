@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tasks.dlq.alerts.text import in_words
 from tasks.dlq.ledger.audit import STANDINGS
-from tasks.dlq.wording import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tasks.dlq.wording import in_words
+from tasks.dlq.alerts.text import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case, func, literal, select
 
 from tasks.dlq.job import State
-from tasks.dlq.schema import dead_letters, jobs, needs, tallies
+from tasks.dlq.ledger.schema import dead_letters, jobs, needs, tallies
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select

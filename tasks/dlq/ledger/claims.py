@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, or_, select, update
 
 from tasks.dlq.job import Claim, State
-from tasks.dlq.ledger.gates import breaker_of, is_shut, keep_breaker, lock_route, occupied
-from tasks.dlq.schema import attempts, jobs, routes, waiting
+from tasks.dlq.ledger.routes import breaker_of, is_shut, keep_breaker, lock_route, occupied
+from tasks.dlq.ledger.schema import attempts, jobs, routes, waiting
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row, Select
 
+    from tasks.dlq.calls.route import Route
     from tasks.dlq.ledger.engine import Transaction
-    from tasks.dlq.route import Route
 
 
 def claim(tx: Transaction, route: Route, *, worker: str) -> Claim | None:

@@ -2,7 +2,7 @@
 
 It is a clock of the day, and such clocks are stepped: by a person, by NTP at a start, by a fail-over to a server that is ahead.
 A step forward ends leases whose calls are still open. So each process watches, by a clock that nobody can set, how long the
-ledger's has gone on steadily; the rescue trusts it no further (`tasks.dlq.ledger.leases`).
+ledger's has gone on steadily; the rescue trusts it no further (`tasks.dlq.ledger.rescue`).
 """
 
 from __future__ import annotations

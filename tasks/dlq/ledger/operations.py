@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 
 from tasks.dlq.job import CLOSED, WAITING, State
-from tasks.dlq.schema import audit_log, jobs
+from tasks.dlq.ledger.schema import audit_log, jobs
 
 if TYPE_CHECKING:
     from tasks.dlq.ledger.engine import Transaction

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, select
 
 from tasks.dlq.ledger.queries import moment
-from tasks.dlq.schema import processes
+from tasks.dlq.ledger.schema import processes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

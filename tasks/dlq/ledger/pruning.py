@@ -14,7 +14,7 @@ from sqlalchemy import delete, exists, select, update
 
 from tasks.dlq.job import State
 from tasks.dlq.ledger.audit import standing
-from tasks.dlq.schema import ATTEMPTS_KEPT, attempts, busy, dead_letters, jobs, needs, tallies
+from tasks.dlq.ledger.schema import ATTEMPTS_KEPT, attempts, busy, dead_letters, jobs, needs, tallies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from tasks.dlq.errors import NotFound
 from tasks.dlq.job import WAITING
-from tasks.dlq.schema import attempts, dead_letters, jobs, needs, routes
+from tasks.dlq.ledger.schema import attempts, dead_letters, jobs, needs, routes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

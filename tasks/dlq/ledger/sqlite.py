@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import create_engine, event
 
+from tasks.dlq.calls.limits import LEDGER_WAIT
 from tasks.dlq.errors import LedgerUnavailable
-from tasks.dlq.limits import LEDGER_WAIT
 from tasks.dlq.shortage import HINT, lacking
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import case, select, update
 
 from tasks.adapters.sqs import SqsSource
-from tasks.dlq import recovery
 from tasks.dlq.job import State
-from tasks.dlq.ledger import claims, letters, settling
-from tasks.dlq.schema import jobs, needs
+from tasks.dlq.ledger import claims, dead_letters, settlement
+from tasks.dlq.ledger.schema import jobs, needs
+from tasks.dlq.services import recovery
 
 
 def _lease_off() -> None:
@@ -47,8 +47,8 @@ def _early_acknowledgement() -> None:
 
 def _coverage_by_what_is_there() -> None:
     """Take a success for all that has been asked for by its end, not by its beginning."""
-    settling._completed = lambda _route, _now: {
-        **settling._FRESH_BUDGET,
+    settlement._completed = lambda _route, _now: {
+        **settlement._FRESH_BUDGET,
         "covered_seq": jobs.c.last_seq,
         "state": State.COMPLETED,
     }
@@ -71,8 +71,8 @@ def _coverage_by_id() -> None:
             tx.connection.execute(update(jobs).where(jobs.c.id.in_(own)).values(last_seq=last))
         return opened
 
-    attach_needs = letters.attach_needs
-    letters.attach_needs = attach
+    attach_needs = dead_letters.attach_needs
+    dead_letters.attach_needs = attach
 
 
 SABOTAGES = {

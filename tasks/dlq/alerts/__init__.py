@@ -1,0 +1,1 @@
+"""Alerts: kinds, detection, state, delivery and text."""

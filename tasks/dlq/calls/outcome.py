@@ -1,0 +1,64 @@
+"""What the answer to a call means: its outcome, and which HTTP status counts as which."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+STATUSES = range(100, 600)  # RFC 9110 section 15: anything else is no HTTP status
+
+
+class Outcome(StrEnum):
+    """What became of one call."""
+
+    SUCCESS = "success"
+    CONFLICT = "conflict"  # 409, 412, 423, 425 and the like: the API is well, this key has to wait
+    THROTTLED = "throttled"  # 429: the route has to wait
+    API_FAULT = "api_fault"  # 408, 5xx: the API's fault
+    NETWORK = "network"  # no answer: refused, reset, TLS, DNS, a broken response
+    DEADLINE = "deadline"  # no complete answer in time: the outcome is unknown
+    REFUSED = "refused"  # 401, 403: the route's credentials, not the job
+    HOPELESS = "hopeless"  # 3xx, other 4xx: calling again cannot help
+    NOT_SENT = "not_sent"  # the request never left: the attempt budget is not touched
+    LOST = "lost"  # the worker died with the call open: the outcome is unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Which HTTP status means what; each a frozenset of codes. A code in none of them is hopeless.
+
+    The first list that holds a code decides, in the order of the fields: "404 is done" is `success` with 404 added, and
+    "202 is not done yet" is `success` without 202 and `conflict` with it.
+    """
+
+    success: frozenset[int] = frozenset(range(200, 300))
+    refused: frozenset[int] = frozenset({401, 403})
+    throttled: frozenset[int] = frozenset({429})
+    conflict: frozenset[int] = frozenset({409, 412, 423, 425})
+    api_fault: frozenset[int] = frozenset({408, *range(500, 600)})
+
+
+def parse_status_set(specs: Iterable[str | int]) -> frozenset[int]:
+    """Return the HTTP statuses that `specs` name: 404, "404", "2xx" or "200-299", or one such text by itself.
+
+    Raises:
+        ValueError: with the wrong item and what is allowed.
+    """
+    statuses: set[int] = set()
+    for spec in [specs] if isinstance(specs, str) else specs:
+        found = re.fullmatch(r"(?:([1-5])xx|([0-9]{3})(?:-([0-9]{3}))?)", str(spec).strip().lower(), re.ASCII)
+        first = last = 0
+        if found:
+            family, low, high = found.groups()
+            first, last = (int(family) * 100, int(family) * 100 + 99) if family else (int(low), int(high or low))
+        if not (first in STATUSES and last in STATUSES and first <= last):
+            raise ValueError(
+                f'{ascii(spec)[:40]} is no HTTP status: write 404, "2xx" or "200-299", within {STATUSES[0]} to {STATUSES[-1]}'
+            )
+        statuses.update(range(first, last + 1))
+    return frozenset(statuses)

@@ -1,0 +1,88 @@
+"""Unwrapping: what a transport put around a body is taken off, one declared step after the other.
+
+| step | what is taken off |
+|---|---|
+| `sns` | SNS without raw delivery: `{"Type": "Notification", "Message": "…"}`; or the event that a Lambda function gets |
+| `lambda` | an on-failure destination of a Lambda function: `{"requestPayload": …}` |
+| `eventbridge` | an event of EventBridge: `{"detail-type": …, "detail": {…}}` |
+| `base64` | base64 as in RFC 4648, section 4; line breaks are skipped |
+
+Sources: https://docs.aws.amazon.com/sns/latest/dg/sns-large-payload-raw-message-delivery.html,
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html,
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import TYPE_CHECKING, Any
+
+from tasks.dlq.errors import UnreadableBody
+from tasks.dlq.json_body import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_LINE_BREAKS = b"\r\n"
+
+
+def unwrapped(body: bytes, steps: Sequence[str], *, max_bytes: int) -> bytes:
+    """Return the body that is left when all `steps` are taken, each a name of `STEPS`.
+
+    Raises:
+        UnreadableBody: "not-wrapped" when a step does not find what it is to take off, or what `read_json` says of a wrapping.
+    """
+    for step in steps:
+        body = STEPS[step](body, max_bytes)
+    return body
+
+
+def _sns(body: bytes, max_bytes: int) -> bytes:
+    match read_json(body, max_bytes=max_bytes):
+        case {"Type": "Notification", "Message": str() as message}:
+            return message.encode("utf-8", "surrogatepass")
+        case {"Records": [{"Sns": {"Message": str() as message}}]}:
+            return message.encode("utf-8", "surrogatepass")
+    raise _not_wrapped("a notification of SNS")
+
+
+def _lambda(body: bytes, max_bytes: int) -> bytes:
+    match read_json(body, max_bytes=max_bytes):
+        case {"requestContext": dict(), "requestPayload": payload}:
+            return _text(payload)
+    raise _not_wrapped("what a Lambda destination sends")
+
+
+def _eventbridge(body: bytes, max_bytes: int) -> bytes:
+    match read_json(body, max_bytes=max_bytes):
+        case {"detail-type": str(), "detail": detail}:
+            return _text(detail)
+    raise _not_wrapped("an event of EventBridge")
+
+
+def _base64(body: bytes, max_bytes: int) -> bytes:
+    if len(body) > max_bytes * 2:
+        raise UnreadableBody("too-large", f"the body has {len(body)} bytes; at most {max_bytes} are taken, before base64")
+    try:
+        return base64.b64decode(body.translate(None, _LINE_BREAKS), validate=True)
+    except binascii.Error:
+        raise _not_wrapped("base64") from None
+
+
+def _text(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def _not_wrapped(what: str) -> UnreadableBody:
+    return UnreadableBody("not-wrapped", f"the body is not {what}", hint="see `unwrap` of the source in redrive.toml")
+
+
+#: The steps by their names.
+STEPS: Mapping[str, Callable[[bytes, int], bytes]] = {
+    "sns": _sns,
+    "lambda": _lambda,
+    "eventbridge": _eventbridge,
+    "base64": _base64,
+}

@@ -1,0 +1,1 @@
+"""Which names mean a secret, and how secrets are masked in text."""

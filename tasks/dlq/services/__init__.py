@@ -1,0 +1,1 @@
+"""The services: what tasks, the command line and pages call."""

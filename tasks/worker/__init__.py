@@ -1,0 +1,1 @@
+"""What hooks into Celery and kombu: transport, delivery, lifecycle, stopping, health."""
