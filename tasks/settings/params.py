@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.dlq.parameters import Choice, Integer, ParameterType, Pattern, Text, Uuid
-from tasks.settings.patterns import check_pattern
 from tasks.settings.rules import Rule
 
 _WORDS: dict[str, ParameterType] = {
@@ -32,7 +31,7 @@ class TypeOfParameter(Rule):
             return _WORDS[value]
         match value:
             case {"pattern": str(pattern), **rest} if not rest:
-                return Pattern(check_pattern(pattern))
+                return _pattern(pattern)
             case {"enum": [_, *_] as choices, **rest} if not rest:
                 return Choice(tuple(_choice(choice) for choice in choices))
             case _:
@@ -47,6 +46,13 @@ class TypeOfParameter(Rule):
                 return {"enum": list(choices)}
             case _:
                 return next(word for word, kind in _WORDS.items() if kind == value)
+
+
+def _pattern(text: str) -> Pattern:
+    try:
+        return Pattern(text)
+    except ValueError as error:
+        raise ValueError(f"must have a regular expression as its pattern: {error}") from None
 
 
 def _choice(value: Any) -> str:

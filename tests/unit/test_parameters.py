@@ -139,10 +139,25 @@ def test_a_pattern_does_not_let_a_dot_segment_through():
         Pattern(".*").parse("..")
 
 
-@pytest.mark.parametrize("pattern", ["(", "[a", "a{2,1}", "(?u)a", "(?P<x>a)(?P<x>b)"])
-def test_a_wrong_pattern_is_refused_when_it_is_made(pattern: str):
-    with pytest.raises(ValueError, match="is no regular expression"):
+@pytest.mark.parametrize(
+    "pattern", ["(", "[a", "*", "a{2,1}", "(?u)a", "a{1001}", "(?:a{1,50}){1,50}", "(" * 150, "\udcff", "x" * 201]
+)
+def test_a_wrong_pattern_is_refused(pattern: str, capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(ValueError, match=r"regular expression|UTF-8"):
         Pattern(pattern)
+    assert not any(capfd.readouterr()), "RE2 writes nothing to the terminal"
+
+
+@pytest.mark.parametrize("pattern", [r"(a+)\1", "(?=a)b", "(?!a)b", "(?<=a)b", "[a-z]++", "(?>a+)"])
+def test_what_only_a_backtracking_matcher_can_do_is_refused(pattern: str):
+    with pytest.raises(ValueError, match="is not a regular expression of RE2"):
+        Pattern(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+", "(a|a)*", "(a*)*", "(a|aa)+", "(x?){30}x{30}", "(?:a?){100}a{100}"])
+def test_no_pattern_keeps_a_worker_busy(pattern: str):
+    with pytest.raises(ValueError, match="text that matches"):
+        Pattern(pattern).parse("a" * 255 + "!")
 
 
 def test_a_choice_is_one_of_its_words():
