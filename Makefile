@@ -4,10 +4,13 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit integration acceptance sabotage real torture format up clean
+TIERS      := check unit integration acceptance
+MORE_TIERS := torture-short sabotage real
+
+.PHONY: help setup demo test test-all check unit integration acceptance sabotage real torture torture-short format up clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv with everything that is needed
 
@@ -24,7 +27,17 @@ demo: $(STAMP)  ## the whole story on embedded parts; ends by itself with a verd
 up: $(STAMP)  ## the service with the sample company on embedded parts, until Ctrl-C
 	$(BIN)/redrive up --sample
 
-test: check unit integration acceptance real  ## everything: linters, types, layers and all tests
+test: $(STAMP)  ## check, unit, integration and acceptance; less than eight minutes on two cores, without a JVM
+	@$(call run_tiers,$(TIERS))
+
+test-all: $(STAMP)  ## make test, torture-short, sabotage and real; about 25 minutes
+	@$(call run_tiers,$(TIERS) $(MORE_TIERS))
+
+# Runs every tier, also after one has failed. The last line names those that failed.
+define run_tiers
+failed=; for tier in $(1); do $(MAKE) --no-print-directory $$tier || failed="$$failed $$tier"; done; \
+if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi; echo "passed: $(1)"
+endef
 
 check: $(STAMP)  ## ruff, mypy and import-linter
 	$(BIN)/ruff format --check .
@@ -52,6 +65,10 @@ SEED ?= 1
 LEDGER ?= sqlite
 torture: $(STAMP)  ## seven minutes of faults, then a verdict: make torture SEED=7, on PostgreSQL with LEDGER=postgresql
 	$(BIN)/python tests/torture/torture.py --seed $(SEED) --ledger $(LEDGER)
+
+torture-short: $(STAMP)  ## a minute of faults on SQLite, another on PostgreSQL
+	$(BIN)/python tests/torture/torture.py --seed $(SEED) --seconds 60 --ledger sqlite
+	$(BIN)/python tests/torture/torture.py --seed $(SEED) --seconds 60 --ledger postgresql
 
 format: $(STAMP)  ## let ruff format and mend what it can
 	$(BIN)/ruff format .
