@@ -177,7 +177,7 @@ def to_celery(
     *,
     queue: str = "redrive-submit",
 ) -> Send:
-    """Return what sends failures as the task `redrive.submit` (docs/redrive-submit.schema.json).
+    """Return what sends failures as the task `redrive.submit` (docs/reference/redrive-submit.schema.json).
 
     Args:
         app: a Celery application on the broker that Redrive's workers have.

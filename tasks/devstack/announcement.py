@@ -94,7 +94,7 @@ class Announcement:
         routes = self.settings.routes
         if not routes:
             yield "No route is configured yet: `redrive up --sample` brings one to try,"
-            yield "docs/configuration.md tells the rest."
+            yield "docs/reference/configuration.md tells the rest."
             return
         yield "From another terminal:"
         yield f"  . {shlex.quote(str(self.file))}"

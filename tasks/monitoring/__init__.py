@@ -2,7 +2,8 @@
 
 Celery's SQS transport carries neither, so Flower would show an empty page. With `[monitor] url` set, a worker sends its
 events to Redis and listens there for a few harmless orders; `celery flower`, `inspect`, `control`, `status` and `events`
-talk to Redis too. Tasks never touch it: with Redis slow, dead or gone they go on as before. docs/monitoring.md tells the rest.
+talk to Redis too. Tasks never touch it: with Redis slow, dead or gone they go on as before.
+See docs/reference/flower.md.
 """
 
 from __future__ import annotations

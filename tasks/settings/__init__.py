@@ -81,7 +81,8 @@ def assemble(table: Mapping[str, Any], environ: Mapping[str, str], *, file: str 
         problems += [problem for problem in _beside(error, found.table, origins) if problem not in problems]
     if problems:
         raise ConfigError(
-            "\n".join(map(one_line, problems)), hint="docs/configuration.md has every key; redrive.example.toml is a start"
+            "\n".join(map(one_line, problems)),
+            hint="docs/reference/configuration.md has every key; redrive.example.toml is a start",
         )
     made.remember(origins, environ)
     return made

@@ -73,7 +73,7 @@ def _unknown(variable: str, path: Steps, keys: Sequence[Key]) -> str:
     if below := [step for step in steps_below(keys, path) if step != NAME]:
         return f"{variable}: {dotted(path)} is a table; set a key of it, such as {variable}{SEPARATOR}{below[0].upper()}"
     known = [key.variable for key in keys]
-    near = suggestion(variable, known) or "docs/configuration.md has them all"
+    near = suggestion(variable, known) or "docs/reference/configuration.md has them all"
     return f"{variable}: Redrive has no key {dotted(path)}; {near}"
 
 

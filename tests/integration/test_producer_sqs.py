@@ -1,4 +1,4 @@
-"""From a failing Python consumer into the ledger: the copied file, real SQS clients, and the snippets of docs/producers.md."""
+"""From a failing Python consumer into the ledger: the copied file, real SQS clients, and the page about producers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tasks.devstack.sqs import EmbeddedSqs
 
 QUEUE = "payroll-failures"
-PAGE = (ROOT / "docs" / "producers.md").read_text()
+PAGE = (ROOT / "docs/howto/send-failures.md").read_text()
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 [SOURCE] = re.findall(r"^```toml\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 CONFIG = """
@@ -166,7 +166,7 @@ def keys(runtime: Runtime) -> list[str]:
 def run(snippet: str, **given: Any) -> dict[str, Any]:
     """Run a snippet of the page with what a consumer has around it; return its names."""
     names = {"json": json, "StaleDataError": StaleDataError, "database": Database(), **given}
-    exec(compile(snippet, "docs/producers.md", "exec"), names)  # noqa: S102 - the page's own
+    exec(compile(snippet, "docs/howto/send-failures.md", "exec"), names)  # noqa: S102 - the page's own
     return names
 
 
@@ -277,7 +277,7 @@ def test_a_failure_is_submitted_by_another_celery_application(runtime: Runtime, 
     assert {'{"employeeId":"4001"}', '{"employeeId":"4002"}'} <= set(keys(runtime))
 
 
-# --- docs/producers.md ------------------------------------------------------------------------------------------------
+# --- docs/howto/send-failures.md -------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("client")

@@ -17,7 +17,7 @@ from tasks.settings.keys import Key, dotted, keys_of
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "redrive.example.toml"
-DOCUMENT = ROOT / "docs" / "configuration.md"
+DOCUMENT = ROOT / "docs/reference/configuration.md"
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def test_celery_commands_end_with_the_message_and_no_traceback(capsys: pytest.Ca
     assert caught.value.code == 2
     told, hint = capsys.readouterr().err.splitlines()
     assert told == f"redrive: {Path.cwd()}/redrive.toml: worker.concurrency is 0: must be a whole number from 1 to 64"
-    assert "docs/configuration.md" in hint
+    assert "docs/reference/configuration.md" in hint
 
 
 # --- files that cannot be read ---------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tasks.devstack.sqs import EmbeddedSqs
     from tasks.dlq.ports import Record
 
-DOCS = Path(__file__).parents[2] / "docs" / "sqs.md"
+DOCS = Path(__file__).parents[2] / "docs/reference/sqs.md"
 BASE = """
 [broker]
 url = "sqs://local:only-here@127.0.0.1:{port}"

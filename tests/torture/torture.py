@@ -1,6 +1,6 @@
 """Torture Redrive for a while, then check that it kept its promises: `python tests/torture/torture.py --seed 7`.
 
-The last line on stdout is one JSON object with the verdict. docs/torture.md has the rest.
+The last line on stdout is one JSON object with the verdict. docs/background/torture.md has the rest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The checker: a history in, findings out. It believes neither Redrive nor itself: each promise is reckoned from two sides.
 
-`docs/torture.md` says in words what is checked here.
+`docs/background/torture.md` says in words what is checked here.
 """
 
 from __future__ import annotations

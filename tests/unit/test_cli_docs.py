@@ -1,4 +1,4 @@
-"""docs/cli.md and the commands that exist, compared."""
+"""docs/reference/cli.md and the commands that exist, compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from tasks.cli.app import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "docs" / "cli.md", ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "docs/reference/cli.md", ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GLOBAL = {"--help", "--version", "--install-completion", "--show-completion"}
 
 
@@ -35,7 +35,7 @@ COMMANDS = commands()
 
 
 def sections() -> dict[str, str]:
-    parts = re.split(r"^### `(.*)`$", (ROOT / "docs" / "cli.md").read_text(), flags=re.MULTILINE)
+    parts = re.split(r"^### `(.*)`$", (ROOT / "docs/reference/cli.md").read_text(), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 

@@ -33,7 +33,7 @@ map.id = "id"
 def lines(text: str, /, **environ: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         assemble(tomllib.loads(text), environ, file="redrive.toml")
-    assert "docs/configuration.md" in caught.value.hint
+    assert "docs/reference/configuration.md" in caught.value.hint
     assert caught.value.exit_code == 2
     found = caught.value.message.splitlines()
     assert all(line.isprintable() for line in found)

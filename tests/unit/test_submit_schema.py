@@ -1,4 +1,4 @@
-"""docs/redrive-submit.schema.json and the reader of submissions, compared: what fits the one is taken by the other."""
+"""docs/reference/redrive-submit.schema.json and the reader of submissions, compared: what fits the one is taken by the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.dlq.parameters import Integer, Pattern, Text, Uuid
 from tasks.dlq.ports import Record
 from tasks.dlq.reading.reader import SubmissionReader
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "redrive-submit.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/redrive-submit.schema.json").read_text())
 VALIDATOR = Draft202012Validator(SCHEMA)
 TYPES = {
     "int": Integer(),

@@ -1,7 +1,7 @@
 """Known secrets are cut out of text, however they are spelled: percent-encoded, escaped, folded, in base64 or hex, in any case.
 
 An API may say what it was sent, and a library what it was told, in any of these ways, and in one within the other: an address in
-an error page is percent-encoded, and escaped for HTML. docs/threat-model.md says which spellings are known.
+an error page is percent-encoded, and escaped for HTML. docs/background/threat-model.md says which spellings are known.
 """
 
 from __future__ import annotations
