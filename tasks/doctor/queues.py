@@ -107,7 +107,7 @@ def refused(wanted: Wanted, error: BrokerUnavailable, answer: ClientError, *, ma
     if answer.response.get("Error", {}).get("Code", "").rpartition(".")[2] not in _NO_QUEUE or not managed:
         return finding
     if fixed:
-        return replace(finding, hint="create it, or correct its URL; docs/production.md has the commands")
+        return replace(finding, hint="create it, or correct its URL; docs/reference/aws.md has the commands")
     return replace(finding, hint="the first worker, beat or intake makes it: start one; if one runs, see its log")
 
 
@@ -144,7 +144,7 @@ def judge_queue(wanted: Wanted, attributes: Mapping[str, str], *, waiting: int |
     finding = _Judged(wanted.label, f"{name}: " if wanted.source else "")
     if dead is None:
         expected = dead_letter_queue(name)
-        hint = f"give it a redrive policy to {expected}; docs/production.md has the commands"
+        hint = f"give it a redrive policy to {expected}; docs/reference/aws.md has the commands"
         return finding.wrong(f"no dead-letter queue: SQS throws away what fails (expected {expected})", hint)
     if hidden < wanted.visibility:
         hint = f"set its VisibilityTimeout to {round(wanted.visibility)} or more, in seconds"

@@ -9,7 +9,7 @@ import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 
 BIN = Path(sys.executable).parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-PRODUCTION = (ROOT / "docs" / "production.md").read_text()
+LIMITS = (ROOT / "docs/reference/processes.md").read_text()
+COSTS = (ROOT / "docs/reference/aws.md").read_text()
+POLICIES = ROOT / "deploy/iam"
 TOML = ROOT / "deploy" / "redrive.toml"
 SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|_KEY|AUTH|DSN|NOTIFY")
 FILLED = {"EMPLOYEES_API_TOKEN": "t0ken", "FLOWER_BASIC_AUTH": "operator:only-here"}
@@ -171,9 +173,9 @@ def test_the_health_check_asks_the_process_that_the_service_runs(name: str, role
 
 def test_the_documented_limits_are_those_of_the_code():
     limits = assemble({"routes": {"r": {"url": "http://h/"}}}, {}).limits
-    assert f"the longest lease + 15 s ({limits.grace:g} s with the defaults)" in PRODUCTION
-    assert re.search(rf"    busy    = worker\.slice \+ the longest lease +{limits.busy:g} s with the defaults\n", PRODUCTION)
-    assert re.search(rf"    soft    = .* {limits.soft:g} s with the defaults\n", PRODUCTION)
+    assert f"the longest lease + 15 s ({limits.grace:g} s with the defaults)" in LIMITS
+    assert re.search(rf"    busy    = worker\.slice \+ the longest lease +{limits.busy:g} s with the defaults\n", LIMITS)
+    assert re.search(rf"    soft    = .* {limits.soft:g} s with the defaults\n", LIMITS)
 
 
 def test_the_workers_share_all_queues_and_no_queue_has_two():
@@ -227,15 +229,11 @@ def test_elasticmq_has_the_queues_that_redrive_would_make(sqs_of_redrive: dict[s
     assert elasticmq_queues() == sqs_of_redrive
 
 
-def documented_policies() -> list[dict[str, Any]]:
-    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", PRODUCTION, flags=re.DOTALL)]
-
-
 def test_the_documented_policies_grant_what_sqs_knows_on_the_queues_that_there_are():
     known = set(boto3.client("sqs", region_name="us-east-1").meta.service_model.operation_names)
-    policies = documented_policies()
-    assert len(policies) == 6
-    for statement in [statement for policy in policies for statement in policy["Statement"]]:
+    policies = {f"deploy/iam/{file.name}": json.loads(file.read_text()) for file in POLICIES.iterdir()}
+    assert set(re.findall(r"\[`(deploy/iam/.*)`\]", COSTS)) == policies.keys()
+    for statement in [statement for policy in policies.values() for statement in policy["Statement"]]:
         actions, resources = ([one] if isinstance(one, str) else one for one in (statement["Action"], statement["Resource"]))
         assert {action.removeprefix("sqs:") for action in actions} <= known
         assert actions == ["sqs:ListQueues"] if resources == ["*"] else {arn.rpartition(":")[2] for arn in resources} <= QUEUES
@@ -250,6 +248,6 @@ def idle_requests(settings: Settings) -> float:
 
 
 def test_the_documented_costs_follow_from_the_intervals():
-    [slower] = re.findall(r"```toml\n(.*?)```", PRODUCTION, flags=re.DOTALL)
-    assert f"is {idle_requests(assemble({}, {})):.1f} million requests in 30 days" in PRODUCTION
-    assert f"make it {idle_requests(assemble(tomllib.loads(slower), {})):.1f} million" in PRODUCTION
+    [slower] = re.findall(r"```toml\n(.*?)```", COSTS, flags=re.DOTALL)
+    assert f"is {idle_requests(assemble({}, {})):.1f} million requests in 30 days" in COSTS
+    assert f"make it {idle_requests(assemble(tomllib.loads(slower), {})):.1f} million" in COSTS

@@ -155,7 +155,7 @@ def test_nothing_is_there(tmp_path: Path):
     assert found["side channel"] == "warning"
     assert "HERE_TOKEN is not set" in of(report, "secrets")["detail"]
     assert "KAFKA_PASSWORD is not set" in of(report, "secrets")["detail"]
-    assert of(report, "ledger")["hint"].startswith("if it held jobs before, first see: When the ledger is lost, ")
+    assert of(report, "ledger")["hint"].startswith("if it held jobs before, first see: Restore, ")
     assert "; else run: redrive db upgrade" in of(report, "ledger")["hint"]
     assert of(report, "SQS")["hint"].startswith("see whether SQS runs at http://127.0.0.1:1 (broker.url)")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["redrive.toml"]  # whoever looks makes nothing

@@ -168,7 +168,7 @@ def test_an_id_whose_row_is_gone_is_not_given_out_again(one: str, other: str, fr
 
 
 def test_the_role_of_the_processes_may_export(fresh: Fresh):
-    """With the grants of docs/production.md: it may use the sequences, not read them."""
+    """With the grants of docs/howto/postgresql.md: it may use the sequences, not read them."""
     bench = fresh(POSTGRESQL)
     history(bench)
     if not bench.url.startswith("postgresql://postgres:"):

@@ -66,7 +66,7 @@ def test_a_deleted_file_is_told_and_then_that_its_place_is_empty(bench: Bench, f
     assert not file.exists()
     with pytest.raises(LedgerOutdated, match="is empty or not up to date: no such table") as told:
         act(bench)
-    assert told.value.hint.startswith("if it held jobs before, first see: When the ledger is lost, ")
+    assert told.value.hint.startswith("if it held jobs before, first see: Restore, ")
     assert told.value.hint.endswith("; else run: redrive db upgrade")
 
     migrations.upgrade(bench.ledger)

@@ -1,6 +1,6 @@
 """The ledger is lost: what its sources bring again, and an export from before the loss with what came since.
 
-The runbook is in docs/production.md ("When the ledger is lost").
+The runbook is in docs/howto/backup.md ("Restore").
 """
 
 from __future__ import annotations

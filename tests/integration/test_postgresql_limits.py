@@ -94,7 +94,7 @@ def test_a_role_without_grants_is_told_plainly(as_role: Ledger):
 
 
 def test_the_grants_of_the_documentation_are_enough(bench: Bench, as_role: Ledger):
-    page = (Path(__file__).parents[2] / "docs/production.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/howto/postgresql.md").read_text()
     for statement in re.findall(r"^(?:ALTER DEFAULT|GRANT) [^;]*;", page, re.MULTILINE):
         bench.execute(statement.replace("redrive_owner", "postgres"))
     with closing(bench.ledger):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tasks.devstack.sqs import EmbeddedSqs
     from tasks.dlq.ports import Record
 
-DOCS = Path(__file__).parents[2] / "docs/reference/sqs.md"
+DOCS = [Path(__file__).parents[2] / page for page in ("docs/howto/sqs.md", "docs/reference/sqs.md")]
 BASE = """
 [broker]
 url = "sqs://local:only-here@127.0.0.1:{port}"
@@ -340,7 +340,7 @@ def test_the_reader_of_a_dead_letter_queue_is_known_by_name_and_account(client: 
 
 
 def snippets() -> str:
-    return "".join(part.partition("```")[0] for part in DOCS.read_text().split("```toml\n")[1:])
+    return "".join(part.partition("```")[0] for page in DOCS for part in page.read_text().split("```toml\n")[1:])
 
 
 def notification(message: str) -> str:

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 _TRIES = 5
 #: What to do before an empty ledger is taken for a new one.
-LOST = "if it held jobs before, first see: When the ledger is lost, docs/production.md"
+LOST = "if it held jobs before, first see: Restore, docs/howto/backup.md"
 _UPGRADE = "run: redrive db upgrade"
 _MAKE_ROOM = "make room on its disk: work goes on by itself"
 #: What SQLite says when it has waited for the write lock long enough, and when the system refuses it a read or a write.
