@@ -6,16 +6,27 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).parents[2]
-REFERENCE = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
-FOUND = sorted({
-    (document.name, match[1], match[2] or "")
-    for document in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
-    for match in REFERENCE.finditer(document.read_text())
-})  # fmt: skip
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+#: `tests/path.py`, `tests/path.py::test`, or `::test` of the file that was named before.
+REFERENCE = re.compile(r"`(?:(tests/[\w/]+\.py)|(?=::\w))(?:::(\w+))?`")
+
+
+def references(page: Path) -> Iterator[tuple[str, str, str]]:
+    path = ""
+    for match in REFERENCE.finditer(page.read_text()):
+        path = match[1] or path
+        yield page.name, path, match[2] or ""
+
+
+FOUND = sorted({found for page in PAGES for found in references(page)})
 
 
 @cache
