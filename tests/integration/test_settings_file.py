@@ -184,12 +184,19 @@ def test_the_example_shows_every_key():
 
 
 def test_the_documentation_has_every_key_as_the_model_has_it():
-    rows = [
-        [cell.strip() for cell in line.strip("|\n").split(" | ")][:3]
-        for line in DOCUMENT.read_text().splitlines()
-        if line.startswith("| `")
-    ]
-    assert rows == [[f"`{dotted(key.path)}`", allowed(key), default(key)] for key in keys_of(Settings)]
+    assert list(documented()) == [[dotted(key.path), allowed(key), default(key)] for key in keys_of(Settings)]
+
+
+def documented() -> Iterator[list[str]]:
+    """Yield key, what is allowed and the default of each row; a key stands below its section's heading."""
+    section = ""
+    for line in DOCUMENT.read_text().splitlines():
+        if line.startswith("## "):
+            heading = re.fullmatch(r"## `\[(.*)\]`", line)
+            section = f"{heading[1]}." if heading else ""
+        elif line.startswith("| `"):
+            name, *cells = [cell.strip() for cell in line.strip("|\n").split(" | ")]
+            yield [section + name.strip("`"), *cells[:2]]
 
 
 def allowed(key: Key) -> str:
