@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.ports import Record
 from tasks.dlq.shortage import HINT, shortage_of
+from tasks.dlq.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -152,7 +153,7 @@ class SqsSource:
         try:
             found = self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
         except ClientError as error:
-            log.warning("the dead-letter queue is not readable; it is left alone", queue=name, error=_said(error))
+            log.warning("the dead-letter queue is not readable; it is left alone", queue=name, error=shorten(error))
             return []
         if others := self._others(found, url):
             hint = "give each of them a dead-letter queue of its own"
@@ -165,7 +166,7 @@ class SqsSource:
         try:
             found = self._client.list_dead_letter_source_queues(QueueUrl=dead_letter_url).get("queueUrls", [])
         except ClientError as error:
-            log.debug("whether the dead-letter queue is shared is not known", queue=dead_letter_url, error=_said(error))
+            log.debug("whether the dead-letter queue is shared is not known", queue=dead_letter_url, error=shorten(error))
             return []
         return sorted({_name(each) for each in found} - {_name(url)})
 
@@ -232,18 +233,14 @@ def talking_to(queue: str) -> Iterator[None]:
         if error.response.get("Error", {}).get("Code") in _MISSING:
             hint = "create it; with broker.manage_queues = true the first worker, beat or intake does"
             raise BrokerUnavailable(f"SQS has no queue {queue}", hint=hint) from error
-        raise BrokerUnavailable(f"SQS refused, at queue {queue}: {_said(error)}", hint="check the IAM policy") from error
+        raise BrokerUnavailable(f"SQS refused, at queue {queue}: {shorten(error)}", hint="check the IAM policy") from error
     except BotoCoreError as error:
         if missing := shortage_of(error):
             raise BrokerUnavailable(f"SQS was not asked, at queue {queue}: {missing}", hint=HINT) from error
         hint = "see whether SQS runs at broker.url and can be reached; then check the region and the credentials"
-        raise BrokerUnavailable(f"SQS does not answer, at queue {queue}: {_said(error)}", hint=hint) from error
+        raise BrokerUnavailable(f"SQS does not answer, at queue {queue}: {shorten(error)}", hint=hint) from error
     except KeyError as error:  # botocore takes an answer that was cut off in its headers for an empty one
         raise BrokerUnavailable(f"SQS' answer was cut off, at queue {queue}: it has no {error}", hint="ask again") from error
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _name(queue_url: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tasks.cli.errors import NotBalanced
 from tasks.cli.output import Column, Json, Output
-from tasks.dlq.text import counted
+from tasks.dlq.text import format_count
 
 
 def audit(*, json: Json = False) -> None:
@@ -31,7 +31,7 @@ def audit(*, json: Json = False) -> None:
         hint = "this must not happen: keep the ledger's file, or a dump, and report it"
         raise NotBalanced(f"NOT BALANCED: accepted and not accounted for (below zero: counted twice): {wrong}", hint=hint)
     if not json:
-        out.line(f"balanced: {counted(sums['accepted'], 'dead letter')} accepted, every one accounted for")
+        out.line(f"balanced: {format_count(sums['accepted'], 'dead letter')} accepted, every one accounted for")
 
 
 def _show_reach(out: Output, sources: Mapping[str, Mapping[str, Any]]) -> None:

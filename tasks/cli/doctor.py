@@ -10,7 +10,7 @@ import typer
 from tasks.cli.output import Column, Json, Output
 from tasks.dlq.errors import Refused
 from tasks.dlq.process import FRESH, Role
-from tasks.dlq.text import counted
+from tasks.dlq.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -79,7 +79,7 @@ def _examine(out: Output, *, offline: bool) -> None:
         _show_limits(out, settings().limits)
         out.line()
         ok, warnings, wrong = (sum(each.state is state for each in findings) for state in State)
-        out.line(f"{ok} ok, {counted(warnings, 'warning')}, {wrong} wrong")
+        out.line(f"{ok} ok, {format_count(warnings, 'warning')}, {wrong} wrong")
     raise typer.Exit(code)
 
 

@@ -17,7 +17,7 @@ from tasks.cli.output import Column, Output
 from tasks.cli.session import Session
 from tasks.continuous_intake import SHORT_POLL
 from tasks.dlq.errors import BrokerUnavailable, OutOfReach, Refused
-from tasks.dlq.text import counted, pairs
+from tasks.dlq.text import format_count, format_parameters
 from tasks.settings import settings
 from tasks.settings.keys import suggestion
 
@@ -109,7 +109,7 @@ def _records(out: Output, runtime: Runtime, name: str, limit: int) -> Iterator[I
     finally:
         source.give_back(list(taken.values()))
         if taken:
-            text = f"{counted(len(taken), 'message')} of {name}: SQS counts one receive more of each"
+            text = f"{format_count(len(taken), 'message')} of {name}: SQS counts one receive more of each"
             hint = f"its redrive policy does, too (maxReceiveCount); they are back after {GIVEN_BACK} s"
             out.warn(text, hint=hint, source=name)
 
@@ -133,7 +133,7 @@ def _place(record: Record) -> str:
 def _became(letter: DeadLetter) -> str:
     if letter.rejection:
         return f"rejected, {letter.rejection.reason}: {letter.rejection.detail}"
-    needs = ", ".join(pairs(each) for each in _parameters(letter.keys[:_SHOWN]))
+    needs = ", ".join(format_parameters(each) for each in _parameters(letter.keys[:_SHOWN]))
     more = len(letter.keys) - _SHOWN
     return f"{letter.route} {needs}{f' and {more:,} more' if more > 0 else ''}"
 

@@ -13,7 +13,7 @@ import typer
 
 from tasks.cli.output import Json, Output
 from tasks.dlq.errors import RedriveError, Refused
-from tasks.dlq.text import counted
+from tasks.dlq.text import format_count, format_time
 
 #: Bytes that are gathered before they are compressed or written.
 _BUFFER = 1 << 18
@@ -41,7 +41,7 @@ def export(
     with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
         first = writer.header(tx, revision=str(migrations.head()), redrive=version("redrive"))
         whole = writer.count(tx)
-        with _sink(file, out, force=force) as write, progress(f"exports {counted(whole, 'row')}", whole) as reached:
+        with _sink(file, out, force=force) as write, progress(f"exports {format_count(whole, 'row')}", whole) as reached:
             written = writer.export(tx, first, write, reached)
             digest = written.end()
     if file != "-":
@@ -49,13 +49,11 @@ def export(
 
 
 def _tell(out: Output, file: str, rows: Mapping[str, int], *, at: int, digest: str) -> None:
-    from tasks.dlq.ledger.queries import moment
-
     if out.json:
-        out.record({"file": file, "at": moment(at), "rows": rows, "sha256": digest})
+        out.record({"file": file, "at": format_time(at), "rows": rows, "sha256": digest})
     else:
-        letters, jobs = counted(rows["dead_letters"], "dead letter"), counted(rows["jobs"], "job")
-        out.line(f"{file}: {letters} and {jobs}, {counted(sum(rows.values()), 'row')} in all, as of {moment(at)}")
+        letters, jobs = format_count(rows["dead_letters"], "dead letter"), format_count(rows["jobs"], "job")
+        out.line(f"{file}: {letters} and {jobs}, {format_count(sum(rows.values()), 'row')} in all, as of {format_time(at)}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from tasks.cli.errors import NotBalanced
 from tasks.cli.files import opened
 from tasks.cli.output import Json, Output
 from tasks.dlq.errors import Refused
-from tasks.dlq.text import counted, span
+from tasks.dlq.text import format_count, format_span, format_time
 from tasks.ledger_setup import create_ledger
 
 if TYPE_CHECKING:
@@ -102,22 +102,21 @@ def _refuse_beside_processes(state_dir: "Path") -> None:
 def _tell(out: Output, file: str, reader: "Reader", sums: "Audit | None") -> None:
     from tasks.dlq.archive.loader import hold
     from tasks.dlq.ledger.audit import STANDINGS
-    from tasks.dlq.ledger.queries import moment
     from tasks.settings import settings
 
-    at, rows = moment(reader.header.at), sum(reader.rows.values())
+    at, rows = format_time(reader.header.at), sum(reader.rows.values())
     if out.json:
         found: dict[str, Any] = {"file": file, "at": at, "redrive": reader.header.redrive, "rows": reader.rows}
         out.record(found | ({"audit": sums.as_dict()} if sums else {}))
         return
-    out.line(f"{file}: {counted(rows, 'row')}, as of {at}, written by Redrive {reader.header.redrive}")
+    out.line(f"{file}: {format_count(rows, 'row')}, as of {at}, written by Redrive {reader.header.redrive}")
     if sums is None:
         out.note("the file is whole; nothing was imported")
         return
     told = " + ".join(f"{getattr(sums, name):,} {name}" for name in STANDINGS)
-    out.line(f"{counted(sums.accepted, 'dead letter')} accepted = {told}")
+    out.line(f"{format_count(sums.accepted, 'dead letter')} accepted = {told}")
     if longest := max(map(hold, settings().routes.values()), default=0.0):
-        out.note(f"no call is made for {span(round(longest))}: one that began after the export may be open still")
+        out.note(f"no call is made for {format_span(longest)}: one that began after the export may be open still")
 
 
 # --- the file ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import typer
 from tasks.cli.errors import Partly
 from tasks.cli.output import Column, Json, Output
 from tasks.dlq.errors import BrokerUnavailable, OutOfReach, RedriveError, Refused
-from tasks.dlq.text import listed
+from tasks.dlq.text import join_names
 
 if TYPE_CHECKING:
     from tasks.runtime import Runtime
@@ -87,7 +87,7 @@ def _drain_once(out: Output, runtime: "Runtime") -> None:
         out.note("looks for the queues, and makes those that are missing")
     runtime.ensure_queues()
     names = list(dict.fromkeys(source.name for source, _ in runtime.sources))
-    out.note(f"drains {listed(names)}, until a poll of {SHORT_POLL:g} s each brings nothing")
+    out.note(f"drains {join_names(names)}, until a poll of {SHORT_POLL:g} s each brings nothing")
     totals: dict[str, Recorded] = {}
     left: list[str] = []
     for source, reader in runtime.sources:

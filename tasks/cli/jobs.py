@@ -12,7 +12,7 @@ from tasks.cli.output import Column, Csv, Json, Output
 from tasks.dlq.calls.breaker import FAULTS
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import WAITING, State
-from tasks.dlq.text import counted, pairs, relative
+from tasks.dlq.text import format_count, format_parameters, format_relative
 
 #: Ids are 64 bits wide, in both databases.
 MAX_ID = 2**63 - 1
@@ -126,7 +126,7 @@ def row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
         view["id"],
         view["state"],
         view["route"],
-        pairs(view["parameters"]),
+        format_parameters(view["parameters"]),
         f"{view['covered']}/{view['needs']}",
         when(view, now),
         view["detail"] or view["outcome"],
@@ -136,13 +136,13 @@ def row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
 def when(view: dict[str, Any], now: int) -> str:
     """Return when a waiting job is due, or since when another is as it is."""
     if view["state"] not in WAITING:
-        return relative(view["changed_at"], now)
-    due = relative(view["due_at"], now)
+        return format_relative(view["changed_at"], now)
+    due = format_relative(view["due_at"], now)
     return due if due.startswith("in ") else "due"
 
 
 def _cell(value: Any) -> Any:
-    return pairs(value) if isinstance(value, dict) else value
+    return format_parameters(value) if isinstance(value, dict) else value
 
 
 def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
@@ -150,7 +150,7 @@ def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
         "job": view["id"],
         "state": view["state"],
         "route": view["route"],
-        "parameters": pairs(view["parameters"]),
+        "parameters": format_parameters(view["parameters"]),
         "needs": f"{view['needs']:,}, of which {view['covered']:,} covered by a success",
         "due": f"{view['due_at']} ({when(view, now)})" if view["state"] in WAITING else "",
         "calls": f"{view['calls']:,} made in all",
@@ -158,8 +158,8 @@ def _show_facts(out: Output, view: dict[str, Any], now: int) -> None:
         "crashes": view["crashes"] or "",
         "last answer": view["detail"] or view["outcome"],
         "group": view["group"],
-        "created": f"{view['created_at']} ({relative(view['created_at'], now)})",
-        "changed": f"{view['changed_at']} ({relative(view['changed_at'], now)})",
+        "created": f"{view['created_at']} ({format_relative(view['created_at'], now)})",
+        "changed": f"{view['changed_at']} ({format_relative(view['changed_at'], now)})",
     }
     out.facts(known)
 
@@ -171,7 +171,7 @@ def _budget(view: dict[str, Any]) -> str:
     route = settings().routes.get(view["route"])
     if route is None:
         return "none: the route is not configured any more"
-    whole = counted(route.retry.max_attempts, "attempt")
+    whole = format_count(route.retry.max_attempts, "attempt")
     if view["state"] in {State.COMPLETED, State.DISCARDED}:
         return f"{whole}, for a later failure or a replay"
     return f"{view['attempts']:,} of {whole} spent since it was scheduled{_unspent(view)}"
@@ -185,7 +185,7 @@ def _unspent(view: dict[str, Any]) -> str:
     reasons = ["were made before that"]
     reasons += ["failed while the breaker was open"] if known & FAULTS else []
     reasons += [words for outcome, words in _FREE.items() if outcome in known]
-    return f"; {counted(free, 'call')} cost none of it: {'it' if free == 1 else 'they'} {' or '.join(reasons)}"
+    return f"; {format_count(free, 'call')} cost none of it: {'it' if free == 1 else 'they'} {' or '.join(reasons)}"
 
 
 def _alike(attempts: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -196,16 +196,16 @@ def _alike(attempts: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]
 
 def _attempt_row(alike: Sequence[dict[str, Any]], now: int) -> tuple[Any, ...]:
     last, first = alike[0], alike[-1]
-    number, began, outcome = last["number"], relative(last["began_at"], now), last["outcome"] or "open"
+    number, began, outcome = last["number"], format_relative(last["began_at"], now), last["outcome"] or "open"
     if len(alike) > 1:
         number, outcome = f"{first['number']} to {number}", f"{len(alike)} x {outcome}"
-        began = f"{relative(first['began_at'], now)} to {began}"
+        began = f"{format_relative(first['began_at'], now)} to {began}"
     return number, began, outcome, last["detail"]
 
 
 def _letter_row(view: dict[str, Any], now: int) -> tuple[Any, ...]:
     recovered = "yes" if view["recovered"] else "not yet"
-    return view["id"], relative(view["received_at"], now), view["source"], recovered, summary(view["origin"]), view["body"]
+    return view["id"], format_relative(view["received_at"], now), view["source"], recovered, summary(view["origin"]), view["body"]
 
 
 def _show_origin(out: Output, letter: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from tasks.cli.output import Json, Output
 from tasks.cli.routes import Reason
 from tasks.dlq.errors import NotFound, Refused
 from tasks.dlq.job import CLOSED, WAITING, State
-from tasks.dlq.text import counted, pairs
+from tasks.dlq.text import format_count, format_parameters
 
 if TYPE_CHECKING:
     from tasks.dlq.ledger import Ledger, Transaction
@@ -90,13 +90,13 @@ def _ask(out: Output, views: Sequence[View]) -> None:
     if not views:
         return
     if out.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Refused(f"{counted(len(views), 'job')} would be discarded, and nobody can be asked", hint="add --yes")
+        raise Refused(f"{format_count(len(views), 'job')} would be discarded, and nobody can be asked", hint="add --yes")
     for view in views[:_NAMED]:
         last = view["detail"] or "not called yet"
-        out.note(f"job {view['id']}: {view['state']}, {view['route']} {pairs(view['parameters'])}, {last}")
+        out.note(f"job {view['id']}: {view['state']}, {view['route']} {format_parameters(view['parameters'])}, {last}")
     if len(views) > _NAMED:
-        out.note(f"and {counted(len(views) - _NAMED, 'more job')}")
-    typer.confirm(f"Discard {counted(len(views), 'job')}?", abort=True, err=True)
+        out.note(f"and {format_count(len(views) - _NAMED, 'more job')}")
+    typer.confirm(f"Discard {format_count(len(views), 'job')}?", abort=True, err=True)
 
 
 def _act(

@@ -21,7 +21,7 @@ import typer
 
 from tasks.cli.errors import ReaderGone, Unwritable
 from tasks.dlq.errors import Refused
-from tasks.dlq.text import defused, escaped
+from tasks.dlq.text import escape, escape_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -85,7 +85,7 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """Print one line for people."""
-        _write(escaped(text) + "\n")
+        _write(escape(text) + "\n")
 
     def raw(self, data: bytes) -> None:
         """Print exactly these bytes; on a terminal, which they could steer, escaped."""
@@ -101,7 +101,7 @@ class Output:
         console, _ = _console()
         indent = max(map(len, facts)) + _GAP
         for name, value in facts.items():
-            if not (text := escaped(value)):
+            if not (text := escape(value)):
                 continue
             lines = textwrap.wrap(text, max(console.width - indent, _LEAST_CELL), break_on_hyphens=False, drop_whitespace=False)
             shown = lines if console.is_terminal else [text]
@@ -113,7 +113,7 @@ class Output:
         from rich.text import Text
 
         console, printed = _console()
-        cells = [[escaped(cell) for cell in row] for row in rows]
+        cells = [[escape(cell) for cell in row] for row in rows]
         if not console.is_terminal:
             cells = [[_shortened(cell) for cell in row] for row in cells]
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
@@ -133,7 +133,7 @@ class Output:
     def sheet(self, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Print a sheet for a spreadsheet, by RFC 4180; every cell in quotes, so that no other separator splits it."""
         drawn = io.StringIO()
-        csv.writer(drawn, quoting=csv.QUOTE_ALL).writerows([names, *([defused(cell) for cell in row] for row in rows)])
+        csv.writer(drawn, quoting=csv.QUOTE_ALL).writerows([names, *([escape_cell(cell) for cell in row] for row in rows)])
         _write(drawn.getvalue())
 
     def note(self, text: str) -> None:
@@ -214,8 +214,8 @@ def _complain(value: Mapping[str, Any]) -> None:
 
 def _say(text: str, hint: str = "") -> None:
     """Write a message; one about several problems has a line for each, and its hint comes last."""
-    first, *others = [escaped(line) for line in text.splitlines()] or [""]
-    lines = [f"redrive: {first}", *others, *(escaped(line) for line in hint.splitlines())]
+    first, *others = [escape(line) for line in text.splitlines()] or [""]
+    lines = [f"redrive: {first}", *others, *(escape(line) for line in hint.splitlines())]
     sys.stderr.write("".join(f"{line}\n" for line in lines))
 
 

@@ -9,7 +9,7 @@ from tasks.cli.jobs import MAX_ID
 from tasks.cli.origin import facts
 from tasks.cli.output import Column, Csv, Json, Output
 from tasks.dlq.errors import NotFound, Refused
-from tasks.dlq.text import relative
+from tasks.dlq.text import format_relative
 
 #: What `--csv` has: fields of `--json`, whose order and names stay; new ones come last. Bodies are no cells.
 _SHEET = ("id", "received_at", "source", "stream", "identity", "reject_reason", "reject_detail", "bytes")
@@ -78,7 +78,7 @@ def _tables(out: Output, views: list[dict[str, Any]], by_reason: dict[str, int],
     out.table(
         _LETTERS,
         [
-            (view["id"], relative(view["received_at"], now), view["source"], view["reject_reason"], view["reject_detail"])
+            (view["id"], format_relative(view["received_at"], now), view["source"], view["reject_reason"], view["reject_detail"])
             for view in views
         ],
     )
@@ -113,7 +113,7 @@ def _facts(out: Output, view: dict[str, Any], now: int) -> None:
             "source": view["source"],
             "identity": view["identity"],
             "stream": view["stream"],
-            "received": f"{view['received_at']} ({relative(view['received_at'], now)})",
+            "received": f"{view['received_at']} ({format_relative(view['received_at'], now)})",
             "reason": view["reject_reason"],
             "detail": view["reject_detail"],
             **{f"origin.{name}": value for name, value in facts(view["origin"]).items()},

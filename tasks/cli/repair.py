@@ -13,7 +13,7 @@ from tasks.cli.files import opened
 from tasks.cli.jobs import MAX_ID
 from tasks.cli.output import Column, Json, Output
 from tasks.dlq.errors import NotFound, Refused
-from tasks.dlq.text import counted, listed, pairs
+from tasks.dlq.text import format_count, format_parameters, join_names
 
 if TYPE_CHECKING:
     from tasks.cli.session import Session
@@ -107,15 +107,17 @@ def _chosen(out: Output, ledger: "Ledger", selection: "Selection", limit: int | 
         for (_, each), count in counts.items():
             by_reason[each] += count
         told = ", ".join(f"{count:,} {each}" for each, count in by_reason.most_common())
-        out.note(f"{counted(counts.total(), 'rejected letter')}: {told}")
+        out.note(f"{format_count(counts.total(), 'rejected letter')}: {told}")
     return _Chosen(fixed, counts.total(), {each: "not_rejected" if exists else "not_found" for each, exists in absent.items()})
 
 
 def _confirm(out: Output, total: int) -> None:
     if out.json or not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         hint = "add --yes; --dry-run shows what would become of them"
-        raise Refused(f"{counted(total, 'letter')} would be read again, and nobody can be asked", hint=hint)
-    typer.confirm(f"Read {counted(total, 'letter')} again? (--dry-run shows what would become of them)", abort=True, err=True)
+        raise Refused(f"{format_count(total, 'letter')} would be read again, and nobody can be asked", hint=hint)
+    typer.confirm(
+        f"Read {format_count(total, 'letter')} again? (--dry-run shows what would become of them)", abort=True, err=True
+    )
 
 
 def _read(file: str) -> bytes:
@@ -198,7 +200,7 @@ class _Work:
                 view |= {"reason": rejection.reason, "detail": rejection.detail}
             self.out.record({**view, "dry_run": True} if self.dry_run else view)
         elif self.one_by_one:
-            needs = f"{became} {', '.join(pairs(each) for each in keys)}" if keys else became
+            needs = f"{became} {', '.join(format_parameters(each) for each in keys)}" if keys else became
             told = {"repaired": needs, "rejected": rejection.detail if rejection else "", "left_alone": became}.get(result, "")
             self.out.line(f"letter {reread.rejected.id}: {self._worded(result)}{f': {told}' if told else ''}")
 
@@ -241,7 +243,7 @@ class _Work:
 
 def _unconfigured(sources: Sequence[str]) -> str:
     are = "source {} is" if len(sources) == 1 else "sources {} are"
-    return f"{are.format(listed(sources))} not in redrive.toml any more, and nothing else can read what came from there"
+    return f"{are.format(join_names(sources))} not in redrive.toml any more, and nothing else can read what came from there"
 
 
 def _parameters(key: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tasks.cli.jobs import when
 from tasks.cli.output import Json, Output
 from tasks.cli.routes import RouteName
 from tasks.dlq.errors import InvalidParameter, OutOfReach, Refused
-from tasks.dlq.text import counted, pairs
+from tasks.dlq.text import format_count, format_parameters
 
 if TYPE_CHECKING:
     from tasks.adapters.jsonl import JsonlSource
@@ -134,7 +134,7 @@ def _record_lines(out: Output, session: "Session", source: "JsonlSource", reache
             report.add(out, session, records)
             reached(source.bytes_read)
     except OutOfReach as error:
-        hint = f"{error.hint}; then send it again: {counted(report.lines, 'line')} of it will be known"
+        hint = f"{error.hint}; then send it again: {format_count(report.lines, 'line')} of it will be known"
         raise type(error)(error.message, hint=hint) from error
     return report
 
@@ -177,7 +177,8 @@ class _Report:
                 if out.json:
                     out.record({**job, **line})
                 else:
-                    out.line(f"job {job['id']}: {job['route']} {pairs(job['parameters'])} ({job['state']}, {when(job, now)})")
+                    call = f"{job['route']} {format_parameters(job['parameters'])}"
+                    out.line(f"job {job['id']}: {call} ({job['state']}, {when(job, now)})")
 
     def _reject(self, out: Output, line: Mapping[str, Any], standing: "Standing") -> None:
         self.rejected[str(standing.reject_reason)] += 1
@@ -197,9 +198,9 @@ class _Report:
             out.note(f"these are the first {_TOLD} of {rejected:,} rejected lines: {by_reason}")
         known = self.lines - rejected - self.new
         if known:
-            text = f"{counted(known, 'line')} {'was' if known == 1 else 'were'} recorded before, and not once more"
+            text = f"{format_count(known, 'line')} {'was' if known == 1 else 'were'} recorded before, and not once more"
             out.warn(text, hint="--again makes new failures of all lines", known=known)
-        told = f"{counted(self.new, 'line')} recorded, {known:,} known, {rejected:,} rejected"
+        told = f"{format_count(self.new, 'line')} recorded, {known:,} known, {rejected:,} rejected"
         if rejected:
             raise Partly(told, hint="those are kept: see redrive rejects, and mend them with redrive repair")
         out.note(told)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tasks.cli.output import Column, Json, Output
-from tasks.dlq.text import relative
+from tasks.dlq.text import format_relative
 
 
 def stats(*, json: Json = False) -> None:
@@ -45,10 +45,11 @@ def stats(*, json: Json = False) -> None:
 
 def _held_up_by(view: dict[str, Any], now: int) -> Iterator[str]:
     if view["paused"]:
-        yield f"paused by {view['paused_by']} {relative(view['paused_at'], now)}: {view['pause_reason'] or 'no reason given'}"
+        since = format_relative(view["paused_at"], now)
+        yield f"paused by {view['paused_by']} {since}: {view['pause_reason'] or 'no reason given'}"
     if view["breaker"] == "open":
         yield "the breaker is open; one call at a time probes the API"
-    if (wait := relative(view["not_before"], now)).startswith("in "):
+    if (wait := format_relative(view["not_before"], now)).startswith("in "):
         yield f"no call before {view['not_before']} ({wait}): the API said Retry-After, or the ledger has just been imported"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tasks.dlq.errors import RedriveError
-from tasks.dlq.text import counted, listed
+from tasks.dlq.text import format_count, join_names, shorten
 from tasks.doctor.findings import Finding, State, of_error
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def check_kafka(settings: Settings, name: str) -> Iterator[Finding]:
 def judge_lags(name: str, topics: Sequence[str], found: Sequence[Lag]) -> Finding:
     """Judge how far a source is behind."""
     behind = sum(each.lag for each in found)
-    detail = f"Kafka answers; {behind:,} to be read in {counted(len(found), 'partition')}"
+    detail = f"Kafka answers; {behind:,} to be read in {format_count(len(found), 'partition')}"
     if missing := sorted(set(topics) - {each.topic for each in found}):
         hint = "fine before the first failure, if the broker makes topics by itself; else create it"
         return Finding(
-            name=f"source {name}", state=State.WARNING, detail=f"{detail}; there is no topic {listed(missing)}", hint=hint
+            name=f"source {name}", state=State.WARNING, detail=f"{detail}; there is no topic {join_names(missing)}", hint=hint
         )
     return Finding(name=f"source {name}", detail=detail)
 
@@ -107,7 +107,7 @@ def check_side_channel(url: str) -> Iterator[Finding]:
             client.ping()
     except (redis.RedisError, OSError, ValueError) as error:
         hint = "work goes on without it, Flower does not: check monitor.url"
-        said = " ".join(str(error).split())[:200]
+        said = shorten(error)
         yield Finding(name="side channel", state=State.WARNING, detail=f"Redis does not answer: {said}", hint=hint)
     else:
         yield Finding(name="side channel", detail="Redis answers")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.adapters import pulse
 from tasks.dlq.process import FRESH, Role
-from tasks.dlq.text import listed, span
+from tasks.dlq.text import format_span, join_names
 from tasks.doctor.findings import Finding, State
 from tasks.names import CELERY_QUEUES
 
@@ -59,7 +59,7 @@ def processes(rows: Sequence[Mapping[str, Any]], machine: Machine, *, within: fl
             yield _judged(role, found)
         if role is Role.WORKER and found.alive and (idle := sorted(frozenset(CELERY_QUEUES) - found.serves)):
             hint = "start a worker with these --queues; one without --queues takes all"
-            yield Finding(name=role, state=State.WRONG, detail=f"no worker takes {listed(idle)}", hint=hint)
+            yield Finding(name=role, state=State.WRONG, detail=f"no worker takes {join_names(idle)}", hint=hint)
 
 
 def _muster(role: Role, rows: Sequence[Mapping[str, Any]], machine: Machine, within: float) -> _Muster:
@@ -100,19 +100,19 @@ def _judged(role: Role, found: _Muster) -> Finding:
     alive = f"{len(found.alive)} alive: {', '.join(found.alive)}"
     others = f"; {alive}" if found.alive else ""
     if found.frozen:
-        return _wrong(role, f"stands still: {listed(found.frozen)}{others}", RESTART)
+        return _wrong(role, f"stands still: {join_names(found.frozen)}{others}", RESTART)
     if found.mute:
         hint = "its work hangs or cannot write to the ledger: see the ledger's lines here; where they are well, restart it"
-        return _wrong(role, f"live, but without a heartbeat in the ledger: {listed(found.mute)}{others}", hint)
+        return _wrong(role, f"live, but without a heartbeat in the ledger: {join_names(found.mute)}{others}", hint)
     if found.alive:
         return Finding(name=role, detail=alive)
     if found.beginning:
         hint = "it begins, or waits for the ledger: ask again in some seconds, then see its log"
-        return _wrong(role, f"live, but not yet in the ledger: {listed(found.beginning)}", hint)
+        return _wrong(role, f"live, but not yet in the ledger: {join_names(found.beginning)}", hint)
     detail = "none runs"
     if found.ended:
         silent, who = min(found.ended)
-        detail += f"; {who} did not stop cleanly, its last sign is {span(round(silent))} old"
+        detail += f"; {who} did not stop cleanly, its last sign is {format_span(silent)} old"
     return _wrong(role, detail, f"start one: {START[role]}")
 
 

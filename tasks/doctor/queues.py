@@ -12,7 +12,7 @@ from tasks.adapters.queues import Connection, dead_letter_queue
 from tasks.adapters.sqs import talking_to
 from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.shortage import HINT
-from tasks.dlq.text import counted
+from tasks.dlq.text import format_count
 from tasks.doctor.findings import Finding, State, of_error
 from tasks.names import CELERY_QUEUES
 from tasks.settings.sources import SqsSource
@@ -154,7 +154,7 @@ def judge_queue(wanted: Wanted, attributes: Mapping[str, str], *, waiting: int |
         return finding.warning(f"keeps a message for {kept / 86_400:.1f} days only", hint)
     if waiting:
         hint = "a sweep takes them in within seconds; if they stay, see the maintenance worker's log"
-        return finding.warning(f"{counted(waiting, 'message')} in {dead}", hint)
+        return finding.warning(f"{format_count(waiting, 'message')} in {dead}", hint)
     return finding.ok(f"hides {hidden} s, keeps {kept // 86_400} days, dead letters to {dead}")
 
 

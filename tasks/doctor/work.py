@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.dlq.text import counted, listed, span
+from tasks.dlq.text import format_count, format_span, join_names
 from tasks.doctor.findings import Finding, State
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class RouteWork:
         if self.breaker_open:
             return f"{self.name}'s breaker is open"
         if self.not_before > now:
-            return f"{self.name} was told by its API to wait for {span(round((self.not_before - now) / 1000))} more"
+            return f"{self.name} was told by its API to wait for {format_span((self.not_before - now) / 1000)} more"
         return ""
 
 
@@ -96,21 +96,21 @@ def backlog(work: Work) -> Iterator[Finding]:
     yield _waiting(work)
     if work.parked:
         hint = "look: redrive jobs --state parked; then redrive replay or redrive discard"
-        yield Finding(name="parked", state=State.WARNING, detail=counted(work.parked, "job"), hint=hint)
+        yield Finding(name="parked", state=State.WARNING, detail=format_count(work.parked, "job"), hint=hint)
     if work.rejected:
         hint = "look: redrive rejects; then redrive repair"
-        yield Finding(name="rejected", state=State.WARNING, detail=counted(work.rejected, "dead letter"), hint=hint)
+        yield Finding(name="rejected", state=State.WARNING, detail=format_count(work.rejected, "dead letter"), hint=hint)
 
 
 def _waiting(work: Work) -> Finding:
     now = work.now
     late = max((each.late(now) for each in work.routes), default=0.0)
-    due = f"the oldest has been due for {span(round(late))}" if late >= 1 else "none is due"
+    due = f"the oldest has been due for {format_span(late)}" if late >= 1 else "none is due"
     reasons = [each.held(now) for each in work.routes if each.late(now) >= 1 and each.held(now)]
-    detail = "; ".join([f"{counted(work.waiting, 'job')} waiting, {due}", *reasons])
+    detail = "; ".join([f"{format_count(work.waiting, 'job')} waiting, {due}", *reasons])
     slow = [each for each in work.routes if each.late(now) > _OVERDUE and not each.held(now)]
     if stuck := [each.name for each in slow if now - each.last_call > _OVERDUE * 1000]:
-        detail += f"; no call of {listed(stuck)} has begun for {span(round(_OVERDUE))} or longer"
+        detail += f"; no call of {join_names(stuck)} has begun for {format_span(_OVERDUE)} or longer"
         hint = "see the lines of worker, beat, queues and calls; where they are well, see the worker's log, then restart it"
         return Finding(name="backlog", state=State.WRONG, detail=detail, hint=hint)
     if slow:
@@ -124,14 +124,14 @@ def calls(work: Work, machine: Machine) -> Iterator[Finding]:
     over = [(work.now - each.lease_until) / 1000 for each in work.calls if each.lease_until <= work.now]
     if over:
         state = State.WRONG if max(over) > _NOT_RESCUED else State.WARNING
-        detail = f"{counted(len(over), 'call')} past the lease, for {span(round(max(over)))}: the next sweep takes it back"
+        detail = f"{format_count(len(over), 'call')} past the lease, for {format_span(max(over))}: the next sweep takes it back"
         hint = "nothing to do, unless it stays: then see the lines of beat and worker, who sweep"
         yield Finding(name="calls", state=state, detail=detail, hint=hint)
     left = [(each.lease_until - work.now) / 1000 for each in work.calls if each.lease_until > work.now and _lost(each, machine)]
     if left:
         whose = "1 call's worker is gone: it is" if len(left) == 1 else f"{len(left)} calls' workers are gone: they are"
         hint = "nothing to do; why it ended, its log tells, or the kernel's (out of memory)"
-        detail = f"{whose} taken back in {span(round(max(left)))}"
+        detail = f"{whose} taken back in {format_span(max(left))}"
         yield Finding(name="calls", state=State.WARNING, detail=detail, hint=hint)
 
 

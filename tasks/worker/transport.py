@@ -27,6 +27,7 @@ from vine import promise
 from tasks.adapters.celery_messages import TaskMessage, check_call, not_plain, read_message
 from tasks.dlq.errors import UnreadableBody
 from tasks.dlq.shortage import lacking
+from tasks.dlq.text import shorten
 from tasks.names import KEEP, SUBMIT, WAKEUPS
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ class Channel(SQS.Channel):
         """Say what happened to a poll, and schedule the next: after 1 s, 2 s, 4 s … 15 s."""
         seconds = min(2 ** self._failures[queue], LONGEST_REST)
         self._failures[queue] += 1
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        log.warning("a poll of SQS failed; polling goes on", queue=queue, error=said[:200], seconds=seconds)
+        said = f"{type(error).__name__}: {error}"
+        log.warning("a poll of SQS failed; polling goes on", queue=queue, error=shorten(said), seconds=seconds)
         if any(code in said for code in _MISSING):
             queue_missing.send(sender=self)
         self._later(seconds, self._schedule_queue, queue)

@@ -26,7 +26,6 @@ from tasks.cli.app import run
 from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.errors import Refused
 from tasks.dlq.ledger import Ledger, dead_letters, migrations
-from tasks.dlq.ledger.queries import jobs_of_keys
 from tasks.dlq.ledger.schema import jobs
 from tasks.dlq.parameters import canonical_key
 from tasks.settings import settings
@@ -134,7 +133,7 @@ class CommandLine:
         letter = DeadLetter(source="employees_dlq", identity=identity, body=b'{"employeeId": 1}', route=route, keys=[key])
         with self.ledger() as ledger, ledger.begin() as tx:
             dead_letters.record(tx, [letter], delays={route: 30.0})
-            job_id = int(jobs_of_keys(tx, route, [key])[key]["id"])
+            job_id = tx.connection.scalars(jobs.select().where(jobs.c.route == route, jobs.c.key == key)).one()
             if values:
                 tx.connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
         return job_id

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import postgresql_server
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.calls.retry import Decision, RetryPolicy, Verdict, decide
@@ -21,8 +21,8 @@ from tasks.dlq.calls.route import Route
 from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.failures import group_key
-from tasks.dlq.job import Claim, Ending, Settled, State
-from tasks.dlq.ledger import Ledger, ManualClock, wakeups
+from tasks.dlq.job import WAITING, Claim, Ending, Settled, State
+from tasks.dlq.ledger import Ledger, ManualClock, Transaction, wakeups
 from tasks.dlq.ledger.audit import Audit, audit
 from tasks.dlq.ledger.claims import claim
 from tasks.dlq.ledger.dead_letters import Recorded, record
@@ -54,6 +54,11 @@ def a_letter(*keys: str, identity: str | None = None, source: str = "queue", rou
         rejection=None if keys else Rejection(reason="not-json", detail="the body is not JSON"),
         **rest,
     )
+
+
+def count_unsettled(tx: Transaction) -> int:
+    """Count the jobs that wait or execute: zero if there is nothing left to do."""
+    return tx.connection.scalars(select(func.count()).where(jobs.c.state.in_((*WAITING, State.EXECUTING)))).one()
 
 
 class Bench:

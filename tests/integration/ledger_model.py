@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from ledger_acts import World
+from ledger_bench import count_unsettled
 from ledger_promises import check
 from ledger_workers import Workers
 from ledger_world import (
@@ -34,7 +35,6 @@ from ledger_world import (
 from sqlalchemy import delete, select
 
 from tasks.dlq.ledger import Ledger, ManualClock, audit
-from tasks.dlq.ledger.queries import unsettled
 from tasks.dlq.ledger.schema import dead_letters, metadata
 
 SETTINGS = settings(
@@ -127,7 +127,7 @@ class LedgerMachine(Workers, World, RuleBasedStateMachine):
 
     def _is_at_rest(self) -> bool:
         with self.ledger.begin(read_only=True) as tx:
-            left = unsettled(tx)
+            left = count_unsettled(tx)
             demand(left > 0 or audit.audit(tx).pending == 0, "healing", "a need is pending, and no job will ever call for it")
             return left == 0
 

@@ -11,13 +11,12 @@ from itertools import count
 from threading import BrokenBarrierError
 from typing import TYPE_CHECKING
 
-from ledger_bench import Bell, a_letter
+from ledger_bench import Bell, a_letter, count_unsettled
 
 from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
 from tasks.dlq.calls.retry import RetryPolicy
 from tasks.dlq.calls.route import Route
 from tasks.dlq.ledger import Ledger
-from tasks.dlq.ledger.queries import unsettled
 from tasks.dlq.ports import Record
 from tasks.dlq.services.intake import Intake
 from tasks.dlq.services.maintenance import Maintenance
@@ -115,7 +114,7 @@ def work(shared: Shared, name: str, diary: Path, seed: int) -> None:
     recovery = Recovery(ledger, routes, api, Bell(), slice_seconds=0.5, worker=name)
     sweeps = Maintenance(ledger, routes, Bell())
     shared.start.wait(PATIENCE)
-    while not (shared.all_in.is_set() and not ledger.transact(unsettled)):
+    while not (shared.all_in.is_set() and not ledger.transact(count_unsettled)):
         if not recovery.run(1).calls:  # any job's wake-up is its route's
             sweeps.rescue()
             sweeps.promote()

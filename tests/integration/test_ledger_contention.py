@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ledger_bench import EMPLOYEES, URLS, A, B, Bench, a_letter, open_bench
+from ledger_bench import EMPLOYEES, URLS, A, B, Bench, a_letter, count_unsettled, open_bench
 
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.calls.retry import Decision, Verdict
@@ -16,7 +16,6 @@ from tasks.dlq.job import Claim, Ending, State
 from tasks.dlq.ledger import DatabaseClock, Ledger
 from tasks.dlq.ledger.claims import claim
 from tasks.dlq.ledger.dead_letters import record
-from tasks.dlq.ledger.queries import unsettled
 from tasks.dlq.ledger.settlement import settle
 
 JOBS = 24
@@ -45,7 +44,7 @@ def work_off(url: str, route: Route, worker: str, call: threading.Event | None =
         held = ledger.transact(lambda tx, held=held: go_on(tx, held))
         if held is not None:
             done.append((held.job_id, held.fence))
-        elif not ledger.transact(unsettled):
+        elif not ledger.transact(count_unsettled):
             break
         if call:
             call.wait(0.001)  # the call, or a moment until a slot is free: never set

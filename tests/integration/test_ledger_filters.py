@@ -9,7 +9,7 @@ from ledger_bench import URLS, A, B, Bench, a_letter, open_bench
 from sqlalchemy import select
 
 from tasks.dlq.ledger import operations
-from tasks.dlq.ledger.queries import jobs_of_keys, list_jobs, list_rejected
+from tasks.dlq.ledger.queries import list_jobs, list_rejected
 from tasks.dlq.ledger.schema import audit_log
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def test_a_filter_is_a_value(bench: Bench, weapon: str):
     assert bench.do(list_jobs, group=weapon) == []
     assert bench.do(list_jobs, states=[weapon, "parked"]) == []
     assert bench.do(list_rejected, reason=weapon) == []
-    assert bench.do(jobs_of_keys, weapon, [weapon, A]) == {}
     bench.do(operations.log, actor=weapon, action="replay", subject=weapon, reason=weapon)
     assert bench.do(lambda tx: tx.connection.execute(select(audit_log.c.actor, audit_log.c.reason)).all()) == [(weapon, weapon)]
     assert {table: bench.rows(table) for table in before} == before

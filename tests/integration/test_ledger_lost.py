@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from command_line import command_line
 from kafka_world import PARTITIONS, World, employee
-from ledger_bench import Bell
+from ledger_bench import Bell, count_unsettled
 from patience import until
 from sources_harness import client_of
 from sqlalchemy import select, update
@@ -22,7 +22,7 @@ from tasks.adapters.queues import ensure_queue
 from tasks.dlq.ledger import operations
 from tasks.dlq.ledger.audit import audit
 from tasks.dlq.ledger.dead_letters import Recorded
-from tasks.dlq.ledger.queries import list_jobs, unsettled
+from tasks.dlq.ledger.queries import list_jobs
 from tasks.dlq.ledger.schema import routes
 from tasks.names import SENT_SOURCE
 from tasks.runtime import Runtime
@@ -112,7 +112,7 @@ class Service:
 
     def _unsettled(self) -> int:
         with self.runtime.ledger.begin(read_only=True) as tx:
-            return unsettled(tx)
+            return count_unsettled(tx)
 
     def stop(self) -> None:
         self.runtime.close()

@@ -14,8 +14,8 @@ from tasks.dlq.archive.rules import LAST_MOMENT, RULES
 from tasks.dlq.calls.breaker import FAULTS
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import State
-from tasks.dlq.ledger.queries import moment
 from tasks.dlq.parameters import Choice, Integer, Text, Uuid, canonical_key, parse_parameters
+from tasks.dlq.text import format_time
 
 TOKEN = "0123456789abcdef" * 2
 #: One value that each column of these names has in a ledger.
@@ -61,7 +61,7 @@ def test_a_time_is_one_that_a_calendar_has(table: str, name: str):
 
 
 def test_the_last_moment_is_one_that_people_can_be_shown():
-    assert str(moment(LAST_MOMENT)).startswith("9999-12-31T23:59:59.")
+    assert str(format_time(LAST_MOMENT)).startswith("9999-12-31T23:59:59.")
 
 
 @pytest.mark.parametrize(("table", "name"), COUNTS)

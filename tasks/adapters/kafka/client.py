@@ -9,6 +9,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from tasks.dlq.errors import BrokerUnavailable, ConfigError
+from tasks.dlq.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -102,4 +103,4 @@ def unavailable(bootstrap: str, error: KafkaError) -> BrokerUnavailable:
 
 
 def _said(error: KafkaError) -> str:
-    return " ".join(error.str().split())[:200]
+    return shorten(error.str())

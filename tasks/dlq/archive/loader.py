@@ -24,6 +24,7 @@ from tasks.dlq.errors import Refused
 from tasks.dlq.ledger.routes import ensure_routes, hold_route
 from tasks.dlq.ledger.savepoints import REFUSALS, is_the_rows_fault
 from tasks.dlq.ledger.schema import alerts, jobs, routes
+from tasks.dlq.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -120,8 +121,8 @@ def _insert(tx: Transaction, reader: Reader, batch: Sequence[Row]) -> None:
 
 
 def _told(row: Row, error: Exception) -> str:
-    said = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
-    return f"the ledger does not take this row of {row.table.name}: {said[:200]}"
+    said = shorten(error.orig if isinstance(error, DBAPIError) else error)
+    return f"the ledger does not take this row of {row.table.name}: {said}"
 
 
 # --- times ---------------------------------------------------------------------------------------------------------

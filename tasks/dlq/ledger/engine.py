@@ -26,6 +26,7 @@ from tasks.dlq.ledger.postgresql import (
 )
 from tasks.dlq.ledger.sqlite import check_room, is_full, sqlite_engine, stay
 from tasks.dlq.shortage import HINT, lacking
+from tasks.dlq.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -166,7 +167,7 @@ def _sqlstate(error: BaseException | None) -> str | None:
 def _translated(error: DBAPIError, engine: Engine) -> Exception:
     where = engine.url.render_as_string(hide_password=True)
     error = _first(error)
-    said = " ".join(str(error.orig).split())[:200]
+    said = shorten(error.orig)
     if _lacks_a_table_or_column(error, said):
         empty = "no such table" in said or _sqlstate(error) == UNDEFINED_TABLE
         hint = f"{LOST}; else {_UPGRADE}" if empty else _UPGRADE

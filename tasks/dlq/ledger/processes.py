@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select
 
-from tasks.dlq.ledger.queries import moment
 from tasks.dlq.ledger.schema import processes
+from tasks.dlq.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ def _view(row: Row[Any], now: int) -> dict[str, Any]:
         "main_pid": row.main_pid,
         "version": row.version,
         "serves": row.serves.split(),
-        "began_at": moment(row.began_at),
-        "seen_at": moment(row.seen_at),
+        "began_at": format_time(row.began_at),
+        "seen_at": format_time(row.seen_at),
         "silent": max(now - row.seen_at, 0) / 1000,
     }

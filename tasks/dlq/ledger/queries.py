@@ -6,14 +6,13 @@ Lists use keyset pagination (`after` an id, newest first), so that page 1,000 co
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
 from tasks.dlq.errors import NotFound
-from tasks.dlq.job import WAITING
 from tasks.dlq.ledger.schema import attempts, dead_letters, jobs, needs, routes
+from tasks.dlq.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -45,14 +44,8 @@ def list_jobs(
     return [job_view(row) for row in tx.connection.execute(statement)]
 
 
-def jobs_of_keys(tx: Transaction, route: str, keys: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Return the jobs of these keys of a route, by key. At most some thousands of keys: each is a bound value."""
-    statement = select(jobs).where(jobs.c.route == route, jobs.c.key.in_(keys))
-    return {row.key: job_view(row) for row in tx.connection.execute(statement)}
-
-
 def jobs_of_ids(tx: Transaction, ids: Collection[int]) -> dict[int, dict[str, Any]]:
-    """Return the jobs that have these ids, by id; as many as for `jobs_of_keys`."""
+    """Return the jobs with these ids, by id. At most some thousands: each id is a bound value."""
     return {row.id: job_view(row) for row in tx.connection.execute(select(jobs).where(jobs.c.id.in_(ids)))}
 
 
@@ -117,17 +110,12 @@ def route_states(tx: Transaction) -> list[dict[str, Any]]:
             "paused": row.paused_at is not None,
             "paused_by": row.paused_by,
             "pause_reason": row.pause_reason,
-            "paused_at": moment(row.paused_at),
+            "paused_at": format_time(row.paused_at),
             "breaker": "open" if row.breaker_open else "closed",
-            "not_before": moment(row.not_before) if row.not_before else None,
+            "not_before": format_time(row.not_before) if row.not_before else None,
         }
         for row in tx.connection.execute(select(routes).order_by(routes.c.name))
     ]
-
-
-def unsettled(tx: Transaction) -> int:
-    """Count the jobs that wait or execute: zero when there is nothing left to do."""
-    return tx.connection.scalars(select(func.count()).where(jobs.c.state.in_((*WAITING, "executing")))).one()
 
 
 def job_view(row: Row[Any]) -> dict[str, Any]:
@@ -137,7 +125,7 @@ def job_view(row: Row[Any]) -> dict[str, Any]:
         "route": row.route,
         "parameters": json.loads(row.key),
         "state": row.state,
-        "due_at": moment(row.due_at),
+        "due_at": format_time(row.due_at),
         "needs": row.last_seq,
         "covered": row.covered_seq,
         "attempts": row.attempts,
@@ -148,8 +136,8 @@ def job_view(row: Row[Any]) -> dict[str, Any]:
         "status": row.status,
         "detail": row.detail,
         "group": row.group_key,
-        "created_at": moment(row.created_at),
-        "changed_at": moment(row.changed_at),
+        "created_at": format_time(row.created_at),
+        "changed_at": format_time(row.changed_at),
     }
 
 
@@ -161,7 +149,7 @@ def letter_view(row: Row[Any]) -> dict[str, Any]:
         "identity": row.identity,
         "stream": row.stream,
         "origin": json.loads(row.origin),
-        "received_at": moment(row.received_at),
+        "received_at": format_time(row.received_at),
         "body": row.body[:4096].decode("utf-8", "backslashreplace"),
         "bytes": len(row.body),
         "reject_reason": row.reject_reason,
@@ -175,16 +163,9 @@ def _attempt_view(row: Row[Any]) -> dict[str, Any]:
         "fence": row.fence,
         "covers": row.mark,
         "worker": row.worker,
-        "began_at": moment(row.began_at),
-        "ended_at": moment(row.ended_at),
+        "began_at": format_time(row.began_at),
+        "ended_at": format_time(row.ended_at),
         "outcome": row.outcome,
         "status": row.status,
         "detail": row.detail,
     }
-
-
-def moment(millis: int | None) -> str | None:
-    """Return the ledger's milliseconds as ISO 8601 in UTC, to the millisecond."""
-    if millis is None:
-        return None
-    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -20,6 +20,7 @@ from sqlalchemy import create_engine, event
 from tasks.dlq.calls.limits import LEDGER_WAIT
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.shortage import HINT, lacking
+from tasks.dlq.text import shorten
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -168,7 +169,7 @@ def _note(dbapi_connection: Any, record: Any) -> None:
         if said != "ok":
             dbapi_connection.close()
             raise LedgerUnavailable(
-                f"the ledger's file {path} is damaged: {' '.join(said.split())[:200]}",
+                f"the ledger's file {path} is damaged: {shorten(said)}",
                 hint="stop every process and restore a backup, made by sqlite3's .backup",
             )
     if noted != found:

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.dlq.text import counted, escaped, listed, pairs, relative, span
+from tasks.dlq.text import escape, format_count, format_parameters, format_relative, format_span, format_time, join_names, shorten
 
 NOW = 1_700_000_000_000
 MOMENT = "2023-11-14T22:13:20.000Z"
@@ -19,7 +19,7 @@ MOMENT = "2023-11-14T22:13:20.000Z"
     ],
 )
 def test_what_does_not_print_is_shown_as_its_escape(text: object, shown: str):
-    assert escaped(text) == shown
+    assert escape(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -27,25 +27,34 @@ def test_what_does_not_print_is_shown_as_its_escape(text: object, shown: str):
     [(0, "0s"), (59, "59s"), (60, "1m"), (119, "1m"), (3_600, "1h"), (86_399, "23h"), (86_400, "1d"), (10**7, "115d")],
 )
 def test_a_span_has_the_largest_unit_that_it_fills(seconds: int, shown: str):
-    assert span(seconds) == shown
+    assert format_span(seconds) == shown
 
 
 @pytest.mark.parametrize(("after", "shown"), [(-30, "in 30s"), (0, "now"), (90, "1m ago")])
 def test_a_moment_is_told_beside_the_ledgers_own_now(after: int, shown: str):
-    assert relative(MOMENT, NOW + after * 1000) == shown
+    assert format_relative(MOMENT, NOW + after * 1000) == shown
 
 
-def test_no_moment_is_nothing():
-    assert relative(None, NOW) == ""
+def test_no_time_is_nothing():
+    assert (format_relative(None, NOW), format_time(None)) == ("", None)
+
+
+def test_a_time_of_the_ledger_is_iso_8601():
+    assert format_time(NOW) == MOMENT
+
+
+def test_an_error_is_shortened_to_one_line():
+    assert shorten(ValueError(" a\n\tb ")) == "a b"
+    assert shorten("x" * 300) == "x" * 200
 
 
 def test_parameters_are_shown_as_they_are_typed():
-    assert pairs({"employeeId": "12", "team": "a b"}) == "employeeId=12 team=a b"
+    assert format_parameters({"employeeId": "12", "team": "a b"}) == "employeeId=12 team=a b"
 
 
-def test_names_are_listed_as_in_a_sentence():
-    assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+def test_names_are_joined_as_in_a_sentence():
+    assert [join_names(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
 
 
 def test_counts_agree_with_their_noun():
-    assert [counted(n, "job") for n in (0, 1, 2000)] == ["0 jobs", "1 job", "2,000 jobs"]
+    assert [format_count(n, "job") for n in (0, 1, 2000)] == ["0 jobs", "1 job", "2,000 jobs"]
