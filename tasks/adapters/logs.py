@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tasks.dlq.errors import RedriveError
-from tasks.dlq.secrets.names import MASK
+from tasks.dlq.secrets.names import MASK, is_secret
 from tasks.dlq.secrets.redactor import Redactor
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ _LIBRARIES = {"amqp", "billiard", "celery", "kombu", "vine"}
 #: What a part that is away makes the standard library and others raise; by module, for Celery's and kombu's are not known here.
 _AWAY = (RedriveError, ConnectionError, TimeoutError, socket.gaierror)
 _AWAY_ELSEWHERE = re.compile(r"(botocore|urllib3|redis)\.|kombu\.exceptions\.OperationalError|kombu\..*\.HttpError")
-_SECRET_NAME = re.compile(r"(?i)(^|[_.-])(authorization|cookie|credentials?|dsn|passw(or)?d|secret|token|api_?key)($|[_.-])")
 _SECRET_TEXT = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {MASK}"),
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@]+@"), rf"\1{MASK}@"),
@@ -168,17 +167,16 @@ class _Masking:
     """Masks known secrets anywhere, values under a secret's name, and what looks like credentials."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        parts = {part for secret in secrets for part in (secret, *re.split(r"[\s,]+", secret))}  # a list of URLs is many secrets
-        self._redact = Redactor(part for part in parts if len(part) >= _SHORTEST_SECRET)
+        self._redact = Redactor(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
 
     def __call__(self, _logger: object, _method: str, event: Event) -> Event:
-        return {key: MASK if _SECRET_NAME.search(key) else self._clean(value) for key, value in event.items()}
+        return {key: MASK if is_secret(key) else self._clean(value) for key, value in event.items()}
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, int | float | bool | None):
             return value
         if isinstance(value, dict):
-            return {str(key): MASK if _SECRET_NAME.search(str(key)) else self._clean(each) for key, each in value.items()}
+            return {str(key): MASK if is_secret(str(key)) else self._clean(each) for key, each in value.items()}
         if isinstance(value, list | tuple):
             return [self._clean(each) for each in value]
         text = self._redact(str(value))

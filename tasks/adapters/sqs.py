@@ -114,7 +114,7 @@ class SqsSource:
             with talking_to(self._queue):
                 answer = self._client.delete_message_batch(QueueUrl=url, Entries=entries)
             for failed in answer.get("Failed", []):
-                log.warning("SQS kept a message; it comes again and is known", queue=self._queue, code=failed.get("Code"))
+                log.warning("SQS kept a message; it comes again and is known", queue=self._queue, error=failed.get("Code"))
 
     def give_back(self, records: Sequence[Record]) -> None:
         """Make the records' messages visible again within seconds, instead of after the queue's visibility timeout.

@@ -148,7 +148,7 @@ class RequestsSyncApi:
         own = [*header_secrets(route.headers), *query_secrets(route.url)]
         own += document_secrets(json.loads(route.body.text)) if route.body else ()
         values = [self._tokens.get(route.name, ""), *(value for value in own if len(value) >= _SECRET)]
-        return Redactor(values, partly=True)
+        return Redactor(values, truncated=True)
 
     def _run(self, line: Line, prepared: requests.PreparedRequest, route: Route) -> None:
         """Make the call on the present thread; `line` takes the result unless the deadline was first."""
