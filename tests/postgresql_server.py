@@ -92,7 +92,7 @@ class EmbeddedPostgresql(EmbeddedServer):
         with self.log.open("ab") as log:
             self.process = child.spawn(self._serving(), env=self._path(), output=log, cwd=self.scratch)
         self._stack.callback(child.stop, [self.process], grace=0)
-        self._wait()
+        self._wait_until_ready()
 
     @contextmanager
     def database(self, *, empty: bool = False) -> Iterator[str]:

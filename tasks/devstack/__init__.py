@@ -1,1 +1,1 @@
-"""Embedded parts, the sample company, `redrive up` and `redrive demo`: everything that production brings by itself."""
+"""`redrive up`, `redrive demo`, the sample company, and embedded SQS, Redis and Kafka. Production does not need this package."""

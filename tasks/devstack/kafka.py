@@ -1,4 +1,4 @@
-"""Kafka on this machine: librdkafka's mock cluster, which lives in this process and speaks the Kafka protocol on loopback."""
+"""Embedded Kafka: librdkafka's mock cluster. It runs inside this process and speaks the Kafka protocol on loopback."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ from tasks.dlq.errors import OutOfReach
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Seconds that the cluster gets to answer.
-PATIENCE = 10.0
+#: Seconds until a cluster that does not answer counts as failed.
+TIMEOUT = 10.0
 
 
 class EmbeddedKafka:
-    """A context manager; `bootstrap` is what other processes take as bootstrap servers.
+    """A Kafka cluster with one broker. It runs while this context manager is open.
 
-    The cluster belongs to a producer (https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka_mock.h), is reached
-    through its metadata, and is gone with it.
+    A producer owns the cluster (https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka_mock.h). The cluster's address
+    is in the producer's metadata, and the cluster ends with the producer.
+
+    Attributes:
+        bootstrap: the bootstrap servers for other processes.
     """
 
     def __enter__(self) -> Self:
-        """Start the cluster. Raises OutOfReach."""
+        """Start the cluster."""
         self._producer = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 1, "log_level": 3})
-        brokers = self._producer.list_topics(timeout=PATIENCE).brokers.values()
+        brokers = self._producer.list_topics(timeout=TIMEOUT).brokers.values()
         self.bootstrap = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the cluster, and forget what it held."""
         self._producer.purge()
         del self._producer
 
     def make(self, topic: str) -> int:
-        """Make a topic (the mock makes them on use, with four partitions) and return how many partitions it has."""
-        return len(self._producer.list_topics(topic, timeout=PATIENCE).topics[topic].partitions)
+        """Create a topic and return its number of partitions. The mock creates topics on first use, with four partitions."""
+        return len(self._producer.list_topics(topic, timeout=TIMEOUT).topics[topic].partitions)
 
     def produce(self, topic: str, value: bytes, *, partition: int, headers: Mapping[str, str]) -> None:
-        """Write one message, some time before `flush` returns."""
+        """Write one message. It is stored when `flush` returns, or earlier."""
         self._producer.produce(topic, value, partition=partition, headers=dict(headers))
         self._producer.poll(0)
 
     def flush(self) -> None:
-        """Return when everything has been written. Raises OutOfReach."""
-        left = self._producer.flush(PATIENCE)
+        """Return when every message is stored. Raises OutOfReach."""
+        left = self._producer.flush(TIMEOUT)
         if left:
-            raise OutOfReach(f"{in_words(left, 'message')} not written to Kafka within {PATIENCE:.0f} s")
+            raise OutOfReach(f"{in_words(left, 'message')} not written to Kafka within {TIMEOUT:.0f} s")

@@ -1,12 +1,13 @@
-"""Several commands side by side, each line of theirs with the name of who said it; all end together.
+"""Runs several commands side by side, and shows each of their lines with the name of the command.
 
-Stands where honcho's manager might: that one starts a shell for each command, gives SIGTERM to whole groups (a Celery worker's
-pool dies of it in the middle of a task), and leaves everything running when it is killed itself.
+honcho does not fit: it starts each command in a shell, sends SIGTERM to whole process groups (which kills the pool of a Celery
+worker in the middle of a task), and leaves every process running when it is killed itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import subprocess
 import threading
@@ -19,70 +20,63 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from rich.text import Text
 
 from tasks.devstack import child
-from tasks.devstack.lines import readable
+from tasks.devstack.child import Ended
+from tasks.devstack.log_lines import format_line
+from tasks.devstack.readiness import answers_ok, wait_until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
-COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
+#: Seconds until commands that are not ready count as failed; generous, for a busy machine.
+START_TIMEOUT = 90.0
+_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One process of the set. `env` is its whole environment. The others go on without one that is not `essential`."""
+    """A command to run.
+
+    Attributes:
+        name: the name before each of its lines.
+        argv: the program and its arguments.
+        env: its whole environment.
+        ready_pattern: regular expression for a part of the line that it writes when it is ready.
+        ready_check: port and path of an HTTP server that answers 200 when it is ready.
+        essential: whether everything stops when this command ends.
+    """
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str]
+    ready_pattern: str | None = None
+    ready_check: tuple[int, str] | None = None
     essential: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """A process that ended; a negative code is the signal that killed it."""
-
-    name: str
-    code: int
-
-    def __str__(self) -> str:
-        """Say it in words."""
-        if self.code >= 0:
-            return f"{self.name} ended with exit code {self.code}"
-        return f"{self.name} was ended by {signal.Signals(-self.code).name}"
-
-
 class Processes:
-    """A context manager: entered, all run; left, none does.
+    """The processes of some commands. They run while this context manager is open.
 
-    `grace` are the seconds between SIGTERM and SIGKILL; an interrupt during them (a second Ctrl-C) kills at once.
-    `heard` is called with each line and the name of who said it.
+    `grace` is the number of seconds between SIGTERM and SIGKILL. A second Ctrl-C during this time kills at once.
     """
 
-    def __init__(
-        self,
-        commands: Sequence[Command],
-        *,
-        console: Console,
-        grace: float = 10.0,
-        heard: Callable[[str, str], None] = lambda _name, _line: None,
-    ) -> None:
+    def __init__(self, commands: Sequence[Command], *, console: Console, grace: float = 10.0) -> None:
         self._commands = commands
         self._console = console
         self._grace = grace
-        self._heard = heard
         self._width = max(len(command.name) for command in commands)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._readers: list[threading.Thread] = []
+        self._not_ready = {command.name: command for command in commands if command.ready_pattern or command.ready_check}
 
     def __enter__(self) -> Self:
-        """Start all commands, in their order."""
+        """Start all commands in their order."""
         try:
-            for command, colour in zip(self._commands, cycle(COLOURS), strict=False):
+            for command, colour in zip(self._commands, cycle(_COLOURS), strict=False):
                 process = child.spawn(command.argv, env=command.env, output=subprocess.PIPE)
                 self._running[command.name] = process
-                reader = threading.Thread(target=self._print_lines, args=(process, command.name, colour), daemon=True)
+                reader = threading.Thread(target=self._show_lines, args=(process, command, colour), daemon=True)
                 self._readers.append(reader)
                 reader.start()
         except BaseException:
@@ -91,47 +85,59 @@ class Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End all processes and print their last lines."""
+        """Stop all processes and show their last lines."""
         child.stop(self._running.values(), grace=self._grace)
         for reader in self._readers:
-            reader.join(2.0)  # a process that left its group may hold the pipe for longer
+            reader.join(2.0)  # a process that has left its group may keep the pipe open
 
     def pid(self, name: str) -> int:
         """Return the process id of the command `name`."""
         return self._running[name].pid
 
-    def ended(self) -> Ended | None:
-        """Return the first essential process, in their order, that has ended."""
+    def find_ended(self) -> Ended | None:
+        """Return the first essential process that has ended, in the order of the commands."""
         for command in self._commands:
             code = self._running[command.name].poll()
             if code is not None and command.essential:
                 return Ended(name=command.name, code=code)
         return None
 
-    def wait(self, *, also: Callable[[], Ended | None] = lambda: None) -> Ended:
-        """Return when an essential one has ended, or what `also` looks after."""
-        while (ended := self.ended() or also()) is None:
+    def wait_until_ready(self, *, hint: str, report: Callable[[Sequence[str]], None] = lambda _missing: None) -> None:
+        """Return when every command is ready. Until then pass the names of the others to `report`. Raises OutOfReach."""
+        wait_until_ready(self._find_missing, self.find_ended, timeout=START_TIMEOUT, make_hint=lambda: hint, report=report)
+
+    def wait(self, *, find_other: Callable[[], Ended | None] = lambda: None) -> Ended:
+        """Return the first essential process that ends, or the process that `find_other` returns."""
+        while (ended := self.find_ended() or find_other()) is None:
             time.sleep(0.2)
         return ended
 
-    def _print_lines(self, process: subprocess.Popen[bytes], name: str, colour: str) -> None:
-        assert process.stdout is not None  # noqa: S101 - it was opened with a pipe
+    def _find_missing(self) -> list[str]:
+        for command in list(self._not_ready.values()):
+            failed = not command.essential and self._running[command.name].poll() is not None
+            if failed or (command.ready_check and answers_ok(*command.ready_check)):
+                del self._not_ready[command.name]
+        return sorted(self._not_ready)
+
+    def _show_lines(self, process: subprocess.Popen[bytes], command: Command, colour: str) -> None:
+        assert process.stdout is not None  # noqa: S101 - spawned with a pipe
         with process.stdout as lines:
             for raw in lines:
                 line = raw.decode(errors="replace").rstrip()
-                self._heard(name, line)
-                if (text := readable(line)) is not None:
-                    self._print(name, colour, text)
-        self._print(name, colour, Text(str(Ended(name=name, code=process.wait())), style="dim"))
+                if command.ready_pattern and re.search(command.ready_pattern, line):
+                    self._not_ready.pop(command.name, None)
+                if (text := format_line(line)) is not None:
+                    self._show(command.name, colour, text)
+        self._show(command.name, colour, Text(str(Ended(name=command.name, code=process.wait())), style="dim"))
 
-    def _print(self, name: str, colour: str, text: Text) -> None:
+    def _show(self, name: str, colour: str, text: Text) -> None:
         now = datetime.now().astimezone().strftime("%H:%M:%S")
         self._console.print(Text.assemble((f"{now} {name:{self._width}} | ", colour), text), soft_wrap=True, highlight=False)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM and a terminal that is closed interrupt as Ctrl-C does, also where that was ignored (a shell's background)."""
+    """Raise KeyboardInterrupt for SIGINT, SIGTERM and SIGHUP, even if the shell has set one of them to be ignored."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt

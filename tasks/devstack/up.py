@@ -1,55 +1,57 @@
-"""`redrive up`: the whole service on this machine, until Ctrl-C. What production brings (SQS, Redis) is embedded if missing."""
+"""`redrive up`: the whole service on this machine until Ctrl-C. SQS and Redis are embedded unless they are configured."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from sqlalchemy import URL
 
 from tasks.adapters import logs
 from tasks.adapters.notify import apprise_sinks
 from tasks.devstack import child
-from tasks.devstack import sample as sample_config
-from tasks.devstack.announcement import Announcement
-from tasks.devstack.environment import inherited
-from tasks.devstack.processes import Command, Ended, Processes, interruptible
-from tasks.devstack.readiness import Readiness
+from tasks.devstack.commands import make_company_command, make_flower_command, make_redrive_commands
+from tasks.devstack.env_file import write_env_file
+from tasks.devstack.environment import inherit_environment
+from tasks.devstack.instructions import Instructions
+from tasks.devstack.processes import Processes, interruptible
 from tasks.devstack.redis import EmbeddedRedis
-from tasks.devstack.service import READY, company_api, service
+from tasks.devstack.sample import EMPLOYEES, write_config
 from tasks.devstack.sqs import EmbeddedSqs
-from tasks.devstack.state import held
-from tasks.dlq.errors import ConfigError
+from tasks.devstack.state_lock import lock_state_directory
+from tasks.dlq.errors import ConfigError, Refused
 from tasks.ledger_setup import upgrade_ledger
-from tasks.monitoring import flower_command
 from tasks.runtime import Runtime
-from tasks.settings import DEFAULT_FILE, load
+from tasks.settings import DEFAULT_FILE, Settings, load
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from tasks.settings import Settings
+    from tasks.devstack.processes import Command
 
-#: Seconds between Ctrl-C and SIGKILL: a call that is open may end, and be written down.
+#: Seconds between SIGTERM and SIGKILL: enough to finish an open call and to record its result.
 GRACE = 8.0
-#: What a shell reports for a process that ended by SIGINT.
+#: The exit code that a shell reports for a process that SIGINT has ended.
 INTERRUPTED = 130
 
 
 def run(*, sample: bool) -> int:
-    """Run until Ctrl-C, and return 0; until a process ends by itself, and return 1; until a second Ctrl-C, and return 130.
+    """Run the service. With `sample`, run the sample company's API too, with a configuration for it.
 
-    With `sample`, the sample company's API runs as well, and a configuration for it is written unless there is one.
+    Returns:
+        0 after Ctrl-C, 1 after an essential process has ended by itself, 130 after a second Ctrl-C.
 
     Raises:
-        RedriveError: something cannot start; whatever had started has been stopped.
+        RedriveError: a part cannot start. Every part that had started has been stopped.
     """
     logs.configure("ERROR")
     messages = Console(stderr=True, highlight=False)
     try:
         with interruptible(), ExitStack() as stack:
             try:
-                return _run(stack, messages, with_company=sample)
+                return _run(stack, messages, sample=sample)
             except KeyboardInterrupt:
                 messages.print("redrive: stopping; Ctrl-C again kills")
                 stack.close()
@@ -58,44 +60,68 @@ def run(*, sample: bool) -> int:
         return INTERRUPTED
 
 
-def _run(stack: ExitStack, messages: Console, *, with_company: bool) -> int:
-    env = inherited()
+def _run(stack: ExitStack, messages: Console, *, sample: bool) -> int:
+    env = inherit_environment()
+    company_port = child.free_port() if sample else None
+    if company_port:
+        _use_sample_config(stack, messages, env, company_port)
+    else:
+        _use_own_config(stack, env)
+    state = Path(env["REDRIVE_STATE_DIR"])
+    sqs = _start_embedded_servers(stack, state, env)
     settings = load(environ=env)
-    _check_secrets(settings)
-    state = settings.state_path.absolute()
-    env["REDRIVE_STATE_DIR"] = str(state)
-    stack.enter_context(held(state))
-    company = child.free_port() if with_company else None
-    if company and not env.get("REDRIVE_CONFIG") and not DEFAULT_FILE.exists():
-        env["REDRIVE_CONFIG"] = str(sample_config.write(state, api_port=company))
-    sqs = _embed(stack, state, env)
-    settings = load(environ=env)
-    upgrade_ledger(settings)
-    Runtime(settings, _NoBell()).ensure_queues()  # else its processes would, at the same time
+    _prepare(settings)
 
-    flower = child.free_port()
-    ports = {"flower": (flower, "/healthcheck")}
-    commands = service(env)
-    commands += [Command(name="flower", argv=[*flower_command(flower), "--logging=error"], env=env, essential=False)]
-    if company:
-        ports["company"] = (company, "/health")
-        commands.insert(0, company_api(state / "company", company, "--employees", str(sample_config.EMPLOYEES), env=env))
-    readiness = Readiness(READY, ports)
-    messages.print(f"redrive: starts {', '.join(command.name for command in commands)}; it takes some seconds")
-    processes = stack.enter_context(Processes(commands, console=messages, grace=GRACE, heard=readiness.heard))
-    readiness.wait(processes)
+    flower_port = child.free_port()
+    commands = _make_commands(env, state, flower_port=flower_port, company_port=company_port)
+    messages.print(f"redrive: starting {', '.join(command.name for command in commands)}; this takes some seconds")
+    processes = stack.enter_context(Processes(commands, console=messages, grace=GRACE))
+    processes.wait_until_ready(hint="its output is above")
 
-    announcement = Announcement(state=state, settings=settings, env=env, flower=flower, sqs=sqs, company=company)
-    stack.callback(announcement.file.unlink, missing_ok=True)
-    announcement.write()
-    Console(highlight=False, markup=False, soft_wrap=True).print(announcement.text())
-    ended = processes.wait(also=lambda: _end_of(sqs))
+    env_file = state / "up.env"
+    stack.callback(env_file.unlink, missing_ok=True)
+    write_env_file(env_file, settings, env)
+    instructions = Instructions(settings=settings, env_file=env_file, flower_port=flower_port, company_port=company_port, sqs=sqs)
+    Console(highlight=False, markup=False, soft_wrap=True).print(instructions.format())
+    ended = processes.wait(find_other=sqs.find_ended if sqs else lambda: None)
     messages.print(f"redrive: {ended}; stopping the others")
     return 1
 
 
+def _use_own_config(stack: ExitStack, env: dict[str, str]) -> None:
+    """Check the configuration before anything is written or started, then lock its state directory."""
+    if env.get("REDRIVE_CONFIG") or DEFAULT_FILE.exists():
+        env["REDRIVE_CONFIG"] = str(Path(env.get("REDRIVE_CONFIG") or DEFAULT_FILE).absolute())
+    settings = load(environ=env)
+    if not settings.routes:
+        hint = f"try: redrive up --sample, or add [routes.NAME] to {settings.source_file}"
+        raise Refused("no route is configured", hint=hint)
+    _check_secrets(settings)
+    _lock_state(stack, env, settings.state_path)
+
+
+def _use_sample_config(stack: ExitStack, messages: Console, env: dict[str, str], company_port: int) -> None:
+    """Write the sample's configuration, and use it with a ledger of its own."""
+    own = env.get("REDRIVE_CONFIG") or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    if own:
+        messages.print(f"redrive: --sample ignores your {own}", soft_wrap=True)
+    state = _lock_state(stack, env, Path(env.get("REDRIVE_STATE_DIR") or Settings.model_fields["state_dir"].default))
+    file = state / "sample.toml"
+    write_config(file, api_port=company_port)
+    env["REDRIVE_CONFIG"] = str(file)
+    env.setdefault("REDRIVE_LEDGER__URL", URL.create("sqlite", database=str(state / "sample.db")).render_as_string())
+    _check_secrets(load(environ=env))
+
+
+def _lock_state(stack: ExitStack, env: dict[str, str], directory: Path) -> Path:
+    state = directory.absolute()
+    stack.enter_context(lock_state_directory(state))
+    env["REDRIVE_STATE_DIR"] = str(state)
+    return state
+
+
 def _check_secrets(settings: Settings) -> None:
-    """Look for what the worker would miss, while nothing is started yet. Raises ConfigError."""
+    """Check the secrets that the worker needs. Raises ConfigError."""
     try:
         settings.tokens()
     except ConfigError as error:
@@ -104,12 +130,12 @@ def _check_secrets(settings: Settings) -> None:
     apprise_sinks(settings.notify_urls(), origin=settings.alerts.notify_env)
 
 
-def _embed(stack: ExitStack, state: Path, env: dict[str, str]) -> EmbeddedSqs | None:
-    """Start what is not configured, and put it into `env`. Return SQS if it is ours."""
+def _start_embedded_servers(stack: ExitStack, state: Path, env: dict[str, str]) -> EmbeddedSqs | None:
+    """Start Redis and SQS unless they are configured, and put their addresses into `env`. Return the embedded SQS."""
     settings = load(environ=env)
     if not settings.monitor.url:
         env["REDRIVE_MONITOR__URL"] = stack.enter_context(EmbeddedRedis(state)).url
-    if settings.describe()["settings"]["broker.url"]["from"] != "default" or settings.broker.predefined_queues:
+    if "url" in settings.broker.model_fields_set or settings.broker.predefined_queues:
         return None
     sqs = stack.enter_context(EmbeddedSqs(state))
     env["REDRIVE_BROKER__URL"] = f"sqs://embedded:embedded@127.0.0.1:{sqs.port}"
@@ -117,13 +143,23 @@ def _embed(stack: ExitStack, state: Path, env: dict[str, str]) -> EmbeddedSqs | 
     return sqs
 
 
-class _NoBell:
-    """The doorbell of a runtime that has nothing to ring for."""
+def _prepare(settings: Settings) -> None:
+    """Upgrade the ledger and create the queues, before several processes try to do so at once."""
+    upgrade_ledger(settings)
+    with closing(Runtime(settings, _NoDoorbell())) as runtime:
+        runtime.ensure_queues()
+
+
+class _NoDoorbell:
+    """Sends no wake-up: the runtime here runs no job."""
 
     def ring(self, job_id: int, *, delay: float) -> None:
-        """Ring nothing."""
+        """Do nothing."""
 
 
-def _end_of(sqs: EmbeddedSqs | None) -> Ended | None:
-    code = sqs.process.poll() if sqs else None
-    return None if code is None else Ended(name="sqs", code=code)
+def _make_commands(env: dict[str, str], state: Path, *, flower_port: int, company_port: int | None) -> Sequence[Command]:
+    commands = [*make_redrive_commands(env), make_flower_command(flower_port, env=env)]
+    if company_port:
+        company = make_company_command(state / "company", company_port, "--employees", str(EMPLOYEES), env=env)
+        commands.insert(0, company)
+    return commands

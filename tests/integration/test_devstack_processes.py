@@ -5,22 +5,24 @@ import subprocess
 import sys
 import textwrap
 import threading
+from typing import Any
 
 import psutil
 import pytest
 from rich.console import Console
 
-from tasks.devstack.processes import Command, Ended, Processes
+from tasks.devstack.child import Ended, free_port
+from tasks.devstack.processes import Command, Processes
+from tasks.dlq.errors import OutOfReach
 
 
-def python(name: str, script: str, **env: str) -> Command:
-    return Command(
-        name=name, argv=[sys.executable, "-c", textwrap.dedent(script)], env={**os.environ, "PYTHONUNBUFFERED": "1", **env}
-    )
+def python(name: str, script: str, *arguments: str, **options: Any) -> Command:
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", **options.pop("env", {})}
+    return Command(name=name, argv=[sys.executable, "-c", textwrap.dedent(script), *arguments], env=env, **options)
 
 
 class Lines(io.StringIO):
-    """Output that tells when a line has come."""
+    """Output in which a test can wait for a text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,11 +41,11 @@ class Lines(io.StringIO):
         assert event.wait(20), f"{text!r} never came in {self.getvalue()!r}"
 
 
-def test_lines_carry_the_name_of_who_said_them_and_the_dead_one_is_named():
+def test_each_line_has_the_name_of_its_command():
     output = Lines()
     commands = [
         python("api", "import time; print('[bold]ready[/bold]'); time.sleep(60)"),
-        python("beat", "import os, sys; print(os.environ['GREETING'], file=sys.stderr); sys.exit(3)", GREETING="hello"),
+        python("beat", "import os, sys; print(os.environ['GREETING'], file=sys.stderr); sys.exit(3)", env={"GREETING": "hello"}),
     ]
     with Processes(commands, console=Console(file=output), grace=5) as processes:
         api = psutil.Process(processes.pid("api"))
@@ -53,7 +55,7 @@ def test_lines_carry_the_name_of_who_said_them_and_the_dead_one_is_named():
     assert not api.is_running()
 
 
-def test_a_clean_end_may_say_its_last_words():
+def test_the_last_lines_of_a_process_are_shown():
     output = Lines()
     script = """
         import signal, sys
@@ -63,11 +65,11 @@ def test_a_clean_end_may_say_its_last_words():
     """
     with Processes([python("worker", script)], console=Console(file=output), grace=20) as processes:
         output.wait_for("up")
-        assert processes.ended() is None
+        assert processes.find_ended() is None
     assert "worker | bye\n" in output.getvalue()
 
 
-def test_a_command_that_cannot_start_leaves_none_of_the_others_behind():
+def test_if_a_command_cannot_start_the_others_are_stopped():
     commands = [python("api", "import time; time.sleep(60)"), Command(name="beat", argv=["/no/such/program"], env={})]
     processes = Processes(commands, console=Console(file=io.StringIO()), grace=5)
     with pytest.raises(FileNotFoundError), processes:
@@ -75,8 +77,36 @@ def test_a_command_that_cannot_start_leaves_none_of_the_others_behind():
     assert not psutil.pid_exists(processes.pid("api"))
 
 
+def test_commands_are_ready_when_they_write_their_line_or_answer():
+    server = """
+        import http.server, sys
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+        http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+    """
+    port = free_port()
+    api = python("api", server, str(port), ready_check=(port, "/health"))
+    worker = python("worker", "import signal; print('w@host ready.'); signal.pause()", ready_pattern=r" ready\.")
+    flower = python("flower", "raise SystemExit", ready_check=(free_port(), "/"), essential=False)
+    with Processes([api, worker, flower], console=Console(file=io.StringIO()), grace=20) as processes:
+        processes.wait_until_ready(hint="")  # Flower has failed, and is not waited for
+        assert processes.find_ended() is None
+
+
+def test_a_command_that_ends_before_it_is_ready_is_an_error():
+    commands = [python("worker", "raise SystemExit(4)", ready_pattern="ready")]
+    with (
+        pytest.raises(OutOfReach, match="worker ended with exit code 4 before it was ready") as raised,
+        Processes(commands, console=Console(file=io.StringIO()), grace=5) as processes,
+    ):
+        processes.wait_until_ready(hint="its output is above")
+    assert raised.value.hint == "its output is above"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupt_ends_all_and_a_second_one_kills(number: signal.Signals):
+def test_a_second_interrupt_kills(number: signal.Signals):
     deaf = """
         import os, signal, time
         signal.signal(signal.SIGTERM, lambda *_: print("not yet"))
@@ -98,7 +128,7 @@ def test_an_interrupt_ends_all_and_a_second_one_kills(number: signal.Signals):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         child = psutil.Process(int(parent.stdout.readline().split("pid ")[1]))
         parent.send_signal(number)
-        assert "deaf | not yet" in parent.stdout.readline()  # it was asked, and may take its time
+        assert "deaf | not yet" in parent.stdout.readline()  # it has got SIGTERM, and has time to end
         parent.send_signal(number)
         assert parent.wait(20) == 9
     assert not child.is_running()

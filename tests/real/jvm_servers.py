@@ -30,7 +30,7 @@ class ElasticMq(EmbeddedServer):
     """ElasticMQ with the queues of docker-compose. `endpoint` is what boto3 takes as `endpoint_url`; any credentials are good."""
 
     name = "elasticmq"
-    patience = 90.0  # seconds; a JVM on a busy machine
+    start_timeout = 90.0  # seconds; a JVM on a busy machine
     region: ClassVar[str] = "us-east-1"
 
     @property
@@ -75,7 +75,7 @@ class KafkaBroker(EmbeddedServer):
     """Apache Kafka, broker and controller in one (KRaft); `bootstrap` is what clients take. Topics are not made by use."""
 
     name = "kafka"
-    patience = 90.0
+    start_timeout = 90.0
 
     @property
     def bootstrap(self) -> str:

@@ -10,7 +10,7 @@ from company import Company, Owner, owner_server
 from rehearsal import MEETINGS, PARTITIONS, Rehearsal
 from stack import Stack, stack
 
-from tasks.devstack.company.rendezvous import Rendezvous
+from tasks.devstack.company.barrier import serve_barriers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,13 +47,13 @@ def rehearsal(
 
 @pytest.fixture
 def properties(rehearsal: Rehearsal) -> Iterator[Mapping[str, str]]:
-    with Rendezvous(parties=PARTITIONS) as place:
+    with serve_barriers(PARTITIONS) as port:
         yield {
             "SPRING_KAFKA_BOOTSTRAP_SERVERS": rehearsal.broker.bootstrap,
             "SPRING_KAFKA_CONSUMER_GROUP_ID": rehearsal.topic,
             "EMPLOYEES_TOPIC": rehearsal.topic,
             "EMPLOYEES_OWNER": rehearsal.owner.url,
-            "REHEARSAL_PORT": str(place.port),
+            "REHEARSAL_PORT": str(port),
         }
 
 

@@ -30,7 +30,7 @@ from torture_sqs import Sqs
 from torture_stack import Stack
 from torture_world import Observer, World
 
-from tasks.devstack.environment import hermetic
+from tasks.devstack.environment import isolate_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,7 +168,7 @@ class Run:
             "TMPDIR": str(self._folder),  # who is killed leaves things there
             "PYTHONFAULTHANDLER": "1",
         }
-        return hermetic(**own, **sabotage, **self._clock.env)
+        return isolate_environment(**own, **sabotage, **self._clock.env)
 
     def _come_up(self, stack: ExitStack) -> None:
         env = self._env()

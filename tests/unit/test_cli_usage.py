@@ -109,14 +109,14 @@ def test_a_value_after_two_dashes_is_no_option(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("command", ["demo", "up"])
-def test_without_the_embedded_parts_it_says_what_to_install(
+def test_without_the_embedded_servers_it_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ):
     monkeypatch.setitem(sys.modules, "ministack", None)
     monkeypatch.setitem(sys.modules, f"tasks.devstack.{command}", None)
     assert run([command]) == 2
     assert capsys.readouterr().err == (
-        "redrive: the embedded parts are not installed: ministack\nrun: pip install 'redrive[devstack]'\n"
+        "redrive: the embedded servers are missing: ministack\nrun: pip install 'redrive[devstack]'\n"
     )
 
 

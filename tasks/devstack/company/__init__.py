@@ -1,1 +1,1 @@
-"""The sample company: employees under optimistic locking, changed by Kafka consumers and healed through a sync API."""
+"""The sample company: employees with optimistic locking, Kafka consumers that change them, and a sync API."""

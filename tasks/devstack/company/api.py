@@ -1,13 +1,12 @@
-"""The company's sync API: `PUT /employees/{id}` with an empty body re-reads and re-writes an employee as it is now.
+"""The sample company's sync API. `PUT /employees/{id}` with an empty body reads and writes an employee as it is now.
 
-It counts its callers, misbehaves now and then, and honours `Redrive-Fence`. Run it with `python -m tasks.devstack.company.api`.
+It fails some calls on purpose, and refuses an older `Redrive-Fence`. Run it with `python -m tasks.devstack.company.api`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import re
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -22,145 +21,127 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tasks.devstack.company.call_counter import CLIENT_LEFT, CallCounter, CountCalls
 from tasks.devstack.company.faults import BOUNDED, Fault, FaultPlan
 from tasks.devstack.company.store import Company, OlderFence, UnknownEmployee
-from tasks.devstack.company.traffic import CountCalls, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from starlette.requests import Request
 
-#: Seconds of work that a call costs the company besides its databases.
+#: Seconds that a call takes besides its database work.
 LATENCY = 0.01
-#: Seconds until a hanging call gives up by itself.
+#: Seconds after which a hanging call ends by itself.
 HANG = 60.0
-#: nginx's word for it; nobody reads it but the statistics.
-CLIENT_GONE = 499
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
 class Api:
-    """The endpoints, over a company, its faults and its traffic."""
+    """The endpoints."""
 
-    def __init__(self, company: Company, faults: FaultPlan, traffic: Traffic) -> None:
+    def __init__(self, company: Company, faults: FaultPlan, counter: CallCounter) -> None:
         self._company = company
         self._faults = faults
-        self._traffic = traffic
+        self._counter = counter
 
-    async def put(self, request: Request) -> Response:
+    async def put_employee(self, request: Request) -> Response:
         """Sync one employee."""
         number, fence = request.path_params["id"], request.headers.get("Redrive-Fence")
         if not _NUMBER.fullmatch(number) or (fence is not None and not _NUMBER.fullmatch(fence)):
-            return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, "an employee's id and a fence are integers")
-        fault = self._faults.next()
-        if fault:
-            self._traffic.faults[fault] += 1
-            return await self._misbehave(fault, request)
+            return _make_error(HTTPStatus.UNPROCESSABLE_ENTITY, "an employee's id and a fence are integers")
+        if fault := self._faults.next():
+            return await self._fail(fault, request)
         await asyncio.sleep(LATENCY)
         try:
             employee = await run_in_threadpool(self._company.refresh, int(number), fence=int(fence) if fence else None)
         except UnknownEmployee:
-            return _answer(HTTPStatus.NOT_FOUND, "no such employee")
+            return _make_error(HTTPStatus.NOT_FOUND, "no such employee")
         except StaleDataError:
-            self._traffic.lost_races += 1
-            return _answer(HTTPStatus.CONFLICT, "somebody else wrote this employee meanwhile")
+            return _make_error(HTTPStatus.CONFLICT, "another process has written this employee meanwhile")
         except OlderFence as error:
-            self._traffic.refused_fences += 1
-            return _answer(HTTPStatus.PRECONDITION_FAILED, f"this call came too late: fence {error}")
+            return _make_error(HTTPStatus.PRECONDITION_FAILED, f"this call is too late: fence {error}")
         return JSONResponse(employee)
 
-    async def get(self, request: Request) -> Response:
+    async def get_employee(self, request: Request) -> Response:
         """Show one employee."""
         number = request.path_params["id"]
         if not _NUMBER.fullmatch(number):
-            return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, "an employee's id is an integer")
+            return _make_error(HTTPStatus.UNPROCESSABLE_ENTITY, "an employee's id is an integer")
         try:
-            return JSONResponse(await run_in_threadpool(self._company.employee, int(number)))
+            return JSONResponse(await run_in_threadpool(self._company.get_employee, int(number)))
         except UnknownEmployee:
-            return _answer(HTTPStatus.NOT_FOUND, "no such employee")
+            return _make_error(HTTPStatus.NOT_FOUND, "no such employee")
 
-    async def stats(self, _: Request) -> Response:
-        """Tell how many calls there were and how many at once."""
-        return JSONResponse(self._traffic.stats())
+    async def get_statistics(self, _: Request) -> Response:
+        """Show how many calls there were, and how many were open at once."""
+        return JSONResponse(self._counter.make_statistics())
 
-    async def calls(self, _: Request) -> Response:
-        """Tell the begin and end of each call, one JSON array."""
-        return JSONResponse([call.shown() for call in self._traffic.calls])
-
-    async def health(self, _: Request) -> Response:
-        """Tell that the API serves."""
+    async def check_health(self, _: Request) -> Response:
+        """Answer 200."""
         return JSONResponse({"ok": True})
 
-    async def _misbehave(self, fault: Fault, request: Request) -> Response:
+    async def _fail(self, fault: Fault, request: Request) -> Response:
         if fault is Fault.CONFLICT:
-            return _answer(HTTPStatus.CONFLICT, "somebody holds this employee")
+            return _make_error(HTTPStatus.CONFLICT, "another process holds this employee")
         if fault is Fault.UNAVAILABLE:
-            wait = str(self._faults.retry_after())
-            return _answer(HTTPStatus.SERVICE_UNAVAILABLE, "the company is at lunch", headers={"Retry-After": wait})
-        # It has not begun to write, and will not: it ends with its client.
+            wait = str(self._faults.choose_retry_after())
+            return _make_error(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable", headers={"Retry-After": wait})
+        # A hanging call writes nothing, and ends when its client leaves.
         try:
             async with asyncio.timeout(HANG):
                 while (await request.receive())["type"] != "http.disconnect":
                     pass
         except TimeoutError:
-            return _answer(HTTPStatus.GATEWAY_TIMEOUT, "gave up")
-        return Response(status_code=CLIENT_GONE)
+            return _make_error(HTTPStatus.GATEWAY_TIMEOUT, "the call took too long")
+        return Response(status_code=CLIENT_LEFT)
 
 
-def application(company: Company, faults: FaultPlan, *, employees: Sequence[int] = ()) -> Starlette:
-    """Return the API as an ASGI application that closes the company when it ends."""
-    traffic = Traffic()
-    api = Api(company, faults, traffic)
+def make_application(company: Company, faults: FaultPlan, *, employees: Sequence[int] = ()) -> Starlette:
+    """Return the API as an ASGI application. It creates `employees` at its start, and closes the company at its end."""
+    counter = CallCounter()
+    api = Api(company, faults, counter)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         if employees:
-            await run_in_threadpool(company.found, employees)
+            await run_in_threadpool(company.create, employees)
         yield
         company.close()
 
     return Starlette(
         routes=[
-            Route("/employees/{id}", api.put, methods=["PUT"]),
-            Route("/employees/{id}", api.get),
-            Route("/stats", api.stats),
-            Route("/calls", api.calls),
-            Route("/health", api.health),
+            Route("/employees/{id}", api.put_employee, methods=["PUT"]),
+            Route("/employees/{id}", api.get_employee),
+            Route("/stats", api.get_statistics),
+            Route("/health", api.check_health),
         ],
-        middleware=[Middleware(CountCalls, traffic=traffic)],
+        middleware=[Middleware(CountCalls, counter=counter)],
         lifespan=lifespan,
     )
 
 
-def _answer(status: HTTPStatus, text: str, headers: dict[str, str] | None = None) -> Response:
+def _make_error(status: HTTPStatus, text: str, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"error": text}, status_code=status, headers=headers)
 
 
 def main() -> None:
     """Serve on loopback until SIGTERM."""
     parser = argparse.ArgumentParser(prog="company-api", description="The sample company's sync API.")
-    parser.add_argument("directory", type=Path, help="where the company keeps its databases")
+    parser.add_argument("directory", type=Path, help="the directory of the company's databases")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--seed", type=int, default=0, help="decides which calls go wrong")
+    parser.add_argument("--seed", type=int, default=0, help="decides which calls fail")
     parser.add_argument("--faults", choices=["none", "bounded", "endless"], default="endless")
-    parser.add_argument("--employees", type=int, default=0, help="employ this many people, from number 1")
+    parser.add_argument("--employees", type=int, default=0, help="create so many employees, from number 1")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
-    # Its start and end, and that CTRL+C would end it, are not for whoever runs Redrive: calls and trouble are.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno > logging.INFO)
-    logging.getLogger("uvicorn.access").addFilter(lambda record: '"GET /' not in record.getMessage())  # whoever only looks
     budget = {"none": {}, "bounded": BOUNDED, "endless": None}[options.faults]
-    uvicorn.run(
-        application(
-            Company(options.directory), FaultPlan(options.seed, budget=budget), employees=range(1, options.employees + 1)
-        ),
-        host="127.0.0.1",
-        port=options.port,
-        log_level="info",
-        timeout_graceful_shutdown=1,
+    application = make_application(
+        Company(options.directory), FaultPlan(options.seed, budget=budget), employees=range(1, options.employees + 1)
     )
+    # Redrive logs each call itself.
+    uvicorn.run(application, host="127.0.0.1", port=options.port, log_level="warning", timeout_graceful_shutdown=1)
 
 
 if __name__ == "__main__":

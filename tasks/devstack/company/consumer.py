@@ -1,7 +1,7 @@
-"""One instance of the company's Kafka consumer, as any service might be written: update, commit, go on.
+"""One instance of the sample company's Kafka consumer. It applies a change, commits the offset, and goes on.
 
-What fails for good here, an optimistic-lock conflict, is put on the SQS queue as plain JSON, one message for each employee, and
-left to Redrive. Run it with `python -m tasks.devstack.company.consumer`.
+It does not retry an optimistic-lock conflict. It sends one plain JSON message for each employee concerned to the SQS queue that
+Redrive reads. Run it with `python -m tasks.devstack.company.consumer`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import boto3
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from sqlalchemy.orm.exc import StaleDataError
 
-from tasks.devstack.company.rendezvous import meet
+from tasks.devstack.company.barrier import wait_at_barrier
 from tasks.devstack.company.store import Change, Company
 
 if TYPE_CHECKING:
@@ -28,58 +28,63 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("consumer")
 
-#: The message header that names a meeting; absent in most messages.
-MEETING = "meeting"
+#: The message header with the name of a barrier. Most messages have none.
+BARRIER = "barrier"
+#: The log line of an instance that has partitions begins with this.
+READY_TEXT = "consuming partitions"
+#: Seconds that a consumer waits at a barrier between reading and writing.
+BARRIER_TIMEOUT = 10.0
+#: Seconds that an instance waits for the others at its start.
+START_TIMEOUT = 60.0
 SQS_BATCH = 10
-#: Seconds that an instance waits for the others to be there.
-OPENING = 60.0
-#: How a line begins that tells which partitions this instance has from now on, as a JSON array.
-ASSIGNED = "partitions"
-#: The partition has been given to another member, or is about to be: what was handled comes again there.
-MOVED = {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID}
+#: Errors of a commit for a partition that another consumer has now, or will have soon. The message will come again there.
+_REBALANCED = {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID}
 
 
 class ChangeConsumer:
-    """Applies changes to employees, and hands over what it could not apply."""
+    """Applies changes to employees. Sends the employees of a change that has a conflict to the recovery queue."""
 
-    def __init__(self, company: Company, *, name: str, send: Callable[[Sequence[int]], None], rendezvous: int) -> None:
-        """`send` puts employees on the queue for recovery, and returns when they are there."""
+    def __init__(self, company: Company, *, name: str, send: Callable[[Sequence[int]], None], barrier_port: int) -> None:
+        """`send` returns when the employees are on the recovery queue."""
         self._company = company
         self._name = name
         self._send = send
-        self._rendezvous = rendezvous
+        self._barrier_port = barrier_port
 
     def handle(self, message: Message) -> None:
-        """Deal with one message. It may come again: after a crash, or when a rebalance gave its partition away."""
-        change = read(message.value() or b"")
-        meeting = dict(message.headers() or {}).get(MEETING)
+        """Handle one message. It may come again, after a crash or a rebalance."""
+        change = parse_change(message.value() or b"")
+        barrier = dict(message.headers() or {}).get(BARRIER)
         failed: Change | None = None
         try:
-            self._company.apply(change, meet=lambda: self._meet(meeting))
+            self._company.apply(change, before_write=lambda: self._wait_at(barrier))
         except StaleDataError:
             failed = change
             self._send(failed.employees)
         self._company.record(message.partition() or 0, message.offset() or 0, consumer=self._name, failed=failed)
 
-    def _meet(self, meeting: bytes | str | None) -> None:
-        if meeting and not meet(self._rendezvous, meeting.decode() if isinstance(meeting, bytes) else meeting):
-            log.warning("nobody else came to meeting %r", meeting)
+    def _wait_at(self, barrier: bytes | str | None) -> None:
+        if not barrier:
+            return
+        name = barrier.decode() if isinstance(barrier, bytes) else barrier
+        if not wait_at_barrier(self._barrier_port, name, timeout=BARRIER_TIMEOUT):
+            log.warning("no other consumer came to %s", name)
 
 
-def read(body: bytes) -> Change:
-    """Return the change that a message's JSON holds: {"change": {"department": …, "revision": …}, "employees": [1, 2]}."""
+def parse_change(body: bytes) -> Change:
+    """Return the change in a message: {"change": {"department": …, "revision": …}, "employees": [1, 2]}."""
     document = json.loads(body)
     return Change(**document["change"], employees=tuple(document["employees"]))
 
 
-def written(change: Change) -> bytes:
+def format_change(change: Change) -> bytes:
     """Return the message for a change."""
     document = {"change": {"department": change.department, "revision": change.revision}, "employees": change.employees}
     return json.dumps(document).encode()
 
 
-def recovery_queue(endpoint: str | None, region: str, queue: str) -> Callable[[Sequence[int]], None]:
-    """Return what sends {"employeeId": n} for each employee, raising when SQS did not take one of them."""
+def make_sender(endpoint: str | None, region: str, queue: str) -> Callable[[Sequence[int]], None]:
+    """Return a function that sends {"employeeId": n} for each employee. It raises OSError if SQS refuses one of them."""
     client = boto3.client("sqs", endpoint_url=endpoint, region_name=region)
     url = client.get_queue_url(QueueName=queue)["QueueUrl"]
 
@@ -91,18 +96,19 @@ def recovery_queue(endpoint: str | None, region: str, queue: str) -> Callable[[S
             ]
             answer = client.send_message_batch(QueueUrl=url, Entries=entries)
             if answer.get("Failed"):
-                raise OSError(f"SQS did not take {answer['Failed']}")
+                raise OSError(f"SQS refused {answer['Failed']}")
 
     return send
 
 
 def consume(consumer: Consumer, topic: str, handle: Callable[[Message], None], *, stopping: Callable[[], bool]) -> None:
-    """Handle messages one at a time, each committed after it was dealt with."""
+    """Handle messages one at a time until `stopping` returns true. Commit each offset after its message was handled."""
 
-    def assigned(_: Consumer, partitions: list[TopicPartition]) -> None:
-        log.info("%s %s", ASSIGNED, json.dumps([partition.partition for partition in partitions]))
+    def log_partitions(_: Consumer, partitions: list[TopicPartition]) -> None:
+        if partitions:
+            log.info("%s %s", READY_TEXT, [partition.partition for partition in partitions])
 
-    consumer.subscribe([topic], on_assign=assigned)
+    consumer.subscribe([topic], on_assign=log_partitions)
     while not stopping():
         message = consumer.poll(0.2)
         if message is None:
@@ -114,7 +120,7 @@ def consume(consumer: Consumer, topic: str, handle: Callable[[Message], None], *
         try:
             consumer.commit(message=message, asynchronous=False)
         except KafkaException as error:
-            if error.args[0].code() not in MOVED:
+            if error.args[0].code() not in _REBALANCED:
                 raise
             log.warning("the message will come again: %s", error)
 
@@ -122,23 +128,23 @@ def consume(consumer: Consumer, topic: str, handle: Callable[[Message], None], *
 def main() -> None:
     """Consume until SIGTERM."""
     parser = argparse.ArgumentParser(prog="company-consumer", description="One instance of the sample company's consumer.")
-    parser.add_argument("directory", type=Path, help="where the company keeps its databases")
+    parser.add_argument("directory", type=Path, help="the directory of the company's databases")
     parser.add_argument("--name", required=True)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
-    parser.add_argument("--rendezvous", type=int, required=True, help="the meeting place's port")
+    parser.add_argument("--barrier-port", type=int, required=True)
     parser.add_argument("--sqs", required=True, help="the endpoint's URL")
     parser.add_argument("--region", required=True)
     parser.add_argument("--queue", required=True)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)
-    stop: list[int] = []
+    signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: stop.append(received))
+        signal.signal(number, lambda received, _: signals.append(received))
     company = Company(options.directory)
-    send = recovery_queue(options.sqs, options.region, options.queue)
-    handler = ChangeConsumer(company, name=options.name, send=send, rendezvous=options.rendezvous)
+    send = make_sender(options.sqs, options.region, options.queue)
+    handler = ChangeConsumer(company, name=options.name, send=send, barrier_port=options.barrier_port)
     consumer = Consumer(
         {
             "bootstrap.servers": options.bootstrap,
@@ -146,15 +152,15 @@ def main() -> None:
             "group.id": "employee-service",
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
-            "partition.assignment.strategy": "range",  # the parties of a meeting are in three hands (see story.py)
-            "session.timeout.ms": 4000,  # more than the mock cluster's first rebalance (3 s), and less than people's patience
+            "partition.assignment.strategy": "range",  # see CONFLICT_PARTITIONS in workload.py
+            "session.timeout.ms": 10_000,  # longer than the first rebalance of the mock cluster, which takes 3 s
             "heartbeat.interval.ms": 500,
         }
     )
-    # All instances join the group at once: each that came later would cost the group one more rebalance of some seconds.
-    meet(options.rendezvous, "opening", patience=OPENING)
+    # All instances join the group at once. Each one that joins later costs a rebalance of some seconds.
+    wait_at_barrier(options.barrier_port, "start", timeout=START_TIMEOUT)
     try:
-        consume(consumer, options.topic, handler.handle, stopping=lambda: bool(stop))
+        consume(consumer, options.topic, handler.handle, stopping=lambda: bool(signals))
     finally:
         consumer.close()
         company.close()

@@ -1,4 +1,4 @@
-"""What the company does with its databases. Everything here blocks; each function is one transaction."""
+"""The database operations of the sample company. Each function blocks, and is one transaction."""
 
 from __future__ import annotations
 
@@ -15,21 +15,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-#: Seconds to wait for another process's write.
+#: Seconds to wait for the write lock of another process.
 BUSY_TIMEOUT = 20.0
 
 
-class UnknownEmployee(LookupError):  # noqa: N818 - the company's word
-    """The company has no such employee."""
+class UnknownEmployee(LookupError):  # noqa: N818 - reads better where it is caught
+    """The company has no employee with this number."""
 
 
 class OlderFence(RuntimeError):  # noqa: N818
-    """A call with a higher fence has written this employee already: this one came too late."""
+    """A call with a higher fence has written this employee already."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What a message says: these employees are in this department, as of this revision of the facts."""
+    """The content of a message.
+
+    Attributes:
+        department: the new department of the employees.
+        revision: the revision of the facts that has it.
+        employees: the numbers of the employees.
+    """
 
     department: str
     revision: int
@@ -38,10 +44,14 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What the consumers have done so far, in messages; `dead_letters` are one for each employee of a failed message.
+    """What the consumers have done so far.
 
-    `left_stale` are the employees whose newest change failed: no consumer has applied it or a newer one, so that they would be
-    stale without Redrive. `stale` are those who are it still: their rows are older than a change that failed.
+    Attributes:
+        handled: number of messages handled.
+        conflicts: number of messages that failed with a conflict.
+        dead_letters: number of messages sent to the recovery queue, one for each employee of a failed message.
+        left_stale: number of employees whose newest change failed. Without Redrive they would stay stale.
+        stale: number of employees that are still older than a change that failed.
     """
 
     handled: int = 0
@@ -52,19 +62,19 @@ class Progress:
 
 
 class Company:
-    """The company's database and its neighbour's, both in `directory`; any number of processes may have them open."""
+    """The company's database and the upstream database, both in `directory`. Several processes may use them at once."""
 
     def __init__(self, directory: Path) -> None:
-        self.database = _engine(directory / "company.db")
-        self.upstream = _engine(directory / "upstream.db")
+        self.database = _make_engine(directory / "company.db")
+        self.upstream = _make_engine(directory / "upstream.db")
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close all connections."""
         self.database.dispose()
         self.upstream.dispose()
 
-    def found(self, employees: Iterable[int]) -> None:
-        """Make the tables and employ these people, unless that has been done."""
+    def create(self, employees: Iterable[int]) -> None:
+        """Create the tables and these employees, unless they exist."""
         UpstreamBase.metadata.create_all(self.upstream)
         CompanyBase.metadata.create_all(self.database)
         rows = [{"id": number, "department": "Reception", "revision": 0} for number in employees]
@@ -72,20 +82,23 @@ class Company:
             upstream.execute(insert(Fact).prefix_with("OR IGNORE"), rows)
             company.execute(insert(Employee).prefix_with("OR IGNORE"), [{**row, "version": 1} for row in rows])
 
-    def learn(self, change: Change) -> None:
-        """Let the neighbour's facts change. The company does not know yet."""
+    def change_facts(self, change: Change) -> None:
+        """Change the upstream facts. The company does not know of it yet."""
         facts = {"department": change.department, "revision": change.revision}
         with self.upstream.begin() as upstream:
             upstream.execute(update(Fact).where(Fact.id.in_(change.employees)).values(facts))
 
-    def apply(self, change: Change, *, meet: Callable[[], None] = lambda: None) -> None:
-        """Update all employees of a change in one transaction; an older change than a row shows is passed over.
+    def apply(self, change: Change, *, before_write: Callable[[], None] = lambda: None) -> None:
+        """Apply a change to all its employees in one transaction. An employee with a newer revision keeps it.
 
-        `meet` is called between reading and writing. Raises StaleDataError when somebody else was faster: nothing is changed.
+        `before_write` is called between reading and writing.
+
+        Raises:
+            StaleDataError: another process has written one of the employees meanwhile. Nothing has changed.
         """
         with Session(self.database) as session, session.begin():
             employees = session.scalars(select(Employee).where(Employee.id.in_(change.employees))).all()
-            meet()
+            before_write()
             for employee in employees:
                 employee.changes += 1
                 employee.consumed = max(employee.consumed, change.revision)
@@ -93,15 +106,15 @@ class Company:
                     employee.department, employee.revision = change.department, change.revision
 
     def refresh(self, number: int, *, fence: int | None = None) -> dict[str, Any]:
-        """Re-read the facts about an employee and re-write the employee as it is now. May be repeated at will.
+        """Read the upstream fact about an employee and write the employee as it is now. May be repeated without harm.
 
         Raises:
-            UnknownEmployee: there is none with this number.
-            OlderFence: a call with a higher fence was here before.
-            StaleDataError: somebody else wrote the employee meanwhile.
+            UnknownEmployee: there is no such employee.
+            OlderFence: a call with a higher fence has written the employee.
+            StaleDataError: another process has written the employee meanwhile.
         """
         with Session(self.database, expire_on_commit=False) as session:
-            employee = session.get(Employee, number)  # the version first, then the facts: what is written is never older
+            employee = session.get(Employee, number)  # read the version before the fact: so no older fact is written
             if employee is None:
                 raise UnknownEmployee(number)
             if fence is not None:
@@ -112,53 +125,50 @@ class Company:
                 fact = upstream.get_one(Fact, number)
                 employee.department, employee.revision = fact.department, fact.revision
             session.commit()
-            return _shown(employee)
+            return _describe(employee)
 
-    def employee(self, number: int) -> dict[str, Any]:
-        """Return an employee as the company sees it. Raises UnknownEmployee."""
+    def get_employee(self, number: int) -> dict[str, Any]:
+        """Return the company's copy of an employee. Raises UnknownEmployee."""
         with Session(self.database) as session:
             employee = session.get(Employee, number)
             if employee is None:
                 raise UnknownEmployee(number)
-            return _shown(employee)
+            return _describe(employee)
 
-    def stale(self) -> list[int]:
-        """Return the employees whose rows differ from the facts."""
-        rows = select(Employee.id, Employee.department, Employee.revision)
+    def find_stale(self) -> list[int]:
+        """Return the numbers of all employees that differ from the facts."""
+        copies = select(Employee.id, Employee.department, Employee.revision)
         facts = select(Fact.id, Fact.department, Fact.revision)
         with self.database.connect() as company:
-            seen = set(company.execute(rows))
+            known = set(company.execute(copies))
         with self.upstream.connect() as upstream:
-            return sorted(number for number, *fact in upstream.execute(facts) if (number, *fact) not in seen)
+            return sorted(number for number, *fact in upstream.execute(facts) if (number, *fact) not in known)
 
     def record(self, partition: int, offset: int, *, consumer: str, failed: Change | None = None) -> None:
-        """Note that a message was dealt with, and the change that it was about if it failed. Doing so again changes nothing."""
-        where = {"partition": partition, "offset": offset}
+        """Record that a message was handled, and its change if it failed. May be repeated without harm."""
+        position = {"partition": partition, "offset": offset}
+        handled = {**position, "consumer": consumer, "conflict": failed is not None}
         with self.database.begin() as company:
-            company.execute(
-                insert(Handled).prefix_with("OR IGNORE"), [{**where, "consumer": consumer, "conflict": failed is not None}]
-            )
+            company.execute(insert(Handled).prefix_with("OR IGNORE"), [handled])
             if failed:
-                rows = [{**where, "employee_id": number, "revision": failed.revision} for number in failed.employees]
+                rows = [{**position, "employee_id": number, "revision": failed.revision} for number in failed.employees]
                 company.execute(insert(Failure).prefix_with("OR IGNORE"), rows)
 
-    def progress(self) -> Progress:
+    def count_progress(self) -> Progress:
         """Count what the consumers have recorded."""
+        messages = select(func.count(), func.count().filter(Handled.conflict)).select_from(Handled)
+        employees = func.count(Employee.id.distinct())
+        stale_employees = select(
+            employees.filter(Employee.consumed < Failure.revision), employees.filter(Employee.revision < Failure.revision)
+        ).join(Failure, Failure.employee_id == Employee.id)
         with self.database.connect() as company:
-            handled, conflicts = company.execute(
-                select(func.count(), func.count().filter(Handled.conflict)).select_from(Handled)
-            ).one()
+            handled, conflicts = company.execute(messages).one()
             failures = company.scalar(select(func.count()).select_from(Failure))
-            employees = func.count(Employee.id.distinct())
-            left_stale, stale = company.execute(
-                select(
-                    employees.filter(Employee.consumed < Failure.revision), employees.filter(Employee.revision < Failure.revision)
-                ).join(Failure, Failure.employee_id == Employee.id)
-            ).one()
+            left_stale, stale = company.execute(stale_employees).one()
         return Progress(handled=handled, conflicts=conflicts, dead_letters=failures or 0, left_stale=left_stale, stale=stale)
 
 
-def _shown(employee: Employee) -> dict[str, Any]:
+def _describe(employee: Employee) -> dict[str, Any]:
     return {
         "employeeId": employee.id,
         "department": employee.department,
@@ -167,11 +177,11 @@ def _shown(employee: Employee) -> dict[str, Any]:
     }
 
 
-def _engine(path: Path) -> Engine:
+def _make_engine(path: Path) -> Engine:
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT})
 
     @event.listens_for(engine, "connect")
-    def pragmas(connection: sqlite3.Connection, _: object) -> None:
+    def set_pragmas(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
 

@@ -1,14 +1,13 @@
-"""`redrive demo`: the whole story on embedded parts, real at every joint, with proof at the end.
+"""`redrive demo`: everything on embedded servers, with real conflicts, real recovery and an audit at the end.
 
-Three Kafka consumers truly conflict, put their failures on SQS, and Redrive's own worker, beat and intake heal them through the
-company's API, which misbehaves now and then. Everything is in a temporary directory and on loopback.
+Three Kafka consumers conflict and send their failures to SQS. Redrive's own worker, beat and intake recover them through the
+company's API, which fails some calls on purpose. All files are in a temporary directory, and all connections on loopback.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,106 +16,109 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tasks.adapters import logs
-from tasks.devstack.company.story import Story
+from tasks.devstack.company.workload import Workload
+from tasks.devstack.demo.progress import ProgressPrinter
+from tasks.devstack.demo.report import Report, describe_snapshot
 from tasks.devstack.demo.snapshot import Snapshot
-from tasks.devstack.demo.stage import Stage
-from tasks.devstack.demo.verdict import Verdict, seen
-from tasks.devstack.demo.view import watching
+from tasks.devstack.demo.system import DemoSystem
 from tasks.devstack.processes import interruptible
+from tasks.dlq.alerts.text import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tasks.devstack.demo.view import View
-
-#: Seconds after which a demo of up to 400 messages gives up; each further message allows it a little more.
-PATIENCE = 55.0
-PATIENT_WITH = 400
-PATIENCE_PER_MESSAGE = 0.04
-#: Seconds between two looks.
+#: Seconds that a demo of up to 400 messages may take, and what each further message adds.
+TIMEOUT = 55.0
+TIMEOUT_MESSAGES = 400
+TIMEOUT_PER_MESSAGE = 0.04
+#: Seconds between two snapshots.
 INTERVAL = 0.3
-#: What a shell reports for a process that ended by SIGINT.
+#: The exit code that a shell reports for a process that SIGINT has ended.
 INTERRUPTED = 130
 
 
 def run(*, messages: int, seed: int, json_output: bool) -> int:
-    """Play the story of so many messages, tell about it on stderr and of its end on stdout; return the exit code.
+    """Run a demo with so many messages. Print its progress on stderr and its report on stdout.
 
-    0: everything was healed and nothing lost; 1: it was not, or not in time; 130: Ctrl-C.
+    Returns:
+        0 if everything was recovered and nothing lost, 1 if not or not in time, 130 after Ctrl-C.
 
     Raises:
         RedriveError: a part could not start.
     """
     logs.configure("ERROR")
-    # Whatever the environment says of colours: a live table is for a terminal.
-    terminal = Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=None if sys.stderr.isatty() else False)
-    play = _Play(Story(messages=messages, seed=seed), Path(tempfile.mkdtemp(prefix="redrive-demo-")))
-    telling = True  # whether the logs could tell anything that is worth keeping
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    demo = _Demo(Workload(messages=messages, seed=seed), Path(tempfile.mkdtemp(prefix="redrive-demo-")), console)
+    keep_log = True
     try:
         with interruptible():
-            verdict = play.run(terminal)
-        telling = bool(verdict.problems)
+            report = demo.run()
+        keep_log = bool(report.problems)
         if json_output:
-            _print(verdict.as_dict())
+            _print_json(report.as_dict())
         else:
-            Console(highlight=False, markup=False, soft_wrap=True).print(verdict.text())
+            Console(highlight=False, markup=False, soft_wrap=True).print(report.format())
     except KeyboardInterrupt:
-        telling = False
-        terminal.print("redrive: stopped before the end")
+        keep_log = False
+        console.print("redrive: stopped before the end")
         if json_output:
-            _print({**seen(play.story, play.last, seconds=play.seconds), "interrupted": True, "ok": False})
+            _print_json({**describe_snapshot(demo.workload, demo.last, seconds=demo.seconds), "interrupted": True, "ok": False})
         return INTERRUPTED
     finally:
-        if telling:
-            terminal.print(f"redrive: what the processes said is in {play.state}/demo.log")
+        if keep_log:
+            console.print(f"redrive: the output of the processes is in {demo.directory}/demo.log")
         else:
-            shutil.rmtree(play.state, ignore_errors=True)
-    return 1 if verdict.problems else 0
+            shutil.rmtree(demo.directory, ignore_errors=True)
+    return 1 if report.problems else 0
 
 
-class _Play:
-    """One run of the story. `last` is what was seen last, however it ended."""
+class _Demo:
+    """One demo. `last` is the last snapshot, also after an interrupt."""
 
-    def __init__(self, story: Story, state: Path) -> None:
-        self.story = story
-        self.state = state
-        self.last = Snapshot(messages=story.messages)
-        self._began = time.monotonic()
+    def __init__(self, workload: Workload, directory: Path, console: Console) -> None:
+        self.workload = workload
+        self.directory = directory
+        self.last = Snapshot(messages=workload.messages)
+        self._printer = ProgressPrinter(console)
+        console.print(
+            f"redrive demo: {in_words(workload.messages, 'message')} about {len(workload.employees)} employees,"
+            f" three consumers, seed {workload.seed}"
+        )
 
     @property
     def seconds(self) -> float:
-        """How long it has been going."""
-        return time.monotonic() - self._began
+        """Seconds since the start."""
+        return self._printer.seconds
 
-    def run(self, terminal: Console) -> Verdict:
-        """Play it to its end."""
-        story = self.story
-        with watching(story, terminal, began=self._began) as view, Stage(story, self.state, awaiting=view.awaiting) as stage:
-            self._watch(stage, view)
-            stage.stop()  # what is counted from here on is the end
-            return Verdict(
-                story=story,
+    def run(self) -> Report:
+        """Run the demo until it is done, has failed, or takes too long."""
+        with DemoSystem(self.workload, self.directory, report=self._printer.print_missing) as system:
+            self._watch(system)
+            ended = system.find_ended()
+            system.stop()  # the ledger changes no more
+            return Report(
+                workload=self.workload,
                 last=self.last,
-                audit=stage.audit(),
-                stale=stage.company.stale(),
-                ended=stage.ended,
+                audit=system.audit(),
+                stale=system.company.find_stale(),
+                ended=ended,
                 seconds=self.seconds,
             )
 
-    def _watch(self, stage: Stage, view: View) -> None:
-        """Produce all messages, and look until all is done, a process has ended, or patience has."""
-        patience = PATIENCE + PATIENCE_PER_MESSAGE * max(0, self.story.messages - PATIENT_WITH)
-        producing = stage.produce()
+    def _watch(self, system: DemoSystem) -> None:
+        """Produce all messages, and take snapshots until the demo is over."""
+        timeout = TIMEOUT + TIMEOUT_PER_MESSAGE * max(0, self.workload.messages - TIMEOUT_MESSAGES)
+        producing = system.produce()
         while True:
-            self.last = stage.look()
-            view.show(self.last)
-            now = time.monotonic()
-            if self.last.done or stage.ended or self.seconds > patience:
+            self.last = system.take_snapshot()
+            self._printer.print_snapshot(self.last)
+            if self.last.done or system.find_ended() or self.seconds > timeout:
                 return
-            while time.monotonic() < now + INTERVAL and next(producing, None):
+            pause_until = time.monotonic() + INTERVAL
+            while time.monotonic() < pause_until and next(producing, False):
                 pass
-            time.sleep(max(0.0, now + INTERVAL - time.monotonic()))
+            time.sleep(max(0.0, pause_until - time.monotonic()))
 
 
-def _print(result: Mapping[str, Any]) -> None:
+def _print_json(result: Mapping[str, Any]) -> None:
     print(json.dumps(result, separators=(",", ":")))  # noqa: T201 - this is the data

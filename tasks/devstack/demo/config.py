@@ -1,18 +1,18 @@
-"""The demo's redrive.toml: as in production, in more of a hurry."""
+"""The demo's redrive.toml: like one for production, with shorter times."""
 
 from __future__ import annotations
 
 QUEUE = "employees-failed"
 
 TOML = """\
-state_dir = "{state}"
+state_dir = "{directory}"
 
 [broker]
-url = "sqs://demo:demo@127.0.0.1:{sqs}"
+url = "sqs://demo:demo@127.0.0.1:{sqs_port}"
 wait_time = 2
 
 [routes.employees]
-url = "http://127.0.0.1:{api}/employees/{{employeeId}}"
+url = "http://127.0.0.1:{api_port}/employees/{{employeeId}}"
 params.employeeId = "positive-int"
 delay = "2s"
 deadline = "2s"
@@ -31,5 +31,5 @@ slice = "2s"
 [sweeps]
 promote = "1s"
 rescue = "2s"
-sources = "1h"  # `redrive intake` drains them all the time
+sources = "1h"  # `redrive intake` reads them continuously
 """

@@ -1,4 +1,4 @@
-"""What is seen of a demo at one moment."""
+"""The state of a demo at one moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Calls:
-    """What the company's API counted."""
+    """The counts of the company's API.
+
+    Attributes:
+        total: number of calls.
+        most: highest number of calls that were open at once.
+        most_per_key: the same for one employee.
+        statuses: number of calls by HTTP status.
+    """
 
     total: int = 0
     most: int = 0
@@ -23,26 +30,36 @@ class Calls:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What the consumers, the queues, the ledger and the API say. `jobs` is by state; `queued` and `bells` are SQS messages."""
+    """The state of a demo at one moment.
+
+    Attributes:
+        messages: number of Kafka messages in the whole demo.
+        progress: what the consumers have recorded.
+        queued: number of dead letters on SQS.
+        wakeups: number of wake-ups on SQS.
+        accepted: number of dead letters in the ledger.
+        jobs: number of jobs by state.
+        calls: the counts of the company's API.
+    """
 
     messages: int
     progress: Progress = field(default_factory=Progress)
     queued: int = 0
-    bells: int = 0
+    wakeups: int = 0
     accepted: int = 0
     jobs: Mapping[str, int] = field(default_factory=dict)
     calls: Calls = field(default_factory=Calls)
 
     @property
-    def unsettled(self) -> int:
-        """Jobs that are not over."""
+    def unfinished(self) -> int:
+        """Number of jobs that wait or run."""
         return sum(self.jobs.get(state, 0) for state in ("scheduled", "executing", "retryable"))
 
     @property
     def done(self) -> bool:
-        """Whether everything that was produced has come to its end, and the queues are drained."""
+        """Whether all messages are handled, all dead letters accepted, all jobs finished and all queues empty."""
         return (
             self.progress.handled == self.messages
             and self.accepted >= self.progress.dead_letters
-            and not (self.queued or self.bells or self.unsettled)
+            and not (self.queued or self.wakeups or self.unfinished)
         )

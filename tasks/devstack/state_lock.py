@@ -1,4 +1,4 @@
-"""The state directory belongs to one `redrive up` at a time."""
+"""A lock on the state directory: only one `redrive up` uses it at a time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def held(directory: Path) -> Iterator[None]:
-    """Hold the directory. The lock ends with this process, however it ends. Raises Refused, ConfigError."""
+def lock_state_directory(directory: Path) -> Iterator[None]:
+    """Create the directory if it is missing, and lock it. The lock ends with this process at the latest.
+
+    Raises:
+        Refused: another process holds the lock.
+        ConfigError: the directory cannot be used.
+    """
     make(directory)
     with (directory / "up.lock").open("a+") as lock:
         try:
