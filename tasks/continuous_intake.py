@@ -12,7 +12,7 @@ import structlog
 
 from tasks.dlq.errors import LedgerOutdated, OutOfReach
 from tasks.dlq.process import PULSE
-from tasks.dlq.shortage import told
+from tasks.dlq.shortage import as_out_of_reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -122,7 +122,7 @@ class Follower:
                 log.info("took", source=self._source.name, **counts)
 
     def _drained(self, *, seconds: float, wait: float) -> Recorded:
-        with told():
+        with as_out_of_reach():
             return self._intake.drain(self._source, self._reader, seconds=seconds, wait=wait, stop=self._ended.is_set)
 
 
@@ -173,7 +173,7 @@ def _persist(act: Callable[[], object], ended: threading.Event, turn: Callable[[
 
 def _works(act: Callable[[], object], pause: float = _FIRST_PAUSE) -> bool:
     try:
-        with told():
+        with as_out_of_reach():
             act()
     except LedgerOutdated:
         raise

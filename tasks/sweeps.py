@@ -12,7 +12,7 @@ from tasks.dlq.alerts.state import Burst
 from tasks.dlq.alerts.state import watch as look
 from tasks.dlq.clock import boottime
 from tasks.dlq.errors import OutOfReach
-from tasks.dlq.shortage import told
+from tasks.dlq.shortage import as_out_of_reach
 from tasks.names import DRAIN_SOURCES, PROMOTE, PRUNE, RESCUE, WATCH
 from tasks.worker.stopping import stop
 
@@ -56,7 +56,7 @@ def sources(self: RedriveTask) -> int:
     for source, reader in () if piled_up("sources", boottime()) else self.runtime.queues:
         try:
             seconds = self.runtime.settings.worker.slice
-            with told():
+            with as_out_of_reach():
                 accepted += self.runtime.intake.drain(source, reader, seconds=seconds, stop=stop.asked).accepted
         except OutOfReach as error:
             log.warning("the source waits for the next sweep", source=source.name, error=error.message, hint=error.hint)

@@ -1,7 +1,7 @@
-"""Shortage: what this process or its machine has run out of, told apart from what the world outside does.
+"""Shortages: this process or its machine has run out of file descriptors, memory, threads or disk space.
 
-Without a file descriptor, memory, a thread or room on the disk nearly anything may fail, in our code or in a library's.
-Whatever it was: nothing was acknowledged, it is no fault of a job or of an API, and it passes.
+Almost any statement can fail then, in Redrive or in a library. Nothing was acknowledged, neither the job nor the API is at
+fault, and the shortage passes.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from tasks.dlq.errors import OutOfReach
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HINT = "give it more, or find what took it: work goes on by itself"
-_NO_DESCRIPTOR = "this process may open no more files (ulimit -n)"
+HINT = "provide more, or find what uses it: work continues by itself"
 _NO_MEMORY = "this process gets no more memory"
 _MISSING = {
-    errno.EMFILE: _NO_DESCRIPTOR,
+    errno.EMFILE: "this process may open no more files (ulimit -n)",
     errno.ENFILE: "this machine may open no more files (fs.file-max)",
     errno.ENOMEM: _NO_MEMORY,
     errno.ENOBUFS: "this machine has no memory left for connections",
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk's quota is used up",
 }
-#: What a shortage may look like, too: a name server's configuration or a module that cannot be read, a null in CPython.
+#: Errors that a shortage can also cause: a resolver's configuration or a module that cannot be opened, a null inside CPython.
 _VAGUE = (socket.gaierror, ImportError, SystemError)
-#: Bytes that are asked for to see whether there is memory.
-_SOME = 1 << 22
-#: What CPython says when the system gives it no thread (Modules/_threadmodule.c).
+#: Bytes that are allocated to test whether there is memory.
+_SAMPLE = 1 << 22
+#: CPython's message when the system refuses a thread (Modules/_threadmodule.c).
 _NO_THREAD = "can't start new thread"
 
 
 def shortage_of(error: BaseException | None) -> str:
-    """Return in words what was missing when `error` was raised; empty when it tells of nothing that was."""
+    """Return the shortage that caused `error`, as text; empty if no shortage did."""
     seen: set[int] = set()
     vague = False
-    while error is not None and id(error) not in seen:  # a chain may lead back to where it began
+    while error is not None and id(error) not in seen:  # a chain of errors can be a circle
         seen.add(id(error))
         if isinstance(error, MemoryError):
             return _NO_MEMORY
@@ -50,14 +49,14 @@ def shortage_of(error: BaseException | None) -> str:
             return _MISSING[error.errno]
         vague = vague or isinstance(error, _VAGUE)
         error = error.__cause__ or error.__context__
-    return lacking() if vague else ""
+    return missing_resource() if vague else ""
 
 
-def lacking() -> str:
-    """Return in words what this process lacks now; empty when it has all. For errors of those who do not say why."""
+def missing_resource() -> str:
+    """Return what this process lacks now, as text; empty if nothing. For errors that do not name their cause."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
-        bytearray(_SOME)
+        bytearray(_SAMPLE)
     except MemoryError:
         return _NO_MEMORY
     except OSError as error:
@@ -66,8 +65,8 @@ def lacking() -> str:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Turn whatever a shortage raises into OutOfReach, so that it is waited for as for any other part that is away."""
+def as_out_of_reach() -> Iterator[None]:
+    """Raise OutOfReach for an error that a shortage caused, so that callers wait as they do for an unreachable service."""
     try:
         yield
     except OutOfReach:

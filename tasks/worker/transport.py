@@ -26,7 +26,7 @@ from vine import promise
 
 from tasks.adapters.celery_messages import TaskMessage, check_call, not_plain, read_message
 from tasks.dlq.errors import UnreadableBody
-from tasks.dlq.shortage import lacking
+from tasks.dlq.shortage import missing_resource
 from tasks.dlq.text import shorten
 from tasks.names import KEEP, SUBMIT, WAKEUPS
 
@@ -103,7 +103,7 @@ class Channel(SQS.Channel):
     def _polled(self, queue: str, url: str, answer: Any) -> None:
         self._over(queue)
         if not isinstance(answer, dict):  # what kombu makes of a 5xx, and of no answer
-            raise ConnectionError(lacking() or "no answer from SQS")
+            raise ConnectionError(missing_resource() or "no answer from SQS")
         fetched = self._on_messages_ready(url, queue, answer)
         if self._failures.pop(queue, 0):
             log.info("SQS answers again", queue=queue)

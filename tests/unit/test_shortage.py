@@ -1,4 +1,4 @@
-"""What a shortage looks like, wherever in a chain of errors it stands."""
+"""Shortages are recognised anywhere in a chain of errors."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import socket
 import pytest
 
 from tasks.dlq.errors import LedgerUnavailable, OutOfReach
-from tasks.dlq.shortage import lacking, shortage_of, told
+from tasks.dlq.shortage import as_out_of_reach, missing_resource, shortage_of
 
 
 def no_file(*_: object) -> int:
     raise OSError(errno.EMFILE, "Too many open files")
 
 
-def test_what_is_missing_is_told_from_what_others_do():
+def test_a_shortage_is_told_from_other_errors():
     assert "no more memory" in shortage_of(MemoryError())
     assert "no more files" in shortage_of(OSError(errno.EMFILE, "Too many open files"))
     assert "no more threads" in shortage_of(RuntimeError("can't start new thread"))
@@ -25,7 +25,7 @@ def test_what_is_missing_is_told_from_what_others_do():
         assert shortage_of(other) == ""
 
 
-def test_it_is_found_behind_a_librarys_error_and_in_a_chain_that_leads_back():
+def test_a_shortage_is_found_in_a_chain_of_errors_even_a_circular_one():
     outer = ValueError("cannot connect")
     outer.__context__ = inner = OSError("refused")
     inner.__cause__ = outer
@@ -35,18 +35,16 @@ def test_it_is_found_behind_a_librarys_error_and_in_a_chain_that_leads_back():
 
 
 @pytest.mark.parametrize("vague", [socket.gaierror(-3, "again"), ImportError("x"), SystemError("null")], ids=repr)
-def test_an_error_that_does_not_say_why_is_a_shortage_only_while_something_is_missing(
-    vague: Exception, monkeypatch: pytest.MonkeyPatch
-):
-    assert lacking() == shortage_of(vague) == ""
+def test_a_vague_error_is_a_shortage_only_while_something_is_missing(vague: Exception, monkeypatch: pytest.MonkeyPatch):
+    assert missing_resource() == shortage_of(vague) == ""
     monkeypatch.setattr(os, "open", no_file)
-    assert lacking() == shortage_of(vague) != ""
+    assert missing_resource() == shortage_of(vague) != ""
 
 
-def test_a_shortage_is_waited_for_as_any_other_part_that_is_away():
-    with pytest.raises(OutOfReach, match="no more memory"), told():
+def test_a_shortage_becomes_out_of_reach_and_other_errors_stay():
+    with pytest.raises(OutOfReach, match="no more memory"), as_out_of_reach():
         raise MemoryError
-    with pytest.raises(LedgerUnavailable, match="locked"), told():
+    with pytest.raises(LedgerUnavailable, match="locked"), as_out_of_reach():
         raise LedgerUnavailable("locked")
-    with pytest.raises(ValueError, match="a fault"), told():
+    with pytest.raises(ValueError, match="a fault"), as_out_of_reach():
         raise ValueError("a fault")

@@ -23,7 +23,7 @@ from tasks.dlq.calls.url import expand, variables
 from tasks.dlq.clock import boottime
 from tasks.dlq.secrets.names import document_secrets, header_secrets, query_secrets
 from tasks.dlq.secrets.redactor import Redactor
-from tasks.dlq.shortage import lacking, shortage_of
+from tasks.dlq.shortage import missing_resource, shortage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,7 +107,7 @@ class RequestsSyncApi:
         """Return what is known of a call that has been cut. Whether it was sent is settled by now: `Line.cut`."""
         died = line.ended.is_set() and line.left() > 0  # its thread could not even say how it ended
         if not short and (died or not line.begun):
-            short = lacking()
+            short = missing_resource()
         if line.begun and not (line.ended.is_set() if short else line.ended.wait(GRACE)):
             self._strays.append(line)
         if short and not line.sent:

@@ -25,7 +25,7 @@ from tasks.dlq.ledger.postgresql import (
     postgresql_engine,
 )
 from tasks.dlq.ledger.sqlite import check_room, is_full, sqlite_engine, stay
-from tasks.dlq.shortage import HINT, lacking
+from tasks.dlq.shortage import HINT, missing_resource
 from tasks.dlq.text import shorten
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _explained(error: DBAPIError, said: str, engine: Engine) -> tuple[str, str]:
     """Return what the database did not say itself, and what to do next."""
     if "full" in said or _sqlstate(error) == DISK_FULL:
         return "", _MAKE_ROOM
-    if missing := lacking():  # neither SQLite nor libpq says so
+    if missing := missing_resource():  # neither SQLite nor libpq says so
         return f"; {missing}", HINT
     if engine.dialect.name == "sqlite":
         if said == _LOCKED:

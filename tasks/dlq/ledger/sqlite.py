@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, event
 
 from tasks.dlq.calls.limits import LEDGER_WAIT
 from tasks.dlq.errors import LedgerUnavailable
-from tasks.dlq.shortage import HINT, lacking
+from tasks.dlq.shortage import HINT, missing_resource
 from tasks.dlq.text import shorten
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def check_room(url: URL) -> None:
         with TemporaryFile(dir=Path(path).parent) as probe:
             os.posix_fallocate(probe.fileno(), 0, _ROOM)
     except OSError as error:
-        if missing := lacking():
+        if missing := missing_resource():
             raise LedgerUnavailable(f"nothing can be written beside the ledger's file {path}: {missing}", hint=HINT) from error
         message = f"the disk of the ledger's file {path} takes no {_ROOM >> 10} KiB more: {error.strerror}"
         raise LedgerUnavailable(message, hint="make room on its disk: work goes on by itself") from error

@@ -12,7 +12,7 @@ from tasks.dlq.errors import OutOfReach
 from tasks.dlq.ledger import wakeups
 from tasks.dlq.ledger.dead_letters import Recorded, record
 from tasks.dlq.services.wakeups import ring_all
-from tasks.dlq.shortage import told
+from tasks.dlq.shortage import as_out_of_reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +76,7 @@ class Intake:
         Raises:
             OutOfReach: the ledger does not answer, or the process has run out of something. Nothing is written.
         """
-        with told():
+        with as_out_of_reach():
             letters = [reader.read(source, each) for each in records]
             recorded = self._ledger.transact(lambda tx: record(tx, letters, delays=self._delays))
         if recorded.opened:
