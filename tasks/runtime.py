@@ -19,7 +19,7 @@ from tasks.adapters.kafka.lag import Lag, lags
 from tasks.adapters.notify import apprise_sinks
 from tasks.adapters.queues import Connection, ensure_queue
 from tasks.adapters.sqs import SqsSource, count_messages, talking_to
-from tasks.dlq.alerts.delivery import Teller
+from tasks.dlq.alerts.delivery import Notifier
 from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.ledger import Ledger, migrations
 from tasks.dlq.ledger.routes import ensure_routes
@@ -116,14 +116,14 @@ class Runtime:
         return own | {name: table.reader(self.settings.routes) for name, table in self.settings.sources.items()}
 
     @cached_property
-    def teller(self) -> Teller:
-        """Tells people in the background."""
-        return Teller(self.ledger, self._sinks)
+    def notifier(self) -> Notifier:
+        """Delivers alerts in the background."""
+        return Notifier(self.ledger, self._sinks)
 
     @cached_property
     def _sinks(self) -> Sequence[AlertSink]:
-        told = apprise_sinks(self.settings.notify_urls(), origin=self.settings.alerts.notify_env)
-        return [logs.LogSink(), *([self.sentry] if self.sentry else []), *told]
+        services = apprise_sinks(self.settings.notify_urls(), origin=self.settings.alerts.notify_env)
+        return [logs.LogSink(), *([self.sentry] if self.sentry else []), *services]
 
     @cached_property
     def sentry(self) -> SentrySink | None:
@@ -246,7 +246,7 @@ class Runtime:
 
     def close(self) -> None:
         """Let go of what is open. The runtime can be used again afterwards: what it needs is made anew."""
-        for name in ("teller", "api", "ledger"):
+        for name in ("notifier", "api", "ledger"):
             if part := vars(self).pop(name, None):
                 part.close()
         for source, _ in vars(self).pop("topics", ()):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import structlog
 from celery import shared_task
 
-from tasks.dlq.alerts.state import Burst
-from tasks.dlq.alerts.state import watch as look
+from tasks.dlq.alerts.kinds import FailureBurst, alert_kinds
+from tasks.dlq.alerts.state import update_alerts
 from tasks.dlq.clock import boottime
 from tasks.dlq.errors import OutOfReach
 from tasks.dlq.shortage import as_out_of_reach
@@ -67,10 +67,10 @@ def sources(self: RedriveTask) -> int:
 
 @shared_task(name=WATCH, bind=True)
 def watch(self: RedriveTask) -> None:
-    """Look for trouble, and have people told in the background."""
+    """Begin and end alerts, and deliver them in the background."""
     burst = self.runtime.settings.alerts.burst
-    look(self.runtime.ledger, burst=Burst(failures=burst.failures, within=burst.within))
-    self.runtime.teller.wake()
+    update_alerts(self.runtime.ledger, alert_kinds(FailureBurst(failures=burst.failures, within=burst.within)))
+    self.runtime.notifier.wake()
 
 
 @shared_task(name=PRUNE, bind=True)

@@ -208,11 +208,17 @@ def _escaped(value: Any) -> str:
 
 
 class LogSink:
-    """Writes alerts into the log: whoever has no other channel still finds them there."""
+    """Writes each alert into the log, as one line."""
 
     name = "log"
 
     def send(self, alert: Alert) -> bool:
-        """Log the alert as one line."""
-        structlog.get_logger("redrive.alerts").warning(alert.title, told=" ".join(alert.text.split()), route=alert.route)
+        structlog.get_logger("redrive.alerts").warning(
+            "alert_ended" if alert.over else "alert_begun",
+            kind=alert.kind,
+            severity=alert.severity.value,
+            subject=alert.subject,
+            title=alert.title,
+            text=" ".join(alert.text.split()),
+        )
         return True

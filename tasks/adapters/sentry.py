@@ -1,7 +1,7 @@
-"""Sentry: alerts as events of their own, and errors of the code itself. What leaves the process is chosen by a list of what may.
+"""Sentry: alerts as events, and unhandled errors of the code. Only the fields listed here leave the process.
 
-An error goes out with its type and the places of its stack, without its message and local variables, which can hold anything; the
-message is in the logs.
+An error is sent with its type and the locations of its stack. Its message and local variables can hold anything, so they are not
+sent; the message is in the log.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sentry_sdk.transport import HttpTransport
 from tasks.dlq.errors import ConfigError, Retryable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from sentry_sdk.client import BaseClient
     from sentry_sdk.types import Event, Hint
@@ -28,27 +28,25 @@ if TYPE_CHECKING:
 
 _LOGGER = "redrive.alerts"
 _EVENT = ("event_id", "timestamp", "level", "platform", "release", "environment", "logger", "fingerprint", "transaction", "sdk")
-_ALERT = ("message", "tags", "extra")
+_ALERT = (*_EVENT, "message", "tags", "extra")
 _TAGS = ("celery_task_id",)
 _FRAME = ("filename", "function", "module", "lineno", "in_app")
-_LEVELS = {"failure_group": "error", "burst": "warning", "route_paused": "error", "breaker_open": "error"}
 
 
 def init(dsn: str, *, environment: str, release: str) -> SentrySink:
-    """Start Sentry in this process: unhandled errors of Celery tasks and of the main thread, and the sink for alerts.
+    """Start Sentry in this process: reports of unhandled errors, and the sink for alerts.
 
-    Beat's schedule is not monitored: Sentry Crons knows whole minutes only. Nothing is captured from logs, traces or sessions.
+    Beat's schedule is not monitored, because Sentry Crons accepts whole minutes only.
 
     Raises:
-        ConfigError: the DSN is none.
+        ConfigError: the DSN is not valid.
     """
-    drops = _Drops()
     try:
         sentry_sdk.init(
             dsn=dsn,
             environment=environment,
             release=release,
-            transport=_transport(drops.note),
+            transport=_Transport,
             default_integrations=False,
             auto_enabling_integrations=False,
             integrations=[
@@ -59,68 +57,64 @@ def init(dsn: str, *, environment: str, release: str) -> SentrySink:
             ],
             ignore_errors=[Retryable],
             before_send=_pick,
-            # What is never gathered cannot slip through.
-            server_name="",
-            max_breadcrumbs=0,
             include_local_variables=False,
-            include_source_context=False,
-            max_request_body_size="never",
             auto_session_tracking=False,
             send_client_reports=False,
-            enable_backpressure_handling=False,
-            enable_metrics=False,
-            spotlight=False,
             shutdown_timeout=2,
         )
-    except ValueError:  # BadDsn and what urlsplit raises; either may quote the key
-        raise ConfigError("the Sentry DSN cannot be read", hint="https://KEY@HOST/PROJECT, as Sentry shows it") from None
-    return SentrySink(sentry_sdk.get_client(), drops)
+    except ValueError:  # BadDsn, or an error of urlsplit; both may quote the key
+        raise ConfigError("the Sentry DSN is not valid", hint="https://KEY@HOST/PROJECT, as Sentry shows it") from None
+    return SentrySink(sentry_sdk.get_client())
 
 
 class SentrySink:
-    """Sends each alert that begins as one event; its end is no event (a Sentry issue is resolved in Sentry)."""
+    """Sends each alert that begins as one event. The end of an alert is not sent: people resolve the issue in Sentry."""
 
     name = "sentry"
 
-    def __init__(self, client: BaseClient, drops: _Drops, *, patience: float = 5.0) -> None:
+    def __init__(self, client: BaseClient, *, timeout: float = 5.0) -> None:
         self._client = client
-        self._drops = drops
-        self._patience = patience
+        self._transport = cast("_Transport", client.transport)
+        self._timeout = timeout
 
     def send(self, alert: Alert) -> bool:
-        """Send the event and wait up to `patience` seconds for Sentry's answer. True when it was taken or needs no sending."""
         if alert.over or not self._client.is_active():
             return True
-        dropped, began = self._drops.count, time.monotonic()
+        drops, deadline = self._transport.drops, time.monotonic() + self._timeout
         self._client.capture_event(_event(alert))
-        self._client.flush(timeout=self._patience)
-        return self._drops.count == dropped and time.monotonic() - began < self._patience
+        self._client.flush(timeout=self._timeout)
+        return self._transport.drops == drops and time.monotonic() < deadline
+
+
+class _Transport(HttpTransport):
+    """Counts the events that did not reach Sentry. The SDK does not report them in any other way."""
+
+    TIMEOUT = 5
+    drops = 0
+
+    def on_dropped_event(self, _reason: str) -> None:
+        self.drops += 1
 
 
 def _event(alert: Alert) -> Event:
-    tags = {"route": alert.route, "kind": alert.kind}
-    tags |= {name: str(alert.facts[name]) for name in ("outcome", "status") if name in alert.facts}
-    event = {
+    return {
         "message": alert.title,
-        "level": _LEVELS.get(alert.kind, "error"),
+        "level": alert.severity.value,
         "logger": _LOGGER,
         "fingerprint": [alert.fingerprint],
-        "tags": tags,
-        "extra": {"count": alert.count, "text": alert.text, **alert.facts},
+        "tags": {"kind": alert.kind, "subject": alert.subject} | {name: str(value) for name, value in alert.facts.items()},
+        "extra": {"count": alert.count, "text": alert.text},
     }
-    return cast("Event", event)
 
 
-def _pick(event: Event, _hint: Hint) -> Event | None:
-    """Return a new event of what may leave: names, places and our own words."""
+def _pick(event: Event, _hint: Hint) -> Event:
+    """Return a new event with the listed fields of an alert or an error."""
     given = cast("Mapping[str, Any]", event)
     if given.get("logger") == _LOGGER:
-        return cast("Event", _only(given, (*_EVENT, *_ALERT)))
-    picked = _only(given, _EVENT)
-    picked["tags"] = _only(given.get("tags") or {}, _TAGS)
+        return cast("Event", _only(given, _ALERT))
     errors = (given.get("exception") or {}).get("values") or []
-    picked["exception"] = {"values": [_error(error) for error in errors]}
-    return cast("Event", picked)
+    picked = {"tags": _only(given.get("tags") or {}, _TAGS), "exception": {"values": [_error(error) for error in errors]}}
+    return cast("Event", _only(given, _EVENT) | picked)
 
 
 def _error(error: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,25 +124,3 @@ def _error(error: Mapping[str, Any]) -> dict[str, Any]:
 
 def _only(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: given[name] for name in names if name in given}
-
-
-class _Drops:
-    """Counts the events that did not reach Sentry: the SDK reports them to nobody else."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def note(self) -> None:
-        self.count += 1
-
-
-def _transport(on_drop: Callable[[], None]) -> type[HttpTransport]:
-    class Transport(HttpTransport):
-        """The SDK's background thread and bounded queue, with a shorter patience."""
-
-        TIMEOUT = 5
-
-        def on_dropped_event(self, _reason: str) -> None:
-            on_drop()
-
-    return Transport

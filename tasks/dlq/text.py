@@ -64,6 +64,11 @@ def format_time(milliseconds: int | None) -> str | None:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def format_minute(milliseconds: int) -> str:
+    """Return a time of the ledger for a sentence: "2026-01-31 23:59 UTC"."""
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M UTC}"
+
+
 def format_relative(time: str | None, now: int) -> str:
     """Return a time (ISO 8601) relative to the ledger's `now` in milliseconds: "in 12s", "now", "3m ago"."""
     if time is None:

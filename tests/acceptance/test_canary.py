@@ -259,7 +259,7 @@ def play(scene: Scene) -> None:
         lambda: {"a fault", "an alert"} <= {_kind(event) for event in receiver.events}, what="a fault and an alert at Sentry"
     )
     patiently(lambda: "127.0.0.1:1 does not answer" in system.log("intake"), what="Kafka's absence")
-    patiently(lambda: "was not taken" in system.log("worker"), what="a notification that failed")
+    patiently(lambda: "alert_delivery_failed" in system.log("worker"), what="a notification that failed")
 
 
 def _kind(event: dict[str, object]) -> str:

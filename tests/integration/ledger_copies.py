@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ledger_bench import A, B, Bench, C, a_database, a_letter
 
-from tasks.dlq.alerts import state
+from tasks.dlq.alerts.kinds import FailureBurst, alert_kinds
+from tasks.dlq.alerts.state import update_alerts
 from tasks.dlq.archive import file_format
 from tasks.dlq.archive.loader import read_in
 from tasks.dlq.archive.writer import export, header
@@ -45,7 +46,7 @@ def history(bench: Bench) -> None:
     mended = a_letter(B, identity=rejected.record.identity)
     reread = repairs.Rereading(id=rejected.id, letter=mended, body=b'{"employeeId": 2}')
     bench.do(repairs.repair, [reread], delays={"employees": 0.0}, actor="ops", reason="\U0001f600")
-    state.watch(bench.ledger, burst=state.Burst(failures=1, within=HOUR))
+    update_alerts(bench.ledger, alert_kinds(FailureBurst(failures=1, within=HOUR)))
     bench.do(routes.pause_route, "companies", by="ops", reason="deploy")
     bench.do(routes.hold_route, "companies", bench.clock.now - 1)
     bench.claimed()

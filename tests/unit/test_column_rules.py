@@ -44,6 +44,7 @@ def takes(column: str, value: Any) -> bool:
         ("jobs.outcome", list(Outcome)),
         ("attempts.outcome", [*Outcome, *FAULTS]),
         ("alerts.kind", ["failure_group", "burst", "route_paused", "breaker_open"]),
+        ("alerts.severity", ["error", "warning"]),
         ("alerts.state", ["firing", "over"]),
     ],
 )
@@ -53,7 +54,9 @@ def test_a_word_is_one_of_those_that_redrive_has(column: str, words: list[str]):
         assert not takes(column, wrong)
 
 
-@pytest.mark.parametrize(("table", "name"), [*MOMENTS, ("audit_log", "at"), ("alerts", "tell_after"), ("routes", "not_before")])
+@pytest.mark.parametrize(
+    ("table", "name"), [*MOMENTS, ("audit_log", "at"), ("alerts", "deliver_after"), ("routes", "not_before")]
+)
 def test_a_time_is_one_that_a_calendar_has(table: str, name: str):
     assert all(takes(f"{table}.{name}", value) for value in (0, 1_700_000_000_000, LAST_MOMENT))
     for wrong in (-1, LAST_MOMENT + 1, 1 << 62, 1 << 64, 1.0, "1", True, None, [], float("nan")):
@@ -72,7 +75,7 @@ def test_a_count_is_not_negative_and_has_room_to_grow(table: str, name: str):
         assert not takes(f"{table}.{name}", wrong)
 
 
-@pytest.mark.parametrize("column", ["routes.breaker_open", "alerts.told"])
+@pytest.mark.parametrize("column", ["routes.breaker_open", "alerts.delivered"])
 def test_a_truth_value_is_no_number(column: str):
     assert all(takes(column, right) for right in (True, False))
     assert not any(takes(column, wrong) for wrong in (7, 0, 1, "true", None))

@@ -1,6 +1,16 @@
 import pytest
 
-from tasks.dlq.text import escape, format_count, format_parameters, format_relative, format_span, format_time, join_names, shorten
+from tasks.dlq.text import (
+    escape,
+    format_count,
+    format_minute,
+    format_parameters,
+    format_relative,
+    format_span,
+    format_time,
+    join_names,
+    shorten,
+)
 
 NOW = 1_700_000_000_000
 MOMENT = "2023-11-14T22:13:20.000Z"
@@ -54,6 +64,10 @@ def test_parameters_are_shown_as_they_are_typed():
 
 def test_names_are_joined_as_in_a_sentence():
     assert [join_names(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_a_time_is_shown_to_the_minute():
+    assert format_minute(NOW) == "2023-11-14 22:13 UTC"
 
 
 def test_counts_agree_with_their_noun():

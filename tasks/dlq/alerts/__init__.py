@@ -1,1 +1,1 @@
-"""Alerts: kinds, detection, state, delivery and text."""
+"""Alerts: their kinds, their state in the ledger, and their delivery to sinks."""

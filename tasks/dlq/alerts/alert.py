@@ -2,46 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
+
+from tasks.dlq.text import format_minute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FAILURE_GROUP = "failure_group"
-BURST = "burst"
-ROUTE_PAUSED = "route_paused"
-BREAKER_OPEN = "breaker_open"
-FIRING = "firing"
-OVER = "over"
+
+class Severity(StrEnum):
+    """How urgent an alert is."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class AlertState(StrEnum):
+    """Where an alert stands in the ledger."""
+
+    FIRING = "firing"
+    OVER = "over"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """Something that people should know: told once when it begins and once when it is over.
+    """A condition that people should know of. Each sink gets it once when it begins and once when it is over.
 
-    `kind` is "failure_group", "burst", "route_paused" or "breaker_open". `fingerprint` identifies the alert for ever: the same
-    trouble has the same one. `facts` are small values for people and machines; neither they nor the texts hold secrets or bodies.
+    It holds names, counts, times and HTTP statuses only. Parameters, bodies and the text of an answer stay in the ledger.
     """
 
+    #: The name of its `AlertKind`.
     kind: str
+    severity: Severity
+    #: The same condition has the same fingerprint each time it returns.
     fingerprint: str
+    #: The route or the source concerned.
+    subject: str
+    #: One line.
     title: str
+    #: What failed, how many, since when, and which commands to run. For an alert that is over: what ended.
     text: str
-    route: str
+    #: One clause without a full stop that says what has ended, such as "the API answers again".
+    over_text: str
     over: bool = False
-    count: int = 0
+    count: int = 1
+    #: Further values that a sink can show or index.
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
+
+    def ended(self, began_at: int) -> Alert:
+        """Return the alert that says that this one is over. `began_at` is in milliseconds since the epoch."""
+        text = f"{self.subject}: {self.over_text}. The alert began {format_minute(began_at)}."
+        return replace(self, over=True, count=0, title=f"{self.subject}: over: {self.over_text}", text=text)
 
 
 class AlertSink(Protocol):
-    """Passes an alert on. Failing is its own affair: it never delays or fails a job."""
+    """Delivers alerts to one service. A sink that fails or hangs never delays or fails a job."""
 
     @property
     def name(self) -> str:
-        """A stable word without blanks: the ledger remembers by it which sink took an alert."""
+        """A stable word without blanks. The ledger records by this name which sink took an alert."""
         ...
 
     def send(self, alert: Alert) -> bool:
-        """Return True when the alert was delivered (or needs no delivery); False to be asked again by the next sweep."""
+        """Return True if the service took the alert, or if it needs none. False, or an exception: try again later."""
         ...

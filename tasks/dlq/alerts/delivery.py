@@ -1,21 +1,20 @@
-"""The telling: alerts out of the ledger to the sinks, each revision to each sink at least once, and as a rule once.
+"""The delivery of alerts to the sinks: each revision to each sink at least once, and normally exactly once.
 
-One teller at a time has an alert, by a lease: it sends outside of any transaction and then notes who took it. A sink that failed
-is asked again after `RETRY`, without repeating to those that took it; a teller that dies leaves its alert to the next one after
-`LEASE`. When the state changes while it is being told, the new revision is told afterwards.
+A process leases an alert, sends it outside of any transaction, and records which sinks took it. A sink that failed gets it
+again after `RETRY`; the others do not. If the process dies, another one delivers the alert after `LEASE`. If the alert's state
+changes during a delivery, the new revision is delivered afterwards.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import threading
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import false, select, update
 
-from tasks.dlq.alerts.alert import OVER, Alert
+from tasks.dlq.alerts.state import alert_of
 from tasks.dlq.ledger.schema import alerts
 
 if TYPE_CHECKING:
@@ -23,125 +22,137 @@ if TYPE_CHECKING:
 
     from sqlalchemy import RowMapping
 
-    from tasks.dlq.alerts.alert import AlertSink
+    from tasks.dlq.alerts.alert import Alert, AlertSink
     from tasks.dlq.ledger import Ledger, Transaction
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("redrive.alerts")
 
-#: Milliseconds that a teller has an alert: longer than all sinks may take for one.
+#: Milliseconds that a process may take to send one alert to all sinks.
 LEASE = 120_000
-#: Milliseconds until a sink that failed is asked again.
+#: Milliseconds until a sink that failed is tried again.
 RETRY = 20_000
-#: Alerts told in one go.
-AT_ONCE = 100
+#: Alerts that one call of `deliver` takes.
+BATCH = 100
 
 
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """How many alerts all sinks have taken, and how many wait for a sink."""
-
-    told: int = 0
-    waiting: int = 0
-
-
-class Teller:
-    """Tells in the background, so that no sink keeps a job waiting. One per process; its thread starts at the first `wake`."""
+class Notifier:
+    """Delivers in a background thread, so that no sink delays a job. There is one in each process."""
 
     def __init__(self, ledger: Ledger, sinks: Sequence[AlertSink]) -> None:
         self._ledger = ledger
-        self._sinks = sinks
+        self._sinks = [TimeLimitedSink(sink) for sink in sinks]
         self._awake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
-        """Have told what is untold; return at once."""
+        """Deliver what is due, and return at once."""
         self._awake.set()
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name="redrive-teller", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="redrive-notifier", daemon=True)
             self._thread.start()
 
-    def close(self, *, patience: float = 2.0) -> None:
-        """End the thread, waiting up to `patience` seconds for what is being told. What is untold stays so in the ledger."""
+    def close(self, *, timeout: float = 2.0) -> None:
+        """End the thread; wait up to `timeout` seconds for its delivery. An undelivered alert stays in the ledger."""
         self._closing = True
         self._awake.set()
         if self._thread is not None:
-            self._thread.join(patience)
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         while self._awake.wait() and not self._closing:
             self._awake.clear()
             try:
-                tell(self._ledger, self._sinks)
-            except Exception as error:  # noqa: BLE001 - the thread must outlive a ledger that is away; the next sweep wakes it again
-                log.warning("alerts could not be told: %s", error)
+                deliver(self._ledger, self._sinks)
+            except Exception as error:  # noqa: BLE001 - the next sweep wakes the thread again, when the ledger may answer
+                log.warning("alert_delivery_postponed", error=str(error))
 
 
-def tell(ledger: Ledger, sinks: Sequence[AlertSink]) -> Told:
-    """Send every untold alert to the sinks that have not taken it yet. A sink that fails is left alone for the rest of this go.
+def deliver(ledger: Ledger, sinks: Sequence[AlertSink]) -> None:
+    """Send each alert that is due to the sinks that have not taken it. After a failure, a sink gets no further alert this time.
 
     Raises:
-        LedgerUnavailable: the ledger does not answer; what was sent but not noted is sent again later.
+        LedgerUnavailable: the ledger does not answer. An alert that was sent but not recorded is sent again later.
     """
-    down: set[str] = set()
-    told = waiting = 0
-    for _ in range(AT_ONCE):
+    failed: set[str] = set()
+    for _ in range(BATCH):
         row = ledger.transact(_lease)
         if row is None:
             break
-        took = row["told_by"].split()
+        taken_by = row["delivered_by"].split()
         for sink in sinks:
-            if sink.name in took or sink.name in down:
+            if sink.name in taken_by or sink.name in failed:
                 continue
-            if _send(sink, row):
-                took.append(sink.name)
+            if _is_taken(sink, alert_of(row)):
+                taken_by.append(sink.name)
             else:
-                down.add(sink.name)
-        complete = all(sink.name in took for sink in sinks)
-        ledger.transact(lambda tx, row=row, took=took, complete=complete: _note(tx, row, took, complete=complete))  # type: ignore[misc]
-        told, waiting = told + complete, waiting + (not complete)
-        if sinks and len(down) == len(sinks):
+                failed.add(sink.name)
+                log.warning("alert_delivery_failed", sink=sink.name, fingerprint=row["fingerprint"])
+        complete = all(sink.name in taken_by for sink in sinks)
+        ledger.transact(partial(_record, row=row, taken_by=taken_by, complete=complete))
+        if sinks and len(failed) == len(sinks):
             break
-    return Told(told=told, waiting=waiting)
 
 
-def _send(sink: AlertSink, row: RowMapping) -> bool:
-    alert = Alert(
-        kind=row["kind"],
-        fingerprint=row["fingerprint"],
-        title=row["title"],
-        text=row["text"],
-        route=row["route"],
-        over=row["state"] == OVER,
-        count=row["count"],
-        facts=json.loads(row["facts"]),
-    )
+class TimeLimitedSink:
+    """Waits for a sink for at most `timeout` seconds in total: the sink's own timeouts may be per read.
+
+    While a call hangs, the sink gets no other call.
+    """
+
+    def __init__(self, sink: AlertSink, *, timeout: float = 10.0) -> None:
+        self.name = sink.name
+        self._sink = sink
+        self._timeout = timeout
+        self._thread: threading.Thread | None = None
+
+    def send(self, alert: Alert) -> bool:
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        results: list[bool] = []
+        self._thread = threading.Thread(target=self._send, args=(alert, results), name=f"redrive-{self.name}", daemon=True)
+        self._thread.start()
+        self._thread.join(self._timeout)
+        if not results:
+            log.warning("alert_sink_hung", sink=self.name, seconds=self._timeout)
+        return results == [True]
+
+    def _send(self, alert: Alert, results: list[bool]) -> None:
+        results.append(_is_taken(self._sink, alert))
+
+
+def _is_taken(sink: AlertSink, alert: Alert) -> bool:
+    """Send the alert to the sink and return whether it took the alert."""
     try:
         return sink.send(alert)
-    except Exception as error:  # noqa: BLE001 - whatever a sink does is its own affair
-        log.warning("alert sink %s failed: %s", sink.name, type(error).__name__)  # its message may hold the sink's URL
+    except Exception as error:  # noqa: BLE001 - no sink fails a job
+        log.warning("alert_sink_failed", sink=sink.name, error=type(error).__name__)  # the message may hold the sink's URL
         return False
 
 
 def _lease(tx: Transaction) -> RowMapping | None:
-    """Take the untold alert that changed first, for `LEASE`."""
+    """Take the alert that is due and changed first, for `LEASE`."""
     now = tx.now()
-    untold = (
+    due = (
         select(alerts.c.fingerprint)
-        .where(alerts.c.told == false(), alerts.c.tell_after <= now)
+        .where(alerts.c.delivered == false(), alerts.c.deliver_after <= now)
         .order_by(alerts.c.changed_at, alerts.c.fingerprint)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
-    statement = update(alerts).where(alerts.c.fingerprint == untold).values(tell_after=now + LEASE).returning(*alerts.c)
+    statement = update(alerts).where(alerts.c.fingerprint == due).values(deliver_after=now + LEASE).returning(*alerts.c)
     return tx.connection.execute(statement).mappings().one_or_none()
 
 
-def _note(tx: Transaction, row: RowMapping, took: Sequence[str], *, complete: bool) -> None:
-    """Note who took the alert, unless its state has changed meanwhile: then nobody has taken that yet."""
-    mine = (alerts.c.fingerprint == row["fingerprint"], alerts.c.tell_after == row["tell_after"])
-    later = 0 if complete else tx.now() + RETRY
-    noted = update(alerts).where(*mine, alerts.c.revision == row["revision"])
-    if not tx.connection.execute(noted.values(told=complete, told_by=" ".join(took), tell_after=later)).rowcount:
-        tx.connection.execute(update(alerts).where(*mine).values(tell_after=0))
+def _record(tx: Transaction, *, row: RowMapping, taken_by: Sequence[str], complete: bool) -> None:
+    """Record which sinks took this revision. If there is a new revision, make it due: no sink has it."""
+    leased = (alerts.c.fingerprint == row["fingerprint"], alerts.c.deliver_after == row["deliver_after"])
+    result = {
+        "delivered": complete,
+        "delivered_by": " ".join(taken_by),
+        "deliver_after": 0 if complete else tx.now() + RETRY,
+    }
+    same_revision = update(alerts).where(*leased, alerts.c.revision == row["revision"])
+    if not tx.connection.execute(same_revision.values(result)).rowcount:
+        tx.connection.execute(update(alerts).where(*leased).values(deliver_after=0))

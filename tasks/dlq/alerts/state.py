@@ -1,7 +1,7 @@
-"""The watch: what people should be told, kept in the ledger so that many workers and restarts tell it once.
+"""The state of alerts in the ledger, shared by all workers and kept over restarts.
 
-An alert begins when its trouble is there, lives on silently while the trouble lasts (its count follows), and is over when the
-trouble is gone. Beginning and end are changes of state with a revision of their own; each revision is told once: see `telling`.
+An alert begins when its condition is detected and is over when the condition is gone. Both are changes of state with a revision
+of their own. While an alert fires, its texts and its count are updated in silence.
 """
 
 from __future__ import annotations
@@ -10,102 +10,119 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, true, update
 
-from tasks.dlq.alerts.alert import FIRING, OVER
-from tasks.dlq.alerts.detection import Burst, troubles
-from tasks.dlq.alerts.text import over_words
+from tasks.dlq.alerts.alert import Alert, AlertState, Severity
 from tasks.dlq.ledger.schema import alerts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import Row
+    from sqlalchemy import RowMapping
 
-    from tasks.dlq.alerts.alert import Alert
+    from tasks.dlq.alerts.kinds import AlertKind
     from tasks.dlq.ledger import Ledger, Transaction
 
-__all__ = ["Burst", "Changes", "Watched", "compare", "watch"]
-
-#: Milliseconds that an alert is remembered after it was over and told.
-KEPT = 30 * 24 * 3600 * 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watched:
-    """What a watch changed: alerts that began, and alerts that are over."""
-
-    began: int = 0
-    over: int = 0
+#: Milliseconds that an alert is kept after it was over and delivered.
+RETENTION = 30 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What has to be written: alerts that begin, those that go on with another count, and rows that are over."""
+    """The differences between the alerts that fire and the conditions that hold now."""
 
-    begin: Sequence[Alert] = ()
-    go_on: Sequence[Alert] = ()
-    over: Sequence[Row[Any]] = ()
+    begun: Sequence[Alert] = ()
+    #: Alerts that still fire, with another text.
+    updated: Sequence[Alert] = ()
+    #: Rows of alerts whose condition is gone.
+    over: Sequence[RowMapping] = ()
 
 
-def watch(ledger: Ledger, *, burst: Burst) -> Watched:
-    """Look for trouble and keep what changed; telling it is `telling.Teller`'s. Cheap enough for the end of a slice.
+def update_alerts(ledger: Ledger, kinds: Sequence[AlertKind]) -> None:
+    """Detect the conditions of these kinds and write what has changed. This is cheap enough for the end of a slice.
+
+    Alerts of other kinds stay as they are: workers of another version may know them.
 
     Raises:
-        LedgerUnavailable: the ledger does not answer; the next sweep looks again.
+        LedgerUnavailable: the ledger does not answer; the next sweep tries again.
     """
-    with ledger.begin(read_only=True) as tx:  # looking takes no lock that a claim would wait for
-        firing = {row.fingerprint: row for row in tx.connection.execute(select(alerts).where(alerts.c.state == FIRING))}
-        changes = compare(firing, troubles(tx, burst, firing.keys()))
-    return ledger.transact(lambda tx: _write(tx, changes))
+    ours = alerts.c.kind.in_([kind.name for kind in kinds])
+    with ledger.begin(read_only=True) as tx:  # takes no lock that a claim would wait for
+        rows = tx.connection.execute(select(alerts).where(alerts.c.state == AlertState.FIRING, ours)).mappings()
+        firing = {row["fingerprint"]: row for row in rows}
+        changes = compare(firing, [alert for kind in kinds for alert in kind.detect(tx)])
+    ledger.transact(lambda tx: _write(tx, changes))
 
 
-def compare(firing: Mapping[str, Row[Any]], found: Iterable[Alert]) -> Changes:
-    """Return what differs between the alerts that are firing, by fingerprint, and the trouble found now."""
-    present = {alert.fingerprint: alert for alert in found}
+def compare(firing: Mapping[str, RowMapping], detected: Iterable[Alert]) -> Changes:
+    """Return the differences between the rows of firing alerts, by fingerprint, and the alerts detected now."""
+    present = {alert.fingerprint: alert for alert in detected}
     return Changes(
-        begin=[alert for fingerprint, alert in present.items() if fingerprint not in firing],
-        go_on=[
-            alert for alert in present.values() if alert.fingerprint in firing and alert.text != firing[alert.fingerprint].text
+        begun=[alert for fingerprint, alert in present.items() if fingerprint not in firing],
+        updated=[
+            alert for fingerprint, alert in present.items() if fingerprint in firing and alert.text != firing[fingerprint]["text"]
         ],
         over=[row for fingerprint, row in firing.items() if fingerprint not in present],
     )
 
 
-def _write(tx: Transaction, changes: Changes) -> Watched:
+def alert_of(row: RowMapping) -> Alert:
+    """Return the alert in a row, as its present revision is delivered."""
+    return Alert(
+        kind=row["kind"],
+        severity=Severity(row["severity"]),
+        fingerprint=row["fingerprint"],
+        subject=row["subject"],
+        title=row["title"],
+        text=row["text"],
+        over_text=row["over_text"],
+        over=row["state"] == AlertState.OVER,
+        count=row["count"],
+        facts=json.loads(row["facts"]),
+    )
+
+
+def _write(tx: Transaction, changes: Changes) -> None:
     now = tx.now()
-    watched = Watched(
-        began=sum(_begin(tx, alert, now) for alert in changes.begin),
-        over=sum(_end(tx, row, now) for row in changes.over),
-    )
-    for alert in changes.go_on:
-        going_on = update(alerts).where(alerts.c.fingerprint == alert.fingerprint, alerts.c.state == FIRING)
-        tx.connection.execute(going_on.values(_words(alert)))
-    tx.connection.execute(delete(alerts).where(alerts.c.state == OVER, alerts.c.changed_at < now - KEPT, alerts.c.told))
-    return watched
+    for alert in changes.begun:
+        _begin(tx, alert, now)
+    for alert in changes.updated:
+        still_firing = (alerts.c.fingerprint == alert.fingerprint, alerts.c.state == AlertState.FIRING)
+        tx.connection.execute(update(alerts).where(*still_firing).values(_content(alert)))
+    for row in changes.over:
+        _end(tx, row, now)
+    expired = (alerts.c.state == AlertState.OVER, alerts.c.changed_at < now - RETENTION, alerts.c.delivered == true())
+    tx.connection.execute(delete(alerts).where(*expired))
 
 
-def _begin(tx: Transaction, alert: Alert, now: int) -> bool:
-    """Let the alert fire; False when another watch was faster."""
-    values = _words(alert) | {"state": FIRING, "began_at": now, "changed_at": now, "told": False, "told_by": ""}
-    known = {"fingerprint": alert.fingerprint, "kind": alert.kind, "route": alert.route}
-    statement = tx.insert(alerts).values(known | values)
-    statement = statement.on_conflict_do_update(
-        index_elements=["fingerprint"], set_=values | {"revision": alerts.c.revision + 1}, where=alerts.c.state == OVER
-    )
-    return tx.connection.execute(statement.returning(alerts.c.fingerprint)).one_or_none() is not None
+def _begin(tx: Transaction, alert: Alert, now: int) -> None:
+    """Let the alert fire, unless another process was first."""
+    values = _content(alert) | _undelivered(AlertState.FIRING, now) | {"began_at": now}
+    statement = tx.insert(alerts).values({"fingerprint": alert.fingerprint} | values)
+    once_more = values | {"revision": alerts.c.revision + 1}
+    is_over = alerts.c.state == AlertState.OVER
+    tx.connection.execute(statement.on_conflict_do_update(index_elements=["fingerprint"], set_=once_more, where=is_over))
 
 
-def _end(tx: Transaction, row: Row[Any], now: int) -> bool:
-    """Let the alert be over; False when another watch was faster."""
-    title, text = over_words(row.kind, row.route, json.loads(row.facts), row.began_at)
-    statement = (
-        update(alerts)
-        .where(alerts.c.fingerprint == row.fingerprint, alerts.c.state == FIRING, alerts.c.revision == row.revision)
-        .values(state=OVER, title=title, text=text, count=0, changed_at=now, revision=row.revision + 1, told=False, told_by="")
-    )
-    return bool(tx.connection.execute(statement).rowcount)
+def _end(tx: Transaction, row: RowMapping, now: int) -> None:
+    """Let the alert be over, unless another process was first."""
+    values = _content(alert_of(row).ended(row["began_at"])) | _undelivered(AlertState.OVER, now)
+    unchanged = (alerts.c.fingerprint == row["fingerprint"], alerts.c.revision == row["revision"])
+    tx.connection.execute(update(alerts).where(*unchanged).values(values | {"revision": row["revision"] + 1}))
 
 
-def _words(alert: Alert) -> dict[str, Any]:
-    return {"title": alert.title, "text": alert.text, "count": alert.count, "facts": json.dumps(dict(alert.facts))}
+def _content(alert: Alert) -> dict[str, Any]:
+    return {
+        "kind": alert.kind,
+        "severity": alert.severity,
+        "subject": alert.subject,
+        "title": alert.title,
+        "text": alert.text,
+        "over_text": alert.over_text,
+        "count": alert.count,
+        "facts": json.dumps(dict(alert.facts)),
+    }
+
+
+def _undelivered(state: AlertState, now: int) -> dict[str, Any]:
+    return {"state": state, "changed_at": now, "delivered": False, "delivered_by": ""}

@@ -141,7 +141,7 @@ def _waits(moment: int, at: int, now: int) -> int:
 _TIMES: Mapping[Table, Mapping[str, Shift]] = {
     jobs: {"lease_until": _protects, "rest_until": _protects, "due_at": _waits},
     routes: {"not_before": _waits, "probe_at": _waits},
-    alerts: {"tell_after": _waits},
+    alerts: {"deliver_after": _waits},
 }
 
 

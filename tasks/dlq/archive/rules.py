@@ -12,7 +12,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tasks.dlq.alerts import alert
+from tasks.dlq.alerts.alert import AlertState, Severity
+from tasks.dlq.alerts.kinds import alert_kinds
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import State
 from tasks.dlq.parameters import Text, canonical_key
@@ -202,19 +203,21 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "alerts": {
         "fingerprint": TEXT,
-        "kind": _one_of(alert.FAILURE_GROUP, alert.BURST, alert.ROUTE_PAUSED, alert.BREAKER_OPEN),
-        "route": NAME,
-        "state": _one_of(alert.FIRING, alert.OVER),
+        "kind": _one_of(*(kind.name for kind in alert_kinds())),
+        "severity": _one_of(*Severity),
+        "subject": NAME,
+        "state": _one_of(*AlertState),
         "title": TEXT,
         "text": TEXT,
+        "over_text": TEXT,
         "facts": OBJECT,
         "count": COUNT_INT,
         "began_at": MOMENT,
         "changed_at": MOMENT,
         "revision": _count(MOST_INT, least=1),
-        "told": BOOLEAN,
-        "told_by": TEXT,
-        "tell_after": MOMENT,
+        "delivered": BOOLEAN,
+        "delivered_by": TEXT,
+        "deliver_after": MOMENT,
     },
     "tallies": {
         "source": NAME,

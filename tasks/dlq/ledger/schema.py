@@ -182,22 +182,24 @@ alerts = Table(
     "alerts",
     metadata,
     Column("fingerprint", String(80), primary_key=True),
-    Column("kind", String(20), nullable=False, doc="failure_group, burst, route_paused"),
-    Column("route", String(64), nullable=False),
-    Column("state", String(8), nullable=False, doc="firing, over"),
+    Column("kind", String(20), nullable=False, doc="name of a tasks.dlq.alerts.kinds.AlertKind"),
+    Column("severity", String(8), nullable=False, doc="see tasks.dlq.alerts.alert.Severity"),
+    Column("subject", String(64), nullable=False, doc="the route or the source concerned"),
+    Column("state", String(8), nullable=False, doc="see tasks.dlq.alerts.alert.AlertState"),
     Column("title", Text, nullable=False),
     Column("text", Text, nullable=False),
+    Column("over_text", Text, nullable=False, doc="what has ended, when the alert is over"),
     Column("facts", Text, nullable=False, doc="JSON object of small values, without secrets"),
     Column("count", Integer, nullable=False),
     Column("began_at", Millis, nullable=False),
     Column("changed_at", Millis, nullable=False, doc="the last change of state"),
     Column("revision", Integer, nullable=False, server_default="1", doc="grows with each change of state"),
-    # The telling: see tasks.dlq.alerts.delivery.
-    Column("told", Boolean, nullable=False, server_default=false(), doc="every sink took the present revision"),
-    Column("told_by", Text, nullable=False, server_default="", doc="names of the sinks that took it, separated by blanks"),
-    Column("tell_after", Millis, nullable=False, server_default="0", doc="no telling before: someone is at it, or a sink failed"),
+    # The delivery: see tasks.dlq.alerts.delivery.
+    Column("delivered", Boolean, nullable=False, server_default=false(), doc="every sink took the present revision"),
+    Column("delivered_by", Text, nullable=False, server_default="", doc="names of the sinks that took it, separated by blanks"),
+    Column("deliver_after", Millis, nullable=False, server_default="0", doc="not due before: it is leased, or a sink failed"),
     Index("ix_alerts_state", "state", "changed_at"),
-    Index("ix_alerts_told", "told", "tell_after"),
+    Index("ix_alerts_due", "delivered", "deliver_after"),
 )
 
 tallies = Table(

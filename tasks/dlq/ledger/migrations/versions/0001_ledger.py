@@ -17,23 +17,25 @@ def upgrade() -> None:
         "alerts",
         sa.Column("fingerprint", sa.String(length=80), nullable=False),
         sa.Column("kind", sa.String(length=20), nullable=False),
-        sa.Column("route", sa.String(length=64), nullable=False),
+        sa.Column("severity", sa.String(length=8), nullable=False),
+        sa.Column("subject", sa.String(length=64), nullable=False),
         sa.Column("state", sa.String(length=8), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("over_text", sa.Text(), nullable=False),
         sa.Column("facts", sa.Text(), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("began_at", sa.BigInteger(), nullable=False),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.Column("revision", sa.Integer(), server_default="1", nullable=False),
-        sa.Column("told", sa.Boolean(), server_default=sa.false(), nullable=False),
-        sa.Column("told_by", sa.Text(), server_default="", nullable=False),
-        sa.Column("tell_after", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("delivered", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("delivered_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("deliver_after", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("fingerprint", name=op.f("pk_alerts")),
     )
     with op.batch_alter_table("alerts", schema=None) as batch_op:
         batch_op.create_index("ix_alerts_state", ["state", "changed_at"], unique=False)
-        batch_op.create_index("ix_alerts_told", ["told", "tell_after"], unique=False)
+        batch_op.create_index("ix_alerts_due", ["delivered", "deliver_after"], unique=False)
 
     op.create_table(
         "audit_log",

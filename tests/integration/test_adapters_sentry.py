@@ -1,4 +1,4 @@
-"""Sentry against a local receiver: what is sent, what never is, and that nobody waits for it."""
+"""Sentry against a local receiver: what is sent, what is never sent, and that no process waits for Sentry."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from receiver import Receiver
 
 from tasks.adapters.sentry import SentrySink, init
-from tasks.dlq.alerts.alert import Alert
+from tasks.dlq.alerts.alert import Alert, Severity
 from tasks.dlq.errors import ConfigError, Retryable
 
 CANARY = "c4n4ry-1n-a-c0alm1ne"
@@ -37,10 +37,12 @@ def sink(receiver: Receiver) -> Iterator[SentrySink]:
 def an_alert(**changes: Any) -> Alert:
     values: dict[str, Any] = {
         "kind": "failure_group",
+        "severity": Severity.ERROR,
         "fingerprint": "group:0123456789abcdef",
         "title": "employees: 40 jobs parked, HTTP 404 (hopeless)",
         "text": "40 jobs of route employees are parked.\nLook: redrive show 17",
-        "route": "employees",
+        "over_text": "no job is parked any more for HTTP 404 (hopeless)",
+        "subject": "employees",
         "count": 40,
         "facts": {"outcome": "hopeless", "status": 404, "first_job": 17, "since": "2023-11-14 22:13 UTC"},
     }
@@ -57,21 +59,28 @@ def test_an_alert_is_one_event_with_its_fingerprint_and_count(receiver: Receiver
     assert event["message"] == "employees: 40 jobs parked, HTTP 404 (hopeless)"
     assert event["fingerprint"] == ["group:0123456789abcdef"]
     assert event["level"] == "error"
-    assert event["tags"] == {"route": "employees", "kind": "failure_group", "outcome": "hopeless", "status": "404"}
-    assert event["extra"]["count"] == 40
+    assert event["tags"] == {
+        "kind": "failure_group",
+        "subject": "employees",
+        "outcome": "hopeless",
+        "status": "404",
+        "first_job": "17",
+        "since": "2023-11-14 22:13 UTC",
+    }
+    assert event["extra"] == {"count": 40, "text": "40 jobs of route employees are parked.\nLook: redrive show 17"}
     assert (event["environment"], event["release"]) == ("test", "redrive@0.1.0")
     assert not {"server_name", "user", "request", "contexts", "breadcrumbs", "modules"} & set(event)
 
 
-def test_the_end_of_an_alert_is_no_event(receiver: Receiver, sink: SentrySink):
+def test_an_alert_that_is_over_is_not_sent(receiver: Receiver, sink: SentrySink):
     assert sink.send(an_alert(over=True))
     assert sink.send(an_alert())
 
     assert len(receiver.events) == 1
 
 
-def test_a_burst_is_a_warning(receiver: Receiver, sink: SentrySink):
-    sink.send(an_alert(kind="burst", facts={}))
+def test_the_level_is_the_severity(receiver: Receiver, sink: SentrySink):
+    sink.send(an_alert(severity=Severity.WARNING))
 
     assert receiver.events[0]["level"] == "warning"
 
@@ -92,7 +101,7 @@ def a_task_app(error: BaseException, **options: Any) -> Any:
     return fails
 
 
-def test_an_error_of_a_task_is_sent_with_its_places_and_nothing_else(
+def test_an_error_is_sent_with_its_locations_and_nothing_else(
     receiver: Receiver, sink: SentrySink, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("EMPLOYEES_API_TOKEN", CANARY)
@@ -113,7 +122,7 @@ def test_an_error_of_a_task_is_sent_with_its_places_and_nothing_else(
     places = [frame["function"] for frame in failure["exception"]["values"][-1]["stacktrace"]["frames"]]
     assert places[-1] == "fails"
     assert set(failure["tags"]) == {"celery_task_id"}
-    assert alert["tags"]["route"] == "employees"
+    assert alert["tags"]["subject"] == "employees"
     sent = b"".join(post.raw for post in receiver.posts)
     for hidden in (CANARY, "778899", os.uname().nodename, str(Path.cwd())):
         assert hidden.encode() not in sent
@@ -129,14 +138,14 @@ def test_an_error_of_a_task_is_sent_with_its_places_and_nothing_else(
         (Reject(requeue=False), {}),
     ],
 )
-def test_control_flow_is_no_error(receiver: Receiver, sink: SentrySink, error: Exception, options: dict[str, Any]):
+def test_control_flow_is_not_sent_as_an_error(receiver: Receiver, sink: SentrySink, error: Exception, options: dict[str, Any]):
     a_task_app(error, **options).apply((CANARY,))
     assert sink.send(an_alert())
 
     assert [event.get("logger") for event in receiver.events] == ["redrive.alerts"]
 
 
-# --- trouble with Sentry itself --------------------------------------------------------------------------------------
+# --- when Sentry fails --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [500, 429, 413])
@@ -154,7 +163,7 @@ def test_after_a_failure_the_next_try_is_delivered(receiver: Receiver, sink: Sen
     assert sink.send(an_alert())
 
 
-def test_a_sentry_that_is_not_there_takes_nothing():
+def test_an_unreachable_sentry_is_a_failed_delivery():
     with Receiver() as gone:
         dsn = gone.dsn
     sink = init(dsn, environment="test", release="r")
@@ -163,16 +172,17 @@ def test_a_sentry_that_is_not_there_takes_nothing():
     sentry_sdk.get_global_scope().set_client(None)
 
 
-def test_a_sentry_that_hangs_is_waited_for_only_as_long_as_patience_goes(receiver: Receiver, sink: SentrySink):
+@pytest.mark.usefixtures("sink")
+def test_the_wait_for_a_hanging_sentry_ends_at_the_timeout(receiver: Receiver):
     receiver.open.clear()
-    hasty = SentrySink(sentry_sdk.get_client(), sink._drops, patience=0.2)
+    impatient = SentrySink(sentry_sdk.get_client(), timeout=0.2)
 
-    assert not hasty.send(an_alert())
+    assert not impatient.send(an_alert())
     assert receiver.arrived.acquire(timeout=10)
 
 
-def test_a_sentry_that_hangs_keeps_no_process_from_ending(receiver: Receiver):
-    """A worker that fails and ends while Sentry hangs must not stay: the SDK gives up after its shutdown timeout of 2 s."""
+def test_a_hanging_sentry_does_not_keep_a_process_alive(receiver: Receiver):
+    """The SDK gives up after its shutdown timeout of 2 s."""
     receiver.open.clear()
     code = (
         "import sentry_sdk\n"
@@ -192,7 +202,7 @@ def test_a_sentry_that_hangs_keeps_no_process_from_ending(receiver: Receiver):
 @pytest.mark.parametrize(
     "dsn", ["nonsense", "http://127.0.0.1/1", f"{CANARY}://x", f"https://{CANARY}@h:port/1", f"https://[{CANARY}/1"]
 )
-def test_a_wrong_dsn_is_refused_without_being_shown(dsn: str):
+def test_a_refused_dsn_is_not_shown(dsn: str):
     with pytest.raises(ConfigError) as refused:
         init(dsn, environment="test", release="r")
 

@@ -1,4 +1,4 @@
-"""People are told by real processes: Sentry and a notification service hear once of a group, once of a burst, and its end."""
+"""Real processes deliver alerts: Sentry and a notification service get each group and each burst once, and its end."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def alerts(receiver: Receiver) -> list[dict[str, Any]]:
 
 
 def titles(receiver: Receiver) -> list[str]:
-    return [told["title"] for told in receiver.notifications]
+    return [message["title"] for message in receiver.notifications]
 
 
-def test_a_group_is_one_event_a_burst_is_told_once_and_both_end(
+def test_a_group_and_a_burst_are_delivered_once_and_both_end(
     tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, receiver: Receiver
 ):
     more = '[alerts]\nburst = { failures = 3, within = "20s" }\n'
@@ -64,6 +64,6 @@ def test_a_group_is_one_event_a_burst_is_told_once_and_both_end(
     assert len(group) == 1
     assert len(alerts(receiver)) == 2
     assert len(titles(receiver)) == 4
-    told = b"".join(post.body for post in receiver.posts)
-    assert CANARY.encode() not in told
+    sent = b"".join(post.body for post in receiver.posts)
+    assert CANARY.encode() not in sent
     assert CANARY not in logs
