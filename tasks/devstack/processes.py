@@ -90,10 +90,6 @@ class Processes:
         for reader in self._readers:
             reader.join(2.0)  # a process that has left its group may keep the pipe open
 
-    def pid(self, name: str) -> int:
-        """Return the process id of the command `name`."""
-        return self._running[name].pid
-
     def find_ended(self) -> Ended | None:
         """Return the first essential process that has ended, in the order of the commands."""
         for command in self._commands:

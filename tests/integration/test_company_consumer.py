@@ -116,7 +116,7 @@ def test_a_message_is_not_recorded_before_its_failure_is_sent(tmp_path: Path, mo
         raise StaleDataError
 
     monkeypatch.setattr(company, "apply", conflict)
-    consumer = ChangeConsumer(company, name="a", send=fail_to_send, barrier_port=0)
+    consumer = ChangeConsumer(company, send=fail_to_send, barrier_port=0)
     with pytest.raises(OSError, match="SQS is away"):
         consumer.handle(Message())
     assert company.count_progress().handled == 0

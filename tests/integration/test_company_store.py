@@ -79,8 +79,8 @@ def test_refresh_refuses_an_older_fence(company: Company):
 
 def test_a_message_that_is_recorded_twice_counts_once(company: Company):
     for _ in range(2):
-        company.record(0, 5, consumer="a", failed=moved(1, 1, 2))
-        company.record(0, 6, consumer="a")
+        company.record(0, 5, failed=moved(1, 1, 2))
+        company.record(0, 6)
     assert company.count_progress() == Progress(handled=2, conflicts=1, dead_letters=2, left_stale=2, stale=2)
 
 
@@ -89,7 +89,7 @@ def test_an_employee_is_left_stale_if_its_newest_change_failed(company: Company)
     company.change_facts(moved(2, 2))
     company.change_facts(moved(3, 3))
     company.apply(moved(2, 2))  # newer than the change about 2 that fails; no consumer has handled the change about 3
-    company.record(0, 5, consumer="a", failed=moved(1, 1, 2))
+    company.record(0, 5, failed=moved(1, 1, 2))
     assert company.count_progress() == Progress(handled=1, conflicts=1, dead_letters=2, left_stale=1, stale=1)
     company.refresh(1)
     assert company.count_progress() == Progress(handled=1, conflicts=1, dead_letters=2, left_stale=1)

@@ -48,7 +48,7 @@ def test_each_line_has_the_name_of_its_command():
         python("beat", "import os, sys; print(os.environ['GREETING'], file=sys.stderr); sys.exit(3)", env={"GREETING": "hello"}),
     ]
     with Processes(commands, console=Console(file=output), grace=5) as processes:
-        api = psutil.Process(processes.pid("api"))
+        api = psutil.Process(processes._running["api"].pid)
         assert processes.wait() == Ended(name="beat", code=3)
         output.wait_for("api  | [bold]ready[/bold]\n")
         output.wait_for("beat | hello\n")
@@ -74,7 +74,7 @@ def test_if_a_command_cannot_start_the_others_are_stopped():
     processes = Processes(commands, console=Console(file=io.StringIO()), grace=5)
     with pytest.raises(FileNotFoundError), processes:
         pass
-    assert not psutil.pid_exists(processes.pid("api"))
+    assert not psutil.pid_exists(processes._running["api"].pid)
 
 
 def test_commands_are_ready_when_they_write_their_line_or_answer():

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-#: The status of a call whose client has left before an answer. nginx uses the same number.
-CLIENT_LEFT = 499
+from typing import Any
 
 
 class CallCounter:
@@ -29,7 +23,7 @@ class CallCounter:
         self._most = max(self._most, self._open.total())
         self._most_per_key = max(self._most_per_key, self._open[path])
 
-    def end(self, path: str, status: int | None) -> None:
+    def end(self, path: str, status: int) -> None:
         """Count a call that has ended."""
         self._open[path] -= 1
         self._statuses[str(status)] += 1
@@ -43,30 +37,3 @@ class CallCounter:
             "max_in_flight_per_key": self._most_per_key,
             "statuses": dict(self._statuses),
         }
-
-
-class CountCalls:
-    """ASGI middleware that counts each PUT request."""
-
-    def __init__(self, app: ASGIApp, counter: CallCounter) -> None:
-        self._app = app
-        self._counter = counter
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and count it."""
-        if scope["type"] != "http" or scope["method"] != "PUT":
-            await self._app(scope, receive, send)
-            return
-        status: int | None = None
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        self._counter.begin(scope["path"])
-        try:
-            await self._app(scope, receive, send_and_note)
-        finally:
-            self._counter.end(scope["path"], status)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from confluent_kafka import Message, TopicPartition
-    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
 log = logging.getLogger("consumer")
 
@@ -36,7 +35,6 @@ READY_TEXT = "consuming partitions"
 BARRIER_TIMEOUT = 10.0
 #: Seconds that an instance waits for the others at its start.
 START_TIMEOUT = 60.0
-SQS_BATCH = 10
 #: Errors of a commit for a partition that another consumer has now, or will have soon. The message will come again there.
 _REBALANCED = {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID}
 
@@ -44,10 +42,9 @@ _REBALANCED = {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, 
 class ChangeConsumer:
     """Applies changes to employees. Sends the employees of a change that has a conflict to the recovery queue."""
 
-    def __init__(self, company: Company, *, name: str, send: Callable[[Sequence[int]], None], barrier_port: int) -> None:
+    def __init__(self, company: Company, *, send: Callable[[Sequence[int]], None], barrier_port: int) -> None:
         """`send` returns when the employees are on the recovery queue."""
         self._company = company
-        self._name = name
         self._send = send
         self._barrier_port = barrier_port
 
@@ -61,7 +58,7 @@ class ChangeConsumer:
         except StaleDataError:
             failed = change
             self._send(failed.employees)
-        self._company.record(message.partition() or 0, message.offset() or 0, consumer=self._name, failed=failed)
+        self._company.record(message.partition() or 0, message.offset() or 0, failed=failed)
 
     def _wait_at(self, barrier: bytes | str | None) -> None:
         if not barrier:
@@ -84,19 +81,13 @@ def format_change(change: Change) -> bytes:
 
 
 def make_sender(endpoint: str | None, region: str, queue: str) -> Callable[[Sequence[int]], None]:
-    """Return a function that sends {"employeeId": n} for each employee. It raises OSError if SQS refuses one of them."""
+    """Return a function that sends {"employeeId": n} for each employee."""
     client = boto3.client("sqs", endpoint_url=endpoint, region_name=region)
     url = client.get_queue_url(QueueName=queue)["QueueUrl"]
 
     def send(employees: Sequence[int]) -> None:
-        for start in range(0, len(employees), SQS_BATCH):
-            entries: list[SendMessageBatchRequestEntryTypeDef] = [
-                {"Id": str(number), "MessageBody": json.dumps({"employeeId": number})}
-                for number in employees[start : start + SQS_BATCH]
-            ]
-            answer = client.send_message_batch(QueueUrl=url, Entries=entries)
-            if answer.get("Failed"):
-                raise OSError(f"SQS refused {answer['Failed']}")
+        for number in employees:
+            client.send_message(QueueUrl=url, MessageBody=json.dumps({"employeeId": number}))
 
     return send
 
@@ -144,7 +135,7 @@ def main() -> None:
         signal.signal(number, lambda received, _: signals.append(received))
     company = Company(options.directory)
     send = make_sender(options.sqs, options.region, options.queue)
-    handler = ChangeConsumer(company, name=options.name, send=send, barrier_port=options.barrier_port)
+    handler = ChangeConsumer(company, send=send, barrier_port=options.barrier_port)
     consumer = Consumer(
         {
             "bootstrap.servers": options.bootstrap,

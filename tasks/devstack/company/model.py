@@ -50,7 +50,6 @@ class Handled(CompanyBase):
 
     partition: Mapped[int] = mapped_column(primary_key=True)
     offset: Mapped[int] = mapped_column(primary_key=True)
-    consumer: Mapped[str]
     conflict: Mapped[bool]
 
 

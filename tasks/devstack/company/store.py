@@ -144,10 +144,10 @@ class Company:
         with self.upstream.connect() as upstream:
             return sorted(number for number, *fact in upstream.execute(facts) if (number, *fact) not in known)
 
-    def record(self, partition: int, offset: int, *, consumer: str, failed: Change | None = None) -> None:
+    def record(self, partition: int, offset: int, *, failed: Change | None = None) -> None:
         """Record that a message was handled, and its change if it failed. May be repeated without harm."""
         position = {"partition": partition, "offset": offset}
-        handled = {**position, "consumer": consumer, "conflict": failed is not None}
+        handled = {**position, "conflict": failed is not None}
         with self.database.begin() as company:
             company.execute(insert(Handled).prefix_with("OR IGNORE"), [handled])
             if failed:
