@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("redrive.intake")
 
+#: The log event of an intake that reads its sources. `redrive up` waits for it.
+STARTED_EVENT = "drains"
 #: Seconds of a long poll: what SQS allows at most.
 LONG_POLL = 20.0
 #: Seconds for more to come, before it is told what came. A poll of none asks some of SQS' servers only, and may miss a message.
@@ -54,7 +56,7 @@ def follow_all(runtime: Runtime, turn: Callable[[], None] = lambda: None) -> boo
         followers = [Follower(runtime, source, reader, ended) for source, reader in runtime.sources]
         for each in followers:
             each.start()
-        log.info("drains", sources=sorted({source.name for source, _ in runtime.sources}))
+        log.info(STARTED_EVENT, sources=sorted({source.name for source, _ in runtime.sources}))
         if not queues_are_there:
             _persist(runtime.ensure_queues, ended, turn)
         while not ended.wait(PULSE):

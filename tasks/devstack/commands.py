@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from tasks.continuous_intake import STARTED_EVENT
 from tasks.devstack.processes import Command
 from tasks.monitoring import flower_command
 
@@ -28,7 +29,7 @@ def make_redrive_commands(env: Mapping[str, str]) -> list[Command]:
             ready_pattern=r" ready\.",
         ),
         Command(name="beat", argv=[*celery, "beat", "--loglevel=INFO"], env=env, ready_pattern=r"beat: Starting\.\.\."),
-        Command(name="intake", argv=[sys.executable, "-m", "tasks.cli", "intake"], env=env, ready_pattern='"drains"'),
+        Command(name="intake", argv=[sys.executable, "-m", "tasks.cli", "intake"], env=env, ready_pattern=f'"{STARTED_EVENT}"'),
     ]
 
 

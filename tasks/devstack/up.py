@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from sqlalchemy import URL
@@ -13,6 +12,7 @@ from tasks.adapters import logs
 from tasks.adapters.notify import apprise_sinks
 from tasks.devstack import child
 from tasks.devstack.commands import make_company_command, make_flower_command, make_redrive_commands
+from tasks.devstack.company.store import Company
 from tasks.devstack.env_file import write_env_file
 from tasks.devstack.environment import inherit_environment
 from tasks.devstack.instructions import Instructions
@@ -25,11 +25,6 @@ from tasks.dlq.errors import ConfigError, Refused
 from tasks.ledger_setup import upgrade_ledger
 from tasks.runtime import Runtime
 from tasks.settings import DEFAULT_FILE, Settings, load
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tasks.devstack.processes import Command
 
 #: Seconds between SIGTERM and SIGKILL: enough to finish an open call and to record its result.
 GRACE = 8.0
@@ -73,7 +68,9 @@ def _run(stack: ExitStack, messages: Console, *, sample: bool) -> int:
     _prepare(settings)
 
     flower_port = child.free_port()
-    commands = _make_commands(env, state, flower_port=flower_port, company_port=company_port)
+    commands = [*make_redrive_commands(env), make_flower_command(flower_port, env=env)]
+    if company_port:
+        commands.insert(0, make_company_command(state / "company", company_port, env=env))
     messages.print(f"redrive: starting {', '.join(command.name for command in commands)}; this takes some seconds")
     processes = stack.enter_context(Processes(commands, console=messages, grace=GRACE))
     processes.wait_until_ready(hint="its output is above")
@@ -101,7 +98,7 @@ def _use_own_config(stack: ExitStack, env: dict[str, str]) -> None:
 
 
 def _use_sample_config(stack: ExitStack, messages: Console, env: dict[str, str], company_port: int) -> None:
-    """Write the sample's configuration, and use it with a ledger of its own."""
+    """Create the sample company and its configuration. The sample has a ledger of its own."""
     own = env.get("REDRIVE_CONFIG") or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     if own:
         messages.print(f"redrive: --sample ignores your {own}", soft_wrap=True)
@@ -109,6 +106,9 @@ def _use_sample_config(stack: ExitStack, messages: Console, env: dict[str, str],
     file = state / "sample.toml"
     write_config(file, api_port=company_port)
     env["REDRIVE_CONFIG"] = str(file)
+    (state / "company").mkdir(exist_ok=True)
+    with closing(Company(state / "company")) as company:
+        company.create(range(1, EMPLOYEES + 1))
     env.setdefault("REDRIVE_LEDGER__URL", URL.create("sqlite", database=str(state / "sample.db")).render_as_string())
     _check_secrets(load(environ=env))
 
@@ -155,11 +155,3 @@ class _NoDoorbell:
 
     def ring(self, job_id: int, *, delay: float) -> None:
         """Do nothing."""
-
-
-def _make_commands(env: dict[str, str], state: Path, *, flower_port: int, company_port: int | None) -> Sequence[Command]:
-    commands = [*make_redrive_commands(env), make_flower_command(flower_port, env=env)]
-    if company_port:
-        company = make_company_command(state / "company", company_port, "--employees", str(EMPLOYEES), env=env)
-        commands.insert(0, company)
-    return commands

@@ -4,7 +4,7 @@ from tasks.devstack.child import Ended
 from tasks.devstack.company.store import Progress
 from tasks.devstack.company.workload import Workload
 from tasks.devstack.demo.report import Report
-from tasks.devstack.demo.snapshot import Calls, Snapshot
+from tasks.devstack.demo.snapshot import NO_CALLS, Snapshot
 from tasks.dlq.ledger.audit import Audit, Sums
 
 PROGRESS = Progress(handled=60, conflicts=20, dead_letters=40, left_stale=15)
@@ -13,7 +13,7 @@ SNAPSHOT = {
     "progress": PROGRESS,
     "accepted": 40,
     "jobs": {"completed": 21},
-    "calls": Calls(total=23, most=1, most_per_key=1, statuses={"200": 21, "499": 2}),
+    "statistics": {**NO_CALLS, "calls": 23, "max_in_flight": 1, "statuses": {"200": 21, "499": 2}},
 }
 
 
@@ -45,13 +45,15 @@ def test_a_good_report_shows_its_proof():
 
 def test_one_thing_is_in_the_singular():
     progress = Progress(handled=1, conflicts=1, dead_letters=1, left_stale=1)
-    text = make_report(messages=1, progress=progress, jobs={"completed": 1}, calls=Calls(total=1, most=1)).format()
+    text = make_report(
+        messages=1, progress=progress, jobs={"completed": 1}, statistics={**NO_CALLS, "calls": 1, "max_in_flight": 1}
+    ).format()
     assert "1 message, 1 conflict\n  1 dead letter -> 1 job -> 1 call\n" in text
     assert "1 of 40 employees was left stale by conflicts." in text
 
 
 def test_without_a_conflict_no_recovery_is_claimed():
-    report = make_report({}, messages=1, progress=Progress(handled=1), accepted=0, jobs={}, calls=Calls())
+    report = make_report({}, messages=1, progress=Progress(handled=1), accepted=0, jobs={}, statistics=NO_CALLS)
     assert report.problems == []
     text = report.format()
     assert "Result: no conflict happened, so there was nothing to recover" in text
@@ -69,7 +71,7 @@ def test_without_a_conflict_no_recovery_is_claimed():
         (make_report({"accepted": 40, "recovered": 38, "pending": 2}), "2 dead letters not recovered yet, in 0 jobs"),
         (make_report({"accepted": 40, "recovered": 39, "parked": 1}), "dead letters: 1 parked, 0 discarded, 0 rejected"),
         (make_report({"accepted": 40, "recovered": 39, "rejected": 1}), "dead letters: 0 parked, 0 discarded, 1 rejected"),
-        (make_report(calls=Calls(total=9, most=2, most_per_key=1)), "2 calls were open at once"),
+        (make_report(statistics={**NO_CALLS, "max_in_flight": 2}), "2 calls were open at once"),
         (make_report(progress=Progress(handled=59)), "59 of 60 messages consumed in time"),
         (make_report(queued=3), "3 dead letters still in the queue"),
         (make_report(wakeups=1), "1 wake-up still in SQS"),

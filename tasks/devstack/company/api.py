@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +24,6 @@ from tasks.devstack.company.faults import BOUNDED, Fault, FaultPlan
 from tasks.devstack.company.store import Company, OlderFence, UnknownEmployee
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
     from starlette.requests import Request
 
 #: Seconds that a call takes besides its database work.
@@ -73,16 +70,6 @@ class Api:
             return _make_error(HTTPStatus.PRECONDITION_FAILED, f"this call is too late: fence {error}")
         return JSONResponse(employee)
 
-    async def get_employee(self, request: Request) -> Response:
-        """Show one employee."""
-        number = request.path_params["id"]
-        if not _NUMBER.fullmatch(number):
-            return _make_error(HTTPStatus.UNPROCESSABLE_ENTITY, "an employee's id is an integer")
-        try:
-            return JSONResponse(await run_in_threadpool(self._company.get_employee, int(number)))
-        except UnknownEmployee:
-            return _make_error(HTTPStatus.NOT_FOUND, "no such employee")
-
     async def get_statistics(self, _: Request) -> Response:
         """Show how many calls there were, and how many were open at once."""
         return JSONResponse(self._counter.make_statistics())
@@ -103,25 +90,15 @@ class Api:
         return Response(status_code=CLIENT_LEFT)
 
 
-def make_application(company: Company, faults: FaultPlan, *, employees: Sequence[int] = ()) -> Starlette:
-    """Return the API as an ASGI application. It creates `employees` at its start, and closes the company at its end."""
+def make_application(company: Company, faults: FaultPlan) -> Starlette:
+    """Return the API as an ASGI application."""
     api = Api(company, faults)
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        if employees:
-            await run_in_threadpool(company.create, employees)
-        yield
-        company.close()
-
     return Starlette(
         routes=[
             Route("/employees/{id}", api.put_employee, methods=["PUT"]),
-            Route("/employees/{id}", api.get_employee),
             Route("/stats", api.get_statistics),
             Route("/health", api.check_health),
         ],
-        lifespan=lifespan,
     )
 
 
@@ -136,13 +113,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0, help="decides which calls fail")
     parser.add_argument("--faults", choices=["none", "bounded", "endless"], default="endless")
-    parser.add_argument("--employees", type=int, default=0, help="create so many employees, from number 1")
     options = parser.parse_args()
-    options.directory.mkdir(parents=True, exist_ok=True)
     budget = {"none": {}, "bounded": BOUNDED, "endless": None}[options.faults]
-    application = make_application(
-        Company(options.directory), FaultPlan(options.seed, budget=budget), employees=range(1, options.employees + 1)
-    )
+    application = make_application(Company(options.directory), FaultPlan(options.seed, budget=budget))
     # Redrive logs each call itself.
     uvicorn.run(application, host="127.0.0.1", port=options.port, log_level="warning", timeout_graceful_shutdown=1)
 

@@ -125,15 +125,12 @@ class Company:
                 fact = upstream.get_one(Fact, number)
                 employee.department, employee.revision = fact.department, fact.revision
             session.commit()
-            return _describe(employee)
-
-    def get_employee(self, number: int) -> dict[str, Any]:
-        """Return the company's copy of an employee. Raises UnknownEmployee."""
-        with Session(self.database) as session:
-            employee = session.get(Employee, number)
-            if employee is None:
-                raise UnknownEmployee(number)
-            return _describe(employee)
+            return {
+                "employeeId": employee.id,
+                "department": employee.department,
+                "revision": employee.revision,
+                "version": employee.version,
+            }
 
     def find_stale(self) -> list[int]:
         """Return the numbers of all employees that differ from the facts."""
@@ -166,15 +163,6 @@ class Company:
             failures = company.scalar(select(func.count()).select_from(Failure))
             left_stale, stale = company.execute(stale_employees).one()
         return Progress(handled=handled, conflicts=conflicts, dead_letters=failures or 0, left_stale=left_stale, stale=stale)
-
-
-def _describe(employee: Employee) -> dict[str, Any]:
-    return {
-        "employeeId": employee.id,
-        "department": employee.department,
-        "revision": employee.revision,
-        "version": employee.version,
-    }
 
 
 def _make_engine(path: Path) -> Engine:

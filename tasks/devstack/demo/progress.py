@@ -43,7 +43,7 @@ class ProgressPrinter:
             in_words(progress.conflicts, "conflict"),
             in_words(progress.dead_letters, "dead letter"),
             f"{jobs - snapshot.unfinished}/{in_words(jobs, 'job')}",
-            in_words(snapshot.calls.total, "call"),
+            in_words(snapshot.statistics["calls"], "call"),
             f"{progress.stale} stale",
         ]
         self._print(", ".join(parts), at_once=snapshot.done)

@@ -69,8 +69,8 @@ class Report:
         if self.stale:
             listed = ", ".join(map(str, self.stale[:_LISTED])) + (", …" if len(self.stale) > _LISTED else "")
             yield f"{in_words(len(self.stale), 'employee')} still stale: {listed}"
-        if last.calls.most > 1:
-            yield f"{in_words(last.calls.most, 'call')} were open at once"
+        if (most := last.statistics["max_in_flight"]) > 1:
+            yield f"{in_words(most, 'call')} were open at once"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as `redrive demo --json` prints it."""
@@ -88,9 +88,9 @@ class Report:
     def format(self) -> str:
         """Return the report as text."""
         last, audit = self.last, self.audit
-        answers = ", ".join(f"{_name_status(status)} {count}" for status, count in sorted(last.calls.statuses.items()))
+        answers = ", ".join(f"{_name_status(status)} {count}" for status, count in sorted(last.statistics["statuses"].items()))
         standings = " + ".join(f"{name} {getattr(audit, name)}" for name in STANDINGS)
-        path = {"dead letter": last.progress.dead_letters, "job": sum(last.jobs.values()), "call": last.calls.total}
+        path = {"dead letter": last.progress.dead_letters, "job": sum(last.jobs.values()), "call": last.statistics["calls"]}
         lines = [
             "Audit",
             f"  {in_words(last.progress.handled, 'message')}, {in_words(last.progress.conflicts, 'conflict')}",
@@ -112,7 +112,7 @@ class Report:
             verb = "was" if progress.left_stale == 1 else "were"
             yield f"  {progress.left_stale} of {len(self.workload.employees)} employees {verb} left stale by conflicts."
             yield "  Now every employee equals the upstream facts."
-            yield f"  The API never had more than {in_words(self.last.calls.most, 'call')} open at once."
+            yield f"  The API never had more than {in_words(self.last.statistics['max_in_flight'], 'call')} open at once."
         else:
             yield "Result: no conflict happened, so there was nothing to recover"
             yield "  Every employee equals the upstream facts. For conflicts, use more messages:"
@@ -130,10 +130,10 @@ def describe_snapshot(workload: Workload, last: Snapshot, *, seconds: float) -> 
         "dead_letters": last.progress.dead_letters,
         "accepted": last.accepted,
         "jobs": sum(last.jobs.values()),
-        "calls": last.calls.total,
-        "answers": dict(last.calls.statuses),
-        "max_calls_in_flight": last.calls.most,
-        "max_calls_in_flight_per_key": last.calls.most_per_key,
+        "calls": last.statistics["calls"],
+        "answers": last.statistics["statuses"],
+        "max_calls_in_flight": last.statistics["max_in_flight"],
+        "max_calls_in_flight_per_key": last.statistics["max_in_flight_per_key"],
         "stale_before": last.progress.left_stale,
         "seconds": round(seconds, 1),
         "interrupted": False,

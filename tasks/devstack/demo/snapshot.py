@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tasks.devstack.company.call_counter import CallCounter
 from tasks.devstack.company.store import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-@dataclass(frozen=True, kw_only=True)
-class Calls:
-    """The counts of the company's API.
-
-    Attributes:
-        total: number of calls.
-        most: highest number of calls that were open at once.
-        most_per_key: the same for one employee.
-        statuses: number of calls by HTTP status.
-    """
-
-    total: int = 0
-    most: int = 0
-    most_per_key: int = 0
-    statuses: Mapping[str, int] = field(default_factory=dict)
+NO_CALLS = CallCounter().make_statistics()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +25,7 @@ class Snapshot:
         wakeups: number of wake-ups on SQS.
         accepted: number of dead letters in the ledger.
         jobs: number of jobs by state.
-        calls: the counts of the company's API.
+        statistics: what the company's API has counted.
     """
 
     messages: int
@@ -48,7 +34,7 @@ class Snapshot:
     wakeups: int = 0
     accepted: int = 0
     jobs: Mapping[str, int] = field(default_factory=dict)
-    calls: Calls = field(default_factory=Calls)
+    statistics: Mapping[str, Any] = field(default_factory=NO_CALLS.copy)
 
     @property
     def unfinished(self) -> int:

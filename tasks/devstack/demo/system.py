@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from sqlalchemy import func, select
 
 from tasks.adapters.queues import Connection, ensure_queue
+from tasks.adapters.sqs import count_messages
 from tasks.devstack import child
 from tasks.devstack.commands import make_company_command, make_redrive_commands
 from tasks.devstack.company.barrier import serve_barriers
@@ -19,7 +21,7 @@ from tasks.devstack.company.consumer import BARRIER, READY_TEXT, format_change
 from tasks.devstack.company.store import Company
 from tasks.devstack.company.workload import CONFLICT_PARTITIONS
 from tasks.devstack.demo.config import QUEUE, TOML
-from tasks.devstack.demo.snapshot import Calls, Snapshot
+from tasks.devstack.demo.snapshot import NO_CALLS, Snapshot
 from tasks.devstack.environment import isolate_environment
 from tasks.devstack.kafka import EmbeddedKafka
 from tasks.devstack.processes import Command, Processes
@@ -28,12 +30,11 @@ from tasks.dlq.ledger import Ledger, migrations
 from tasks.dlq.ledger.audit import audit
 from tasks.dlq.ledger.queries import counts
 from tasks.dlq.ledger.schema import tallies
+from tasks.names import RECOVERY_QUEUE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-
-    from mypy_boto3_sqs.literals import QueueAttributeFilterType
 
     from tasks.devstack.company.workload import Workload
     from tasks.dlq.ledger.audit import Audit
@@ -44,11 +45,6 @@ CONSUMERS = tuple(f"consumer-{number}" for number in range(1, len(CONFLICT_PARTI
 GRACE = 4.0
 #: The first consumer of the group gets all partitions, until the others have joined. Then each of the three has one or two.
 CONSUMER_READY = rf"{READY_TEXT} \[\d(, \d)?\]"
-_DEPTH: list[QueueAttributeFilterType] = [
-    "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed",
-]
 
 
 class DemoSystem:
@@ -64,7 +60,7 @@ class DemoSystem:
         self._workload = workload
         self._directory = directory
         self._report = report
-        self._last_calls = Calls()
+        self._statistics: Mapping[str, Any] = NO_CALLS
         self.company: Company
 
     def __enter__(self) -> Self:
@@ -104,11 +100,11 @@ class DemoSystem:
         return Snapshot(
             messages=self._workload.messages,
             progress=self.company.count_progress(),
-            queued=self._count_messages(QUEUE),
-            wakeups=self._count_messages("redrive-recovery"),
+            queued=count_messages(self._sqs, QUEUE),
+            wakeups=count_messages(self._sqs, RECOVERY_QUEUE),
             accepted=accepted,
             jobs=jobs,
-            calls=self._get_calls(),
+            statistics=self._get_statistics(),
         )
 
     def audit(self) -> Audit:
@@ -166,24 +162,10 @@ class DemoSystem:
         argv += [part for option, value in options.items() for part in (f"--{option}", value)]
         return Command(name=name, argv=argv, env=env, ready_pattern=CONSUMER_READY)
 
-    def _count_messages(self, queue: str) -> int:
-        url = self._sqs.get_queue_url(QueueName=queue)["QueueUrl"]
-        found = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=_DEPTH)["Attributes"]
-        return sum(map(int, found.values()))
-
-    def _get_calls(self) -> Calls:
+    def _get_statistics(self) -> Mapping[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self._api_port, timeout=5)
-        try:
+        with contextlib.suppress(OSError):  # it has ended, which `find_ended` reports, or is too busy to answer
             connection.request("GET", "/stats")
-            stats = json.loads(connection.getresponse().read())
-        except OSError:  # it has ended, which `find_ended` reports, or is too busy to answer
-            return self._last_calls
-        finally:
-            connection.close()
-        self._last_calls = Calls(
-            total=stats["calls"],
-            most=stats["max_in_flight"],
-            most_per_key=stats["max_in_flight_per_key"],
-            statuses=stats["statuses"],
-        )
-        return self._last_calls
+            self._statistics = json.loads(connection.getresponse().read())
+        connection.close()
+        return self._statistics
