@@ -8,11 +8,13 @@ from kombu import Queue as _Queue  # type: ignore[attr-defined]
 
 from beat_schedule import schedule as _schedule
 from tasks import names as _names
-from tasks.settings import settings_or_exit as _settings_or_exit
+from tasks.settings import settings as _read_settings
+from tasks.worker.startup import exit_on_error as _exit_on_error
 from tasks.worker.transport import install as _install_transport
 
 _install_transport()
-_settings = _settings_or_exit()
+with _exit_on_error():
+    _settings = _read_settings()
 _broker = _settings.broker
 
 imports = ("tasks.intake", "tasks.recovery", "tasks.sweeps", "tasks.worker.lifecycle", "tasks.worker.health")

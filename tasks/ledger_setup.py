@@ -103,7 +103,7 @@ def _connected(settings: Settings) -> Iterator[Ledger]:
 
 def prepare_state_directory(settings: Settings, *, create: bool) -> None:
     """Check the state directory first if it holds the ledger: its errors are clearer than the database's."""
-    if settings.describe()["settings"]["ledger.url"]["from"] != "default":
+    if settings.is_set("ledger", "url"):
         return
     if create:
         directory.make(settings.state_path)

@@ -15,7 +15,7 @@ def config(*, json: Json = False) -> None:
         out.record(described)
         return
     where = settings().source_file
-    out.note(f"read from {where}" if described["file"] else f"read from the environment, for the rest defaults: {where}")
+    out.note(f"read from {where}" if settings().file else f"read from the environment, for the rest defaults: {where}")
     columns = [Column("Setting"), Column("Value", fold=True), Column("From", fold=True)]
     out.table(columns, [(name, _plain(each["value"]), each["from"]) for name, each in described["settings"].items()])
 

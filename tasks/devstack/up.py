@@ -135,7 +135,7 @@ def _start_embedded_servers(stack: ExitStack, state: Path, env: dict[str, str]) 
     settings = load(environ=env)
     if not settings.monitor.url:
         env["REDRIVE_MONITOR__URL"] = stack.enter_context(EmbeddedRedis(state)).url
-    if "url" in settings.broker.model_fields_set or settings.broker.predefined_queues:
+    if settings.is_set("broker", "url") or settings.broker.predefined_queues:
         return None
     sqs = stack.enter_context(EmbeddedSqs(state))
     env["REDRIVE_BROKER__URL"] = f"sqs://embedded:embedded@127.0.0.1:{sqs.port}"

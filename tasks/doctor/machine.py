@@ -32,10 +32,9 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
 
 
 def _configuration(settings: Settings) -> Finding:
-    read = settings.describe()
-    set_by = sum(each["from"] not in {"file", "default"} for each in read["settings"].values())
-    origin = f"read from {read['file']}" if read["file"] else f"no file: {settings.source_file}"
-    detail = f"{origin}; {set_by} of the settings from the environment; routes: {', '.join(settings.routes) or 'none'}"
+    origin = f"read from {settings.file}" if settings.file else f"no file: {settings.source_file}"
+    routes = ", ".join(settings.routes) or "none"
+    detail = f"{origin}; {len(settings.variables)} of the settings from the environment; routes: {routes}"
     if not settings.routes:
         hint = "add [routes.NAME] to redrive.toml; redrive.example.toml shows how"
         return Finding(name="configuration", state=State.WARNING, detail=detail, hint=hint)

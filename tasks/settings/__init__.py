@@ -6,7 +6,6 @@ Nothing happens at import. This package is the only reader of the environment in
 from __future__ import annotations
 
 import os
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from tasks.dlq.errors import ConfigError
-from tasks.settings.description import Origins
-from tasks.settings.environment import CONFIG, overridden
+from tasks.settings.environment import CONFIG, misspelt, override
 from tasks.settings.file import read_table
 from tasks.settings.keys import keys_of
 from tasks.settings.model import Settings
-from tasks.settings.problems import one_line, problems_of, without
+from tasks.settings.problems import one_line, problems_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DEFAULT_FILE", "Settings", "assemble", "load", "settings", "settings_or_exit"]
+__all__ = ["DEFAULT_FILE", "Settings", "assemble", "load", "settings"]
 
 DEFAULT_FILE = Path("redrive.toml")
 
@@ -33,15 +31,6 @@ DEFAULT_FILE = Path("redrive.toml")
 def settings() -> Settings:
     """Return this process's settings, read at the first call. Tests forget them by `settings.cache_clear()`."""
     return load()
-
-
-def settings_or_exit() -> Settings:
-    """Return this process's settings; end the process with a message for people when they are wrong. For Celery's commands."""
-    try:
-        return settings()
-    except ConfigError as error:
-        sys.stderr.write(f"redrive: {error.message}\n{error.hint}\n")
-        raise SystemExit(error.exit_code) from None
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -71,29 +60,15 @@ def assemble(table: Mapping[str, Any], environ: Mapping[str, str], *, file: str 
         ConfigError: as for `load`.
     """
     keys = keys_of(Settings)
-    found = overridden(table, environ, keys)
-    origins = Origins(file=file, table=table, variables=found.variables)
-    problems = list(found.problems)
+    read = override(table, environ, keys, file=file)
+    problems = list(read.problems)
     try:
-        made = Settings.model_validate(found.table)
+        made = Settings.model_validate(read.table)
+        problems += misspelt(environ, keys, made.secret_variables)
     except ValidationError as error:
-        problems += problems_of(error, keys, found.table, origins)
-        problems += [problem for problem in _beside(error, found.table, origins) if problem not in problems]
+        problems += problems_of(error, keys, read)
     if problems:
-        raise ConfigError(
-            "\n".join(map(one_line, problems)),
-            hint="docs/reference/configuration.md has every key; redrive.example.toml is a start",
-        )
-    made.remember(origins, environ)
+        message = "\n".join(map(one_line, problems))
+        raise ConfigError(message, hint="docs/reference/configuration.md has every key; redrive.example.toml is a start")
+    made.remember(read, environ)
     return made
-
-
-def _beside(error: ValidationError, table: Mapping[str, Any], origins: Origins) -> list[str]:
-    """Return the problems of sources that an error keeps from being seen: whether things fit is asked of right ones only."""
-    rest = without(error, table)
-    try:
-        if rest is not None:
-            Settings.model_validate(rest)
-    except ValidationError as more:
-        return problems_of(more, keys_of(Settings), table, origins)
-    return []

@@ -1,8 +1,8 @@
-"""REDRIVE_… variables as overrides of redrive.toml: `REDRIVE_ROUTES__EMPLOYEES__URL` is `routes.employees.url`.
+"""REDRIVE_… variables override redrive.toml: `REDRIVE_ROUTES__EMPLOYEES__URL` is `routes.employees.url`.
 
-A variable with `__` is a key or a mistake; one without may be anything (a secret that a key names, a container platform's
-own), and is a key only when it is known. Variables are upper case, so a person's names are found again without case, and
-`_` for `-`, among those in the file. A name that only the environment has becomes lower case; a parameter stays as it is.
+A variable with `__` must be a key. A variable without it may be something else, such as a secret that a key names.
+Variables are upper case, so names that the file has are found without regard to case, and with `_` for `-`.
+A name that only the environment has becomes lower case; a parameter's name stays as it is.
 """
 
 from __future__ import annotations
@@ -11,28 +11,44 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tasks.settings.keys import NAME, PREFIX, SEPARATOR, Key, Steps, dotted, find, steps_below, suggestion, value_at
+from tasks.settings.keys import ANY_NAME, PREFIX, SEPARATOR, dotted, find, steps_below, suggestion, value_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-#: Where the file is, not what stands in it.
+    from tasks.settings.keys import Key
+    from tasks.settings.values import KeyPath
+
+#: Names the file that is read.
 CONFIG = "REDRIVE_CONFIG"
+#: How alike two variables are if one is taken for the other misspelt. REDRIVE_BROKER_PORT is Kubernetes' own, say.
+_ALIKE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overridden:
-    """The file's table with the environment's values (as text) in it, the variable of each such path, and what is wrong."""
+class Input:
+    """What file and environment say, before pydantic checks it."""
 
-    table: dict[str, Any]
-    variables: dict[Steps, str] = field(default_factory=dict)
+    #: The file's name; None without a file.
+    file: str | None = None
+    in_file: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    #: The file's table with the values (as text) of the environment.
+    table: dict[str, Any] = field(default_factory=dict, repr=False)
+    #: The variable of each value that the environment sets.
+    variables: dict[KeyPath, str] = field(default_factory=dict)
+    #: A line for each variable that is wrong.
     problems: list[str] = field(default_factory=list)
 
+    def origin(self, path: KeyPath) -> str:
+        """Return the variable's name, "file" or "default"."""
+        in_file = value_at(self.in_file, path) is not None
+        return self.variables.get(path) or ("file" if in_file else "default")
 
-def overridden(in_file: Mapping[str, Any], environ: Mapping[str, str], keys: Sequence[Key]) -> Overridden:
-    """Return what stands in the file with what `environ` sets; unknown variables with `__` are problems."""
-    found = Overridden(table=deepcopy(dict(in_file)))
-    for variable in sorted(name for name in environ if name.startswith(PREFIX) and name != CONFIG):
+
+def override(in_file: Mapping[str, Any], environ: Mapping[str, str], keys: Sequence[Key], *, file: str | None) -> Input:
+    """Return the file's values with those of `environ` in their place. An unknown variable with `__` is a problem."""
+    found = Input(file=file, in_file=in_file, table=deepcopy(dict(in_file)))
+    for variable in sorted(_own(environ)):
         parts = variable.removeprefix(PREFIX).split(SEPARATOR)
         path = _path(parts, keys, in_file)
         if find(keys, path):
@@ -43,21 +59,39 @@ def overridden(in_file: Mapping[str, Any], environ: Mapping[str, str], keys: Seq
     return found
 
 
-def _path(parts: Sequence[str], keys: Sequence[Key], file_table: Mapping[str, Any]) -> Steps:
-    path: Steps = ()
+def misspelt(environ: Mapping[str, str], keys: Sequence[Key], named: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each variable without `__` that nothing reads, and that looks like one that Redrive reads.
+
+    Args:
+        environ: the environment.
+        keys: all keys.
+        named: the variables that keys such as `bearer_env` name.
+    """
+    known = {CONFIG, *named, *(key.variable for key in keys if ANY_NAME not in key.path)}
+    for variable in sorted(set(_own(environ)) - known):
+        if SEPARATOR not in variable and (near := suggestion(variable, known, cutoff=_ALIKE)):
+            yield f"{variable}: Redrive reads no variable of this name; {near}"
+
+
+def _own(environ: Mapping[str, str]) -> Iterator[str]:
+    return (name for name in environ if name.startswith(PREFIX) and name != CONFIG)
+
+
+def _path(parts: Sequence[str], keys: Sequence[Key], in_file: Mapping[str, Any]) -> KeyPath:
+    path: KeyPath = ()
     for part in parts:
         allowed = steps_below(keys, path)
-        if NAME not in allowed:
+        if ANY_NAME not in allowed:
             names, otherwise = allowed, part.lower()
         else:
-            names = _names_at(file_table, path)
-            otherwise = _new_name(path[-1], part)
+            table = value_at(in_file, path)
+            names, otherwise = list(table) if isinstance(table, dict) else [], _new_name(path[-1], part)
         path = (*path, next((name for name in names if _folded(name) == _folded(part)), otherwise))
     return path
 
 
 def _new_name(table: str, part: str) -> str:
-    """Return the name that a variable stands for when the file has none like it."""
+    """Return the name that a variable means if the file has none like it."""
     match table:
         case "params" | "map":
             return part
@@ -69,27 +103,18 @@ def _new_name(table: str, part: str) -> str:
             return part.lower()
 
 
-def _unknown(variable: str, path: Steps, keys: Sequence[Key]) -> str:
-    if below := [step for step in steps_below(keys, path) if step != NAME]:
+def _unknown(variable: str, path: KeyPath, keys: Sequence[Key]) -> str:
+    if below := [step for step in steps_below(keys, path) if step != ANY_NAME]:
         return f"{variable}: {dotted(path)} is a table; set a key of it, such as {variable}{SEPARATOR}{below[0].upper()}"
-    known = [key.variable for key in keys]
-    near = suggestion(variable, known) or "docs/reference/configuration.md has them all"
+    near = suggestion(variable, [key.variable for key in keys]) or "docs/reference/configuration.md has them all"
     return f"{variable}: Redrive has no key {dotted(path)}; {near}"
 
 
-def _names_at(table: Mapping[str, Any], path: Steps) -> list[str]:
-    try:
-        names = value_at(table, path)
-    except KeyError:
-        return []
-    return list(names) if isinstance(names, dict) else []
-
-
-def _set(table: dict[str, Any], path: Steps, value: str) -> None:
+def _set(table: dict[str, Any], path: KeyPath, value: str) -> None:
     below: Any = table
     for step in path[:-1]:
         below = below.setdefault(step, {})
-        if not isinstance(below, dict):  # the file is wrong there, and is told so
+        if not isinstance(below, dict):  # the file is wrong there, and pydantic refuses it
             return
     below[path[-1]] = value
 

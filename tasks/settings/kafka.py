@@ -1,26 +1,20 @@
-"""Rules for what a Kafka source says in redrive.toml: brokers, topics, and properties of librdkafka."""
+"""The types of a Kafka source's values in redrive.toml: brokers, topics, and properties of librdkafka."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Any
+import json
+from typing import Annotated, Any
 
-from tasks.settings.hosts import one_name
-from tasks.settings.rules import Matching, Rule
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
-#: https://github.com/apache/kafka/blob/trunk/clients/src/main/java/org/apache/kafka/common/internals/Topic.java
-TOPIC = Matching(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}", "a topic's name (A-Z a-z 0-9 . _ -, at most 249 characters)")
-GROUP = Matching(r"[A-Za-z0-9._-]{1,249}", "at most 249 of A-Z a-z 0-9 . _ -")
-_HOST = r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}"
-BOOTSTRAP = Matching(rf"{_HOST}(?:, ?{_HOST})*", '"HOST:PORT", several with commas between')
-_MOST_TOPICS = 100
-_MOST_TEXT = 4000
-_NAME = re.compile(r"[a-z0-9]+(?:[._][a-z0-9]+)*", re.ASCII)
-_SECRET = re.compile(r"password|passphrase|secret|ssl\.key\.pem|private\.key\.pem|oauthbearer\.config")
-#: What the promise rests on, or what has a key of its own.
-_OWN = {
-    "allow.auto.create.topics": "Redrive reads topics and makes none",
+from tasks.dlq.secrets.names import is_secret_property
+from tasks.names import HEADER_ROLES
+from tasks.settings.urls import canonical_host
+from tasks.settings.values import Display, PrintableText, Refusal, split_commas
+
+#: Properties that Redrive's guarantees depend on, or that have a key of their own.
+_RESERVED = {
+    "allow.auto.create.topics": "Redrive reads topics and creates none",
     "auto.commit.interval.ms": "offsets are committed after the ledger",
     "auto.offset.reset": "a partition without a committed offset is read from its beginning",
     "bootstrap.servers": "set `bootstrap`",
@@ -29,81 +23,80 @@ _OWN = {
     "enable.auto.offset.store": "offsets are committed after the ledger",
     "enable.partition.eof": "Redrive needs to see where a partition ends",
     "group.id": "set `group`",
-    "isolation.level": "what was not committed by its writer is no dead letter",
+    "isolation.level": "a record that its writer did not commit is not a dead letter",
     "offset.store.method": "offsets are committed after the ledger",
     "plugin.library.paths": "Redrive loads no code that a setting names",
 }
+_HOST = r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}"
 
 
 def property_name(name: str) -> str:
-    """Return a property as librdkafka writes it: TOML and the environment like `_` better than the dot."""
+    """Return a property as librdkafka writes it. TOML and the environment prefer `_` to the dot."""
     return name.replace("_", ".")
 
 
 def brokers(bootstrap: str) -> set[tuple[str, int]]:
-    """Return host and port of each broker; this machine is one host, however it is written."""
+    """Return host and port of each broker. This machine is one host in all its spellings."""
     found = (each.strip().rpartition(":") for each in bootstrap.split(","))
-    return {(one_name(host.strip("[]").lower()), int(port)) for host, _, port in found}
+    return {(canonical_host(host.strip("[]").lower()), int(port)) for host, _, port in found}
 
 
-@dataclass(frozen=True)
-class Topics(Rule):
-    """The topics of a source."""
-
-    meaning: str = f'a list of topics, such as ["employees-dlt"], at most {_MOST_TOPICS}'
-
-    def parse(self, value: Any) -> tuple[str, ...]:
-        """Return the names; from the environment, with commas between."""
-        if isinstance(value, str):
-            value = [each.strip() for each in value.split(",")]
-        if not isinstance(value, list) or not 1 <= len(value) <= _MOST_TOPICS or len({*map(str, value)}) < len(value):
-            raise self.refusal()
-        return tuple(TOPIC.parse(each) for each in value)
-
-    def show(self, value: tuple[str, ...]) -> list[str]:
-        """Return the names as a list."""
-        return list(value)
+def _is_free(name: str) -> str:
+    if reason := _RESERVED.get(property_name(name)):
+        raise Refusal(((), f"must not be set: {reason}"))
+    return name
 
 
-@dataclass(frozen=True)
-class PropertyName(Rule):
-    """The name of a property of librdkafka's consumer; `secret` for those that stand in the environment."""
-
-    secret: bool = False
-    meaning: str = 'a property of librdkafka, such as security_protocol or "security.protocol"'
-
-    def parse(self, value: Any) -> str:
-        """Return the name unchanged."""
-        if not isinstance(value, str) or not _NAME.fullmatch(value):
-            raise self.refusal()
-        name = property_name(value)
-        if name in _OWN:
-            raise ValueError(f"must not be set: {_OWN[name]}")
-        if _SECRET.search(name) and not self.secret:
-            raise ValueError(
-                f"must not stand in a file: put it into the environment and its variable into properties_env.{value}"
-            )
-        return value
+def _is_public(name: str) -> str:
+    if is_secret_property(property_name(name)):
+        clause = f"must not be in a file: put it into the environment and name its variable in properties_env.{name}"
+        raise Refusal(((), clause))
+    return name
 
 
-@dataclass(frozen=True)
-class PropertyValue(Rule):
-    """The value of a property. Never echoed when refused: secrets are put into the wrong place."""
+def _property_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise Refusal(((), 'must be text, a number, true or false; write _ for the dots of a name, or quote it: "a.b"'))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
 
-    meaning: str = "text, a number, true or false"
 
-    def parse(self, value: Any) -> str:
-        """Return the value as librdkafka reads it."""
-        if isinstance(value, dict):
-            raise ValueError(f'must be {self.allowed}; write _ for the dots of a name, or quote it: "a.b"')  # noqa: TRY004
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, int | float):
-            return str(value)
-        if not isinstance(value, str) or len(value) > _MOST_TEXT or "\0" in value:
-            raise self.refusal()
-        return value
+def _are_different(topics: tuple[str, ...]) -> tuple[str, ...]:
+    if len({*topics}) < len(topics):
+        raise ValueError("a topic is named twice")
+    return topics
 
-    def echo(self, value: Any) -> str | None:  # noqa: ARG002
-        """Return nothing: it may be a secret."""
-        return None
+
+Bootstrap = Annotated[
+    str, StringConstraints(pattern=rf"^{_HOST}(, ?{_HOST})*$"), Display('"HOST:PORT", several with commas between')
+]
+#: https://github.com/apache/kafka/blob/trunk/clients/src/main/java/org/apache/kafka/common/internals/Topic.java
+_Topic = Annotated[str, StringConstraints(pattern=r"^(\.*[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$", max_length=249)]
+Topics = Annotated[
+    tuple[_Topic, ...],
+    Field(min_length=1, max_length=100),
+    AfterValidator(_are_different),
+    BeforeValidator(split_commas),
+    Display('a list of at most 100 topics, such as ["employees-dlt"]; a topic has at most 249 of A-Z a-z 0-9 . _ -', show=list),
+]
+Group = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$"), Display("at most 249 of A-Z a-z 0-9 . _ -")]
+#: A property whose value the environment holds. It may be a secret.
+SecretPropertyName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9]+([._][a-z0-9]+)*$"),
+    AfterValidator(_is_free),
+    Display('a property of librdkafka, such as security_protocol or "security.protocol"'),
+]
+PropertyName = Annotated[SecretPropertyName, AfterValidator(_is_public)]
+#: A refused value is never repeated: people put secrets into the wrong place.
+PropertyValue = Annotated[
+    str,
+    StringConstraints(max_length=4000, pattern=r"^[^\x00]*$"),
+    BeforeValidator(_property_value),
+    Display("text, a number, true or false", secret=True),
+]
+Role = Annotated[
+    str, StringConstraints(pattern=f"^({'|'.join(HEADER_ROLES)})$"), Display(" or ".join(map(json.dumps, HEADER_ROLES)))
+]
+HeaderOfRole = Annotated[PrintableText, Field(max_length=250), Display("a header's name")]

@@ -1,4 +1,4 @@
-"""The keys that redrive.toml may have, told from the model: for the environment, for suggestions and for the documentation."""
+"""The keys that redrive.toml may have, read from the model: for the environment, for messages and for the documentation."""
 
 from __future__ import annotations
 
@@ -7,69 +7,89 @@ import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from tasks.settings.rules import Rule
+from tasks.settings.values import Display
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pydantic.fields import FieldInfo
+    from tasks.settings.values import KeyPath
 
 #: Stands in a key's path for a name that a person chooses.
-NAME = "NAME"
+ANY_NAME = "NAME"
 PREFIX = "REDRIVE_"
 SEPARATOR = "__"
 _BARE = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 
-Steps = tuple[str, ...]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """One key that holds a value. `default` is parsed; `description` tells of a default that depends on other keys."""
+    """A key that holds a value."""
 
-    path: Steps
-    rule: Rule
+    path: KeyPath
+    display: Display
+    #: The default in the model, or the value in a section.
+    value: Any = None
+    #: What each name of a person's own in the path may be.
+    names: tuple[str, ...] = ()
     required: bool = False
-    default: Any = None
+    #: Says how the default depends on other keys.
     description: str = ""
 
     @property
     def variable(self) -> str:
-        """The environment variable that sets this key; NAME stays for a person's own names."""
-        return PREFIX + SEPARATOR.join(part.upper() for part in self.path)
+        """The environment variable that sets this key."""
+        return variable_of(self.path)
+
+    @property
+    def shown(self) -> Any:
+        """The value as redrive.toml would have it, without secrets."""
+        return None if self.value is None else self.display.show(self.value)
 
 
 @lru_cache
 def keys_of(model: type[BaseModel]) -> tuple[Key, ...]:
-    """Return all keys of a model and of the tables below it; one that several kinds of a table share stands once."""
-    keys: dict[Steps, Key] = {}
-    for key in _keys(model, ()):
+    """Return all keys of a model and of the tables below it. A key that several kinds of a table have is there once."""
+    keys: dict[KeyPath, Key] = {}
+    for key in _walk(model, None, (), ()):
         keys.setdefault(key.path, key)
     return tuple(keys.values())
 
 
-def find(keys: Iterable[Key], path: Steps) -> Key | None:
-    """Return the key at a path in which people's names stand, None when there is none."""
-    return next((key for key in keys if len(key.path) == len(path) and _below(key.path, path)), None)
+def keys_in(section: BaseModel) -> Iterator[Key]:
+    """Yield the keys of a section with their values, and with people's names in the paths."""
+    return _walk(type(section), section, (), ())
 
 
-def steps_below(keys: Iterable[Key], path: Steps) -> list[str]:
-    """Return what may follow after `path`, NAME among it where a person may choose."""
-    below = {key.path[len(path)]: None for key in keys if len(key.path) > len(path) and _below(key.path, path)}
-    return list(below)
+def find(keys: Iterable[Key], path: KeyPath) -> Key | None:
+    """Return the key at a path that holds people's names."""
+    return next((key for key in keys if len(key.path) == len(path) and _fits(key.path, path)), None)
 
 
-def value_at(table: Any, path: Steps) -> Any:
-    """Return what stands in `table` at `path`. Raises KeyError."""
+def steps_below(keys: Iterable[Key], path: KeyPath) -> list[str]:
+    """Return what may follow `path`; ANY_NAME where a person may choose."""
+    return list(dict.fromkeys(key.path[len(path)] for key in keys if len(key.path) > len(path) and _fits(key.path, path)))
+
+
+def allowed_name(keys: Iterable[Key], path: KeyPath) -> str:
+    """Return what the last name in `path` may be."""
+    key = next(key for key in keys if len(key.path) >= len(path) and _fits(key.path, path))
+    return key.names[key.path[: len(path)].count(ANY_NAME) - 1]
+
+
+def value_at(table: Any, path: KeyPath) -> Any:
+    """Return the value in `table` at `path`, or None: TOML has no null."""
     for step in path:
-        if not isinstance(table, dict):
-            raise KeyError(step)
-        table = table[step]
+        table = table.get(step) if isinstance(table, dict) else None
     return table
+
+
+def variable_of(path: KeyPath) -> str:
+    """Return the environment variable of a key."""
+    return PREFIX + SEPARATOR.join(step.upper() for step in path)
 
 
 def dotted(path: Iterable[str]) -> str:
@@ -77,46 +97,51 @@ def dotted(path: Iterable[str]) -> str:
     return ".".join(step if _BARE.fullmatch(step) else json.dumps(step)[:100] for step in path)
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return "did you mean …?" for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, [step for step in known if step != NAME], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, [step for step in known if step != ANY_NAME], n=1, cutoff=cutoff)
     return f"did you mean {near[0]}?" if near else ""
 
 
-def rule_in(metadata: Iterable[Any]) -> Rule | None:
-    """Return the rule among the metadata of an annotation."""
-    return next((item for item in metadata if isinstance(item, Rule)), None)
-
-
-def rule_of_values(field: FieldInfo) -> Rule | None:
-    """Return the rule for the values of a table with names of a person's own."""
-    return rule_in(getattr(get_args(field.annotation)[1], "__metadata__", ()))
-
-
-def _keys(model: type[BaseModel], prefix: Steps) -> Iterator[Key]:
+def _walk(model: type[BaseModel], section: BaseModel | None, prefix: KeyPath, names: tuple[str, ...]) -> Iterator[Key]:
+    """Yield the keys of `section`, or of its model with ANY_NAME in the paths."""
     for name, field in model.model_fields.items():
-        path = (*prefix, field.alias or name)
-        if rule := rule_in(field.metadata):
-            required = field.is_required() and not field.description
-            default = None if field.is_required() else field.default
-            yield Key(path=path, rule=rule, required=required, default=default, description=field.description or "")
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _keys(field.annotation, path)
-        elif rule := rule_of_values(field):
-            yield Key(path=(*path, NAME), rule=rule, description=field.description or "")
+        path, description = (*prefix, field.alias or name), field.description or ""
+        value: Any = getattr(section, name) if section else None if field.is_required() else field.default
+        if display := _display(field.annotation, field.metadata):
+            required = field.is_required() and not description
+            yield Key(path=path, display=display, value=value, names=names, required=required, description=description)
+        elif get_origin(field.annotation) is dict:
+            name_type, item_type = get_args(field.annotation)
+            all_names = (*names, getattr(_display(name_type), "allowed", ""))
+            for step, item in (value if section else {ANY_NAME: None}).items():
+                if display := _display(item_type):
+                    yield Key(path=(*path, step), display=display, value=item, names=all_names, description=description)
+                for each in _models(type(item) if section else item_type):
+                    yield from _walk(each, item, (*path, step), all_names)
         else:
-            for each in _models(get_args(field.annotation)[1]):
-                yield from _keys(each, (*path, NAME))
+            for each in _models(field.annotation):
+                yield from _walk(each, value if section else None, path, names)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
     """Yield a model, or those of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    else:
-        for each in get_args(annotation):
-            yield from _models(each)
+    for each in get_args(annotation):
+        yield from _models(each)
 
 
-def _below(pattern: Steps, path: Steps) -> bool:
-    return all(step in {NAME, given} for step, given in zip(pattern, path, strict=False))
+def _display(annotation: Any, metadata: Iterable[Any] = ()) -> Display | None:
+    """Return how people see the values of a type, with the bounds of the field; None for a table."""
+    if get_origin(annotation) is Annotated:
+        annotation, *inner = get_args(annotation)
+        return _display(annotation, [*inner, *metadata])
+    found = [item for item in metadata if isinstance(item, Display)]
+    if not found and get_origin(annotation) is not dict:  # a union with None
+        found = [display for part in get_args(annotation) if (display := _display(part))]
+    return found[-1].within(metadata) if found else None
+
+
+def _fits(pattern: KeyPath, path: KeyPath) -> bool:
+    return all(step in {ANY_NAME, given} for step, given in zip(pattern, path, strict=False))

@@ -1,8 +1,7 @@
 """The whole of redrive.toml as one frozen model. `tasks.settings.load` makes it."""
 
 import re
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -15,19 +14,17 @@ from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import ConfigError, UnknownRoute
 from tasks.dlq.parameters import shown
 from tasks.names import OWN_SOURCES
-from tasks.settings import directory
-from tasks.settings.credentials import secrets_of
-from tasks.settings.description import Origins, describe
-from tasks.settings.keys import suggestion
-from tasks.settings.queues import conflicts
-from tasks.settings.routes import Name, RouteTable
-from tasks.settings.rules import Line, duration
-from tasks.settings.sections import Alerts, Broker, Conflict, Ledger, Monitor, Prune, Section, Sweeps, Worker
+from tasks.settings.credentials import secrets_in_addresses, secrets_in_dsn, secrets_in_routes, secrets_in_urls
+from tasks.settings.environment import Input
+from tasks.settings.keys import dotted, keys_in, suggestion
+from tasks.settings.queues import queue_conflicts
+from tasks.settings.routes import RouteTable
+from tasks.settings.sections import Alerts, Broker, Ledger, Monitor, Prune, Section, Sweeps, Worker
 from tasks.settings.sources import AnySource, KafkaSource, topic_conflicts
+from tasks.settings.values import Display, KeyPath, Name, PrintableText, Refusal, duration
 
-#: What is submitted by Celery, and by `redrive send`.
 _TOKEN = re.compile(r"[!-~]{1,8192}", re.ASCII)
-_ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+_BEFORE_URL = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
 class Settings(Section):
@@ -35,7 +32,7 @@ class Settings(Section):
 
     model_config = ConfigDict(validate_by_name=True)
 
-    state_dir: Annotated[str, Line("a directory", 500)] = ".redrive"
+    state_dir: Annotated[PrintableText, Field(max_length=500), Display("a directory")] = ".redrive"
     ledger: Ledger
     broker: Broker = Broker()
     route_tables: dict[Name, RouteTable] = Field(default_factory=dict, alias="routes")
@@ -46,32 +43,32 @@ class Settings(Section):
     sweeps: Sweeps = Sweeps()
     prune: Prune = Prune()
 
-    _origins: Origins = PrivateAttr(default_factory=Origins)
+    _input: Input = PrivateAttr(default_factory=Input)
     _environ: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
-    def _ledger_in_state_dir(cls, values: Any) -> Any:
-        """Put the ledger into the state directory when nobody says where it is."""
+    def _put_ledger_into_state_dir(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(ledger := values.get("ledger", {}), dict):
             state_dir = values.get("state_dir", cls.model_fields["state_dir"].default)
             values = {**values, "ledger": {"url": f"sqlite:///{state_dir}/ledger.db", **ledger}}
         return values
 
     @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
-        found: list[tuple[tuple[str, ...], str]] = []
+    def _check_conflicts(self) -> Self:
+        if found := list(self._conflicts()):
+            raise Refusal(*found)
+        return self
+
+    def _conflicts(self) -> Iterator[tuple[KeyPath, str]]:
         for name, source in self.sources.items():
             if name in OWN_SOURCES:
-                found.append((("sources", name), "must have another name: Redrive calls what it is handed itself so"))
-            found += [(("sources", name, *path), clause) for path, clause in source.disagreements(self.routes)]
-        found += conflicts(self.sources, self.broker)
-        found += topic_conflicts(self.sources)
+                yield ("sources", name), "must have another name: Redrive's own source has this one"
+            yield from ((("sources", name, *path), clause) for path, clause in source.conflicts(self.routes))
+        yield from queue_conflicts(self.sources, self.broker)
+        yield from topic_conflicts(self.sources)
         if clause := self.limits.refusal():
-            found.append((("broker", "visibility_timeout"), clause))
-        if found:
-            raise Conflict(*found)
-        return self
+            yield ("broker", "visibility_timeout"), clause
 
     @cached_property
     def routes(self) -> Mapping[str, Route]:
@@ -80,7 +77,7 @@ class Settings(Section):
 
     @cached_property
     def limits(self) -> Limits:
-        """How long things may take."""
+        """All time limits."""
         return Limits(slice=self.worker.slice, routes=self.routes, visibility=self.broker.visibility_timeout)
 
     def route(self, name: str) -> Route:
@@ -96,88 +93,108 @@ class Settings(Section):
         """The state directory."""
         return Path(self.state_dir)
 
-    def make_state_dir(self) -> None:
-        """Make the state directory where it is missing; end the process with a message when that cannot be."""
-        try:
-            directory.make(self.state_path)
-        except ConfigError as error:
-            sys.stderr.write(f"redrive: {error.message}\n{error.hint}\n")
-            raise SystemExit(error.exit_code) from None
-
     @property
     def visibility_timeout(self) -> int:
-        """Seconds that SQS hides a wake-up: longer than a worker can be busy with one."""
+        """Seconds for which SQS hides a wake-up: longer than a worker can be busy with one."""
         return self.limits.visibility_timeout
-
-    @property
-    def source_file(self) -> str:
-        """The file that was read, for messages."""
-        return self._origins.file or f"{Path('redrive.toml').absolute()} (not there)"
-
-    def tokens(self) -> dict[str, str]:
-        """Return the bearer token of each route that has one, for the process that calls.
-
-        Raises:
-            ConfigError: a variable is not set, or does not hold a token. The message names it and never shows it.
-        """
-        tokens: dict[str, str] = {}
-        problems = []
-        for name, table in self.route_tables.items():
-            if table.bearer_env is None:
-                continue
-            token = self._environ.get(table.bearer_env, "")
-            if _TOKEN.fullmatch(token):
-                tokens[name] = token
-            else:
-                wrong = "holds a blank, a line break or a character beyond ASCII" if token else "is not set"
-                problems.append(f"{table.bearer_env} {wrong}: routes.{name}.bearer_env says that it holds the token")
-        if problems:
-            raise ConfigError("\n".join(problems), hint="set the variable in the environment of the worker")
-        return tokens
 
     @property
     def kafka_sources(self) -> dict[str, KafkaSource]:
         """The Kafka sources by name."""
         return {name: table for name, table in self.sources.items() if isinstance(table, KafkaSource)}
 
-    def kafka_properties(self, name: str) -> dict[str, str]:
-        """Return what librdkafka is told for a Kafka source, secrets included. Raises ConfigError when one is not set."""
-        return self.kafka_sources[name].librdkafka(name, self._environ)
+    # --- where values came from --------------------------------------------------------------------------------------
 
-    def secrets(self) -> tuple[str, ...]:
-        """Return every secret that this process knows: what logs must never show. Checks nothing."""
-        return tuple(dict.fromkeys(secrets_of(self, self._environ)))
+    @property
+    def file(self) -> str | None:
+        """The file that was read; None if there was none."""
+        return self._input.file
 
-    def sentry_dsn(self) -> str:
-        """Return Sentry's DSN from the environment; empty when there is none. Raises ConfigError."""
-        dsn = self._environ.get(self.alerts.sentry_dsn_env, "").strip()
-        if dsn and not re.fullmatch(r"https?://[^\s@/]+@[^\s/]+/\S+", dsn):
-            raise ConfigError(
-                f"{self.alerts.sentry_dsn_env} is no Sentry DSN", hint="it looks like https://KEY@HOST/PROJECT; unset it for none"
-            )
-        return dsn
+    @property
+    def source_file(self) -> str:
+        """The file that was read, or would be, for messages."""
+        return self.file or f"{Path('redrive.toml').absolute()} (not there)"
 
-    def notify_urls(self) -> tuple[str, ...]:
-        """Return the Apprise URLs from the environment, separated there by blanks or commas. Raises ConfigError."""
-        text = self._environ.get(self.alerts.notify_env, "").strip()
-        urls = tuple(_ADDRESSES.split(text)) if text else ()
-        if any(not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://\S", url) for url in urls):
-            raise ConfigError(
-                f"{self.alerts.notify_env} holds something that is no Apprise URL",
-                hint="write slack://…, mailto://…, json://… with blanks or commas between",
-            )
-        return urls
+    @property
+    def variables(self) -> list[str]:
+        """The environment variables that set a value."""
+        return list(self._input.variables.values())
+
+    def is_set(self, *path: str) -> bool:
+        """Tell whether the file or the environment sets the key at `path`."""
+        return self._input.origin(path) != "default"
 
     def describe(self) -> dict[str, Any]:
         """Return every setting with its origin, JSON-ready: durations as people write them, secrets masked.
 
         `{"file": "redrive.toml" | null, "settings": {"ledger.url": {"value": …, "from": "file" | "default" | "REDRIVE_…"}}}`
         """
-        described = describe(self, self._origins)
-        described["settings"]["broker.visibility_timeout"]["value"] = duration(self.visibility_timeout)
-        described["settings"]["broker.tls"]["value"] = self.broker.is_secure
-        return described
+        found = {dotted(key.path): {"value": key.shown, "from": self._input.origin(key.path)} for key in keys_in(self)}
+        found["broker.visibility_timeout"]["value"] = duration(self.visibility_timeout)
+        found["broker.tls"]["value"] = self.broker.is_secure
+        return {"file": self.file, "settings": found}
 
-    def remember(self, origins: Origins, environ: Mapping[str, str]) -> None:
-        """Keep where the values came from, and the environment for the secrets that the settings only name."""
-        self._origins, self._environ = origins, environ
+    def remember(self, read: Input, environ: Mapping[str, str]) -> None:
+        """Keep where the values came from, and the environment, which holds the secrets that the settings name."""
+        self._input, self._environ = read, environ
+
+    # --- secrets from the environment --------------------------------------------------------------------------------
+
+    @property
+    def secret_variables(self) -> list[str]:
+        """The environment variables that keys such as `bearer_env` name."""
+        names = [self.alerts.notify_env, self.alerts.sentry_dsn_env]
+        names += [table.bearer_env for table in self.route_tables.values() if table.bearer_env]
+        return names + [name for table in self.kafka_sources.values() for name in table.properties_env.values()]
+
+    def tokens(self) -> dict[str, str]:
+        """Return the bearer token of each route that has one.
+
+        Raises:
+            ConfigError: a variable is not set, or does not hold a token. The message names it and never shows its value.
+        """
+        variables = {name: table.bearer_env for name, table in self.route_tables.items() if table.bearer_env}
+        tokens = {name: self._environ.get(variable, "") for name, variable in variables.items()}
+        wrong = {name: token for name, token in tokens.items() if not _TOKEN.fullmatch(token)}
+        if wrong:
+            lines = [f"{variables[name]} {_fault(token)}: routes.{name}.bearer_env names it" for name, token in wrong.items()]
+            raise ConfigError("\n".join(lines), hint="set the variable in the environment of the worker")
+        return tokens
+
+    def kafka_properties(self, name: str) -> dict[str, str]:
+        """Return the properties of a Kafka source for librdkafka, secrets included. Raises ConfigError if one is not set."""
+        return self.kafka_sources[name].librdkafka(name, self._environ)
+
+    def sentry_dsn(self) -> str:
+        """Return Sentry's DSN from the environment; empty if there is none. Raises ConfigError."""
+        dsn = self._environ.get(self.alerts.sentry_dsn_env, "").strip()
+        if dsn and not re.fullmatch(r"https?://[^\s@/]+@[^\s/]+/\S+", dsn):
+            hint = "it looks like https://KEY@HOST/PROJECT; unset it to use no Sentry"
+            raise ConfigError(f"{self.alerts.sentry_dsn_env} does not hold a Sentry DSN", hint=hint)
+        return dsn
+
+    def notify_urls(self) -> tuple[str, ...]:
+        """Return the Apprise URLs from the environment. Blanks or commas separate them there. Raises ConfigError."""
+        text = self._environ.get(self.alerts.notify_env, "").strip()
+        urls = tuple(_BEFORE_URL.split(text)) if text else ()
+        if any(not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://\S", url) for url in urls):
+            hint = "write slack://…, mailto://…, json://… with blanks or commas between"
+            raise ConfigError(f"{self.alerts.notify_env} holds something that is not an Apprise URL", hint=hint)
+        return urls
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return every secret that this process knows: what logs must never show. Checks nothing."""
+        in_environment = {name: self._environ.get(name, "") for name in self.secret_variables}
+        found = [
+            *in_environment.values(),
+            self.broker.secret_access_key or "",
+            *secrets_in_routes(self.route_tables.values()),
+            *secrets_in_urls([self.ledger.url, self.broker.url, self.monitor.url]),
+            *secrets_in_dsn(in_environment[self.alerts.sentry_dsn_env]),
+            *secrets_in_addresses(in_environment[self.alerts.notify_env]),
+        ]
+        return tuple(dict.fromkeys(filter(None, found)))
+
+
+def _fault(token: str) -> str:
+    return "holds a blank, a line break or a character beyond ASCII" if token else "is not set"

@@ -1,13 +1,15 @@
-"""The type of a template variable as redrive.toml names it."""
+"""The type of a route's parameter as redrive.toml writes it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from typing import Annotated, Any
+
+from pydantic import PlainValidator
 
 from tasks.dlq.parameters import Choice, Integer, ParameterType, Pattern, Text, Uuid
-from tasks.settings.rules import Rule
+from tasks.settings.values import Display
 
 _WORDS: dict[str, ParameterType] = {
     "positive-int": Integer(positive=True),
@@ -17,53 +19,33 @@ _WORDS: dict[str, ParameterType] = {
 }
 
 
-@dataclass(frozen=True)
-class TypeOfParameter(Rule):
-    """A word, `{ pattern = "…" }` or `{ enum = [...] }`; parsed to a ParameterType."""
-
-    meaning: str = '"positive-int", "int", "uuid", "string", { pattern = "…" } or { enum = ["…", …] }'
-
-    def parse(self, value: Any) -> ParameterType:
-        """Return the type."""
-        if isinstance(value, str) and value.startswith("{"):  # from the environment
-            value = _json(value)
-        if isinstance(value, str) and value in _WORDS:
-            return _WORDS[value]
-        match value:
-            case {"pattern": str(pattern), **rest} if not rest:
-                return _pattern(pattern)
-            case {"enum": [_, *_] as choices, **rest} if not rest:
-                return Choice(tuple(_choice(choice) for choice in choices))
-            case _:
-                raise self.refusal()
-
-    def show(self, value: ParameterType) -> Any:
-        """Return the type as redrive.toml names it."""
-        match value:
-            case Pattern(pattern):
-                return {"pattern": pattern}
-            case Choice(choices):
-                return {"enum": list(choices)}
-            case _:
-                return next(word for word, kind in _WORDS.items() if kind == value)
+def _parse(value: Any) -> ParameterType:
+    if isinstance(value, str) and value.startswith("{"):  # from the environment
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    match value:
+        case str(word) if word in _WORDS:
+            return _WORDS[word]
+        case {"pattern": str(pattern), **rest} if not rest:
+            return Pattern(pattern)
+        case {"enum": [_, *_] as words, **rest} if not rest and all(isinstance(word, str) for word in words):
+            return Choice(tuple(words))
+        case _:
+            raise ValueError
 
 
-def _pattern(text: str) -> Pattern:
-    try:
-        return Pattern(text)
-    except ValueError as error:
-        raise ValueError(f"must have a regular expression as its pattern: {error}") from None
+def _show(value: ParameterType) -> Any:
+    match value:
+        case Pattern(pattern):
+            return {"pattern": pattern}
+        case Choice(choices):
+            return {"enum": list(choices)}
+        case _:
+            return next(word for word, kind in _WORDS.items() if kind == value)
 
 
-def _choice(value: Any) -> str:
-    try:
-        return Text().parse(value)
-    except ValueError as error:
-        raise ValueError(f"must have in its enum only {error}") from None
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+TypeOfParameter = Annotated[
+    ParameterType,
+    PlainValidator(_parse),
+    Display('"positive-int", "int", "uuid", "string", { pattern = "…" } or { enum = ["…", …] }', show=_show),
+]

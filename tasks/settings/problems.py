@@ -1,115 +1,103 @@
-"""What pydantic found wrong, as lines for people: where, the value unless secret, and what is allowed."""
+"""What pydantic found wrong, as lines for people: where, the value unless it may be a secret, and what is allowed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from itertools import takewhile
+from typing import TYPE_CHECKING
 
-from tasks.settings.keys import NAME, Key, Steps, dotted, find, steps_below, suggestion, value_at
-from tasks.settings.sections import Conflict
+from tasks.settings.keys import ANY_NAME, allowed_name, dotted, find, steps_below, suggestion, value_at, variable_of
+from tasks.settings.values import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-    from tasks.settings.description import Origins
+    from tasks.settings.environment import Input
+    from tasks.settings.keys import Key
+    from tasks.settings.values import KeyPath
 
-_NAMED = ("routes", "sources")
-_ANY_ROUTE = {"url": "https://company.com/"}
+_MAX_ECHO = 80
 
 
-def problems_of(error: ValidationError, keys: Sequence[Key], table: Mapping[str, Any], origins: Origins) -> list[str]:
-    """Return one line for each problem; `table` is what was validated, the environment's values included."""
-    return [
-        _line(path, clause, keys, table, origins)
+def problems_of(error: ValidationError, keys: Sequence[Key], read: Input) -> list[str]:
+    """Return one line for each problem in what was read."""
+    found = [
+        _line(path, clause, keys, read)
         for detail in error.errors(include_url=False, include_input=False)
-        for path, clause in _clauses(detail, keys, table)
+        for path, clause in _clauses(detail, keys, read)
     ]
+    return list(dict.fromkeys(found))
 
 
 def one_line(problem: str) -> str:
-    """Return the problem with what does not print as its escape: a variable's name may hold a line end, and forge a line."""
+    """Return the problem with unprintable characters escaped: a line end in a variable's name could forge a line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in problem)
 
 
-def without(error: ValidationError, table: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return `table` without what an error is about, to tell whether the other sources fit; None where nobody can know.
-
-    A route that is wrong is a route all the same: it keeps its name, and the sources that take it are left out.
-    """
-    wrong = {_path(detail["loc"], table, ends_there=True)[:2] for detail in error.errors(include_url=False, include_input=False)}
-    if any(path[:1] in {(), ("broker",)} or path in {("sources",), ("routes",)} for path in wrong):
-        return None
-    kept = {name: value for name, value in table.items() if (name,) not in {path[:1] for path in wrong} or name in _NAMED}
-    routes = {path[1] for path in wrong if path[0] == "routes"}
-    kept["routes"] = {name: _ANY_ROUTE if name in routes else each for name, each in table.get("routes", {}).items()}
-    kept["sources"] = {
-        name: each
-        for name, each in table.get("sources", {}).items()
-        if ("sources", name) not in wrong and not routes.intersection(_routes_of(each))
-    }
-    # What a slice needs follows from all routes.
-    kept["broker"] = {name: value for name, value in table.get("broker", {}).items() if name != "visibility_timeout"}
-    return kept
-
-
-def _routes_of(source: Mapping[str, Any]) -> list[Any]:
-    return [source.get("route"), *(choice.get("route") for choice in source.get("choose", {}).values())]
-
-
-def _clauses(detail: ErrorDetails, keys: Sequence[Key], table: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
-    cause = detail.get("ctx", {}).get("error")
-    path = _path(detail["loc"], table, ends_there=isinstance(cause, Conflict))
-    if isinstance(cause, Conflict):
-        yield from (((*path, *below), clause) for below, clause in cause.found)
-    elif isinstance(cause, ValueError):
-        yield path, ("the name " if detail["loc"][-1] == "[key]" else "") + str(cause)
-    elif detail["type"] == "missing":
-        key = find(keys, path)
-        yield path, f"is missing: must be {key.rule.allowed}" if key else "is missing"
+def _clauses(detail: ErrorDetails, keys: Sequence[Key], read: Input) -> Iterator[tuple[KeyPath, str]]:
+    path = _path(detail["loc"])
+    if detail["type"].startswith("union_tag_"):  # pydantic chooses the model of a source by its kind
+        path = (*path, "kind")
+    key, cause = find(keys, path), detail.get("ctx", {}).get("error")
+    is_name = detail["loc"][-1:] == ("[key]",)
+    if isinstance(cause, Refusal):
+        yield from (((*path, *below), f"{'the name ' if is_name else ''}{clause}") for below, clause in cause.found)
+    elif is_name:
+        yield path, f"the name must be {allowed_name(keys, path)}"
+    elif detail["type"] in {"missing", "union_tag_not_found"}:
+        yield path, f"is missing: must be {key.display.allowed}" if key else "is missing"
     elif detail["type"] == "extra_forbidden":
-        known = steps_below(keys, path[:-1])
-        near = suggestion(path[-1], known) or f"known here: {', '.join(sorted(known))}"
-        yield path, f"is no key that Redrive knows; {near}"
-    else:  # a value where a table belongs: all values have rules, and those raise ValueError
-        below = [step for step in steps_below(keys, path) if step != NAME]
-        yield path, f"must be a table{' with ' + ', '.join(below) if below else ''}"
+        yield path, _unknown(path, keys, read)
+    elif key:
+        reason = f": {cause}" if cause and str(cause) else ""
+        yield path, f"must be {key.display.allowed}{reason}"
+    else:
+        below = ", ".join(step for step in steps_below(keys, path) if step != ANY_NAME)
+        yield path, f"must be a table{f' with {below}' if below else ''}"
 
 
-def _path(location: Sequence[str | int], table: Mapping[str, Any], *, ends_there: bool) -> Steps:
-    """Return the path in the file: pydantic's has the tag of a union and the word [key] in it, too.
-
-    A path that `ends_there` is that of a table that is there; else its last step may be what is missing.
-    """
-    path: Steps = ()
-    for position, step in enumerate(map(str, location)):
-        last = position == len(location) - 1
-        try:
-            value_at(table, (*path, step))
-        except KeyError:
-            if not last or ends_there or step == "[key]":
-                continue
-        path = (*path, step)
-    return path
+def _path(location: Sequence[str | int]) -> KeyPath:
+    """Return the path in the file. pydantic's has more: the kind of a source, [key] for a name, the position in a list."""
+    path = tuple(str(step) for step in takewhile(lambda step: isinstance(step, str), location))
+    if path[:1] == ("sources",):
+        path = path[:2] + path[3:]
+    return path[:-1] if path[-1:] == ("[key]",) else path
 
 
-def _line(path: Steps, clause: str, keys: Sequence[Key], table: Mapping[str, Any], origins: Origins) -> str:
-    variable = origins.variables.get(path)
-    where = f"{variable} ({dotted(path)})" if variable else f"{origins.file or 'redrive.toml'}: {dotted(path) or 'the file'}"
+def _unknown(path: KeyPath, keys: Sequence[Key], read: Input) -> str:
+    known = steps_below(keys, path[:-1])
+    if path[-1] in known:  # of another kind of source
+        return f"is not a key of a source of kind {json.dumps(value_at(read.table, (*path[:-1], 'kind')))}"
+    near = suggestion(path[-1], known) or f"known here: {', '.join(sorted(known))}"
+    return f"is not a key of Redrive; {near}"
+
+
+def _line(path: KeyPath, clause: str, keys: Sequence[Key], read: Input) -> str:
+    file, table, variable = read.file or "redrive.toml", path[:-1], read.variables.get(path)
+    if clause.startswith("is missing") and (only := _only_variable(table, read)):
+        near = suggestion(table[-1], value_at(read.in_file, table[:-1]) or ())
+        return f"{only}: {file} has no {dotted(table)}{near and f' ({near})'}; a new one also needs {variable_of(path)}"
+    where = f"{variable} ({dotted(path)})" if variable else f"{file}: {dotted(path) or 'the file'}"
     if clause.startswith("is "):
         return f"{where} {clause}"
-    value = _echo(path, keys, table)
+    value = _echo(path, keys, read)
     return f"{where} is {value}: {clause}" if value else f"{where}: {clause}"
 
 
-def _echo(path: Steps, keys: Sequence[Key], table: Mapping[str, Any]) -> str | None:
-    """Return the value at a path for a message; None for a table, for nothing, and for what may be a secret."""
-    key = find(keys, path)
-    try:
-        value = value_at(table, path)
-    except KeyError:
-        return None
-    if key is None or (isinstance(value, dict) and any(isinstance(item, dict) for item in value.values())):
-        return None
-    return key.rule.echo(value)
+def _only_variable(table: KeyPath, read: Input) -> str:
+    """Return a variable that sets a key of a table that the file does not have; empty if there is none."""
+    if value_at(read.in_file, table) is not None:
+        return ""
+    return next((variable for path, variable in read.variables.items() if path[: len(table)] == table), "")
+
+
+def _echo(path: KeyPath, keys: Sequence[Key], read: Input) -> str:
+    """Return the value at a path for a message; nothing for a table, and for what may be a secret."""
+    key, value = find(keys, path), value_at(read.table, path)
+    if key is None or key.display.secret or value is None or isinstance(value, dict):
+        return ""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _MAX_ECHO else text[: _MAX_ECHO - 1] + "…"

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from tasks.names import DLQ_SUFFIX, FIFO_SUFFIX, OWN_QUEUES
-from tasks.settings.hosts import one_name
 from tasks.settings.sources import SqsSource
+from tasks.settings.urls import canonical_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tasks.settings.sections import Broker
+    from tasks.settings.values import KeyPath
 
-#: The queues that Redrive talks to itself over, before the prefix; each has a dead-letter queue.
 _PORTS = {"http": 80, "https": 443}
 #: The names that SQS has in a region: today's, FIPS, dual stack, a VPC endpoint's, China's; and the older ones, where that
 #: without a region is us-east-1's. See https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
@@ -46,7 +46,7 @@ class Address(NamedTuple):
         return self._replace(path=(*account, name.removesuffix(FIFO_SUFFIX) + DLQ_SUFFIX + end))
 
 
-def conflicts(sources: Mapping[str, object], broker: Broker) -> Iterator[tuple[tuple[str, ...], str]]:
+def queue_conflicts(sources: Mapping[str, object], broker: Broker) -> Iterator[tuple[KeyPath, str]]:
     """Yield the path and a clause for each SQS source that reads one of Redrive's own queues, or another source's queue."""
     own = {_address(queue, None, broker): name for name, queue in _own_queues(broker)}
     seen: dict[str, Address] = {}
@@ -92,7 +92,7 @@ def _address(queue: str, endpoint: str | None, broker: Broker) -> Address:
 
 def _host(name: str) -> str:
     """Return one name for what is one host: this machine, and SQS in a region of AWS."""
-    name = one_name(name)
+    name = canonical_host(name)
     if aws := _AWS.fullmatch(name) or _OLD_AWS.fullmatch(name):
         return f"sqs.{aws[1] or 'us-east-1'}.amazonaws.com"
     return name

@@ -1,83 +1,64 @@
-"""The sections of redrive.toml that have no names of their own below them. Durations are seconds, sizes bytes."""
+"""The tables of redrive.toml that hold no names of a person's own. Durations are seconds, sizes bytes."""
 
-from __future__ import annotations
-
-import re
+from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from tasks.settings.keys import rule_in, rule_of_values
-from tasks.settings.rules import Count, Flag, Line, Matching, Seconds, Variable
+from tasks.settings.keys import dotted, keys_in
 from tasks.settings.urls import BrokerUrl, HttpUrl, LedgerUrl, RedisUrl
+from tasks.settings.values import DAY, HOUR, MINUTE, Display, Flag, PrintableText, Seconds, VariableName, WholeNumber
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-#: A queue's name as SQS has it: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
+#: As SQS has it: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
 QUEUE_NAME = r"[A-Za-z0-9_-]{1,80}"
+QueueName = Annotated[str, StringConstraints(pattern=f"^{QUEUE_NAME}$"), Display("a queue's name")]
 
 
 class Section(BaseModel):
-    """A table of redrive.toml: frozen, knows all its keys, and shows no secret in its repr."""
+    """A table of redrive.toml. It is frozen, refuses unknown keys, and shows no secret in its repr."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Show each value as its rule shows it."""
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if rule := rule_in(field.metadata):
-                yield name, rule.show(value)
-            elif isinstance(value, dict) and (rule := rule_of_values(field)):
-                yield name, {key: rule.show(item) for key, item in value.items()}
-            else:
-                yield name, value
-
-
-class Conflict(ValueError):  # noqa: N818 - a finding for people, not a fault of the program
-    """Values of one table that do not go together: for each, its path below the table and a clause for people."""
-
-    def __init__(self, *found: tuple[tuple[str, ...], str]) -> None:
-        super().__init__("; ".join(clause for _, clause in found))
-        self.found = found
+        return ((dotted(key.path), key.shown) for key in keys_in(self))
 
 
 class Ledger(Section):
-    """The database that holds the truth."""
+    """The database with all dead letters and jobs."""
 
-    url: Annotated[str, LedgerUrl()] = Field(description="default: ledger.db under state_dir")
+    url: LedgerUrl = Field(description="default: ledger.db under state_dir")
 
 
 class Broker(Section):
-    """SQS, for wake-ups and for sources that name no endpoint of their own."""
+    """SQS, for wake-ups and for the sources that name no endpoint of their own."""
 
-    url: Annotated[str, BrokerUrl()] = "sqs://"
-    tls: Annotated[bool | None, Flag()] = Field(
-        default=None, description="default: true, unless the URL has a port other than 443"
+    url: BrokerUrl = "sqs://"
+    tls: Flag | None = Field(default=None, description="default: true, unless the URL has a port other than 443")
+    region: Annotated[str, StringConstraints(pattern="^[a-z0-9-]{1,32}$"), Display('an AWS region, such as "us-east-1"')] = (
+        "us-east-1"
     )
-    region: Annotated[str, Matching(r"[a-z0-9-]{1,32}", 'an AWS region, such as "us-east-1"')] = "us-east-1"
-    queue_prefix: Annotated[str, Matching(r"[A-Za-z0-9_-]{0,40}", "at most 40 of A-Z a-z 0-9 - _")] = ""
-    visibility_timeout: Annotated[float | None, Seconds("30s", "12h")] = Field(
-        default=None, description="default: 300s, or more where a slice and the longest lease need it"
+    queue_prefix: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_-]{0,40}$"), Display("at most 40 of A-Z a-z 0-9 - _")] = (
+        ""
     )
-    polling_interval: Annotated[float, Seconds("10ms", "1s")] = 0.05
-    # Celery's curl client gives up after 20 s; kombu adds to the wait what it takes to connect.
-    wait_time: Annotated[int, Count(0, 15)] = 10
-    manage_queues: Annotated[bool, Flag()] = True
-    max_receives: Annotated[int, Count(1, 1000)] = 5
-    predefined_queues: dict[Annotated[str, Matching(QUEUE_NAME, "a queue's name")], Annotated[str, HttpUrl()]] = Field(
-        default_factory=dict
+    visibility_timeout: Seconds | None = Field(
+        default=None,
+        ge=30,
+        le=12 * HOUR,
+        description="default: 300s, or more where a slice and the longest lease need it",
     )
+    polling_interval: Seconds = Field(default=0.05, ge=0.01, le=1)
+    # Celery's curl client gives up after 20 s, and kombu adds the time to connect to the wait.
+    wait_time: WholeNumber = Field(default=10, ge=0, le=15)
+    manage_queues: Flag = True
+    max_receives: WholeNumber = Field(default=5, ge=1, le=1000)
+    predefined_queues: dict[QueueName, HttpUrl] = Field(default_factory=dict)
 
     @property
     def is_secure(self) -> bool:
-        """Whether the broker is spoken to by https: kombu's transport option of this name, and boto3's endpoint."""
-        if self.tls is not None:
-            return self.tls
-        return urlsplit(self.url).port in {None, 443}
+        """Whether the broker is called by https: kombu's transport option of this name, and boto3's endpoint."""
+        return urlsplit(self.url).port in {None, 443} if self.tls is None else self.tls
 
     @cached_property
     def endpoint_url(self) -> str | None:
@@ -87,7 +68,7 @@ class Broker(Section):
 
     @property
     def access_key_id(self) -> str | None:
-        """The key in the URL; None leaves it to boto3's chain (environment, profile, instance role)."""
+        """The key in the URL; None: boto3 looks in environment, profile and instance role."""
         return unquote(urlsplit(self.url).username or "") or None
 
     @property
@@ -97,55 +78,50 @@ class Broker(Section):
 
 
 class Burst(Section):
-    """How many failures within how long are told as a burst."""
+    """How many failed calls within how long raise an alert."""
 
-    failures: Annotated[int, Count(1, 1_000_000)] = 20
-    within: Annotated[float, Seconds("10s", "1d")] = 300.0
+    failures: WholeNumber = Field(default=20, ge=1, le=1_000_000)
+    within: Seconds = Field(default=300.0, ge=10, le=DAY)
 
 
 class Alerts(Section):
-    """Who is told. The addresses and the DSN are secrets: these keys name the variables that hold them."""
+    """Where alerts go. Addresses and the DSN are secrets: these keys name the variables that hold them."""
 
-    notify_env: Annotated[str, Variable()] = "REDRIVE_NOTIFY"
-    sentry_dsn_env: Annotated[str, Variable()] = "SENTRY_DSN"
-    sentry_environment: Annotated[str, Line("one line of at most 64 characters", 64)] = "production"
+    notify_env: VariableName = "REDRIVE_NOTIFY"
+    sentry_dsn_env: VariableName = "SENTRY_DSN"
+    sentry_environment: Annotated[PrintableText, Field(max_length=64), Display("one line of at most 64 characters")] = (
+        "production"
+    )
     burst: Burst = Burst()
 
 
 class Monitor(Section):
-    """The side channel for Flower; work goes on without it."""
+    """The side channel for Flower. Redrive works without it."""
 
-    url: Annotated[str, RedisUrl()] = ""
+    url: RedisUrl = ""
 
 
 class Worker(Section):
     """The recovery worker."""
 
-    slice: Annotated[float, Seconds("100ms", "1m")] = 5.0
-    concurrency: Annotated[int, Count(1, 64)] = 1
-    ca_bundle: Annotated[
-        str | None,
-        Line("the path of a PEM file or directory of certificates", 500),
-        Field(description="default: the authorities of certifi"),
-    ] = None
+    slice: Seconds = Field(default=5.0, ge=0.1, le=MINUTE)
+    concurrency: WholeNumber = Field(default=1, ge=1, le=64)
+    ca_bundle: (
+        Annotated[PrintableText, Field(max_length=500), Display("the path of a PEM file or directory of certificates")] | None
+    ) = Field(default=None, description="default: the authorities of certifi")
 
 
 class Sweeps(Section):
     """How often beat sends each sweep."""
 
-    promote: Annotated[float, Seconds("1s", "1h")] = 5.0
-    rescue: Annotated[float, Seconds("1s", "1h")] = 10.0
-    sources: Annotated[float, Seconds("1s", "1h")] = 5.0
-    watch: Annotated[float, Seconds("1s", "1h")] = 30.0
-    prune: Annotated[float, Seconds("1m", "1d")] = 3600.0
+    promote: Seconds = Field(default=5.0, ge=1, le=HOUR)
+    rescue: Seconds = Field(default=10.0, ge=1, le=HOUR)
+    sources: Seconds = Field(default=5.0, ge=1, le=HOUR)
+    watch: Seconds = Field(default=30.0, ge=1, le=HOUR)
+    prune: Seconds = Field(default=3600.0, ge=MINUTE, le=DAY)
 
 
 class Prune(Section):
-    """How long completed work is kept. SQS may redeliver for 15 days: an identity that is forgotten earlier would count twice."""
+    """How long completed work is kept. SQS may redeliver for 15 days: an identity forgotten earlier would count twice."""
 
-    keep: Annotated[float, Seconds("15d", "3650d")] = 30 * 86400.0
-
-
-def is_queue(value: str) -> bool:
-    """Tell whether `value` is the name of a standard or FIFO queue."""
-    return len(value) <= 80 and re.fullmatch(rf"{QUEUE_NAME}(\.fifo)?", value, re.ASCII) is not None  # noqa: PLR2004
+    keep: Seconds = Field(default=30 * DAY, ge=15 * DAY, le=3650 * DAY)

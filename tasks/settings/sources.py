@@ -1,130 +1,103 @@
 """`[sources.NAME]`: where failures come from, and how their bodies become parameters."""
 
-import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tasks.dlq.errors import ConfigError
-from tasks.names import HEADER_ROLES
-from tasks.settings.kafka import BOOTSTRAP, GROUP, PropertyName, PropertyValue, Topics, brokers, property_name
-from tasks.settings.mappings import KINDS, MappingTable
-from tasks.settings.rules import Line, OneOf, Rule, Variable
-from tasks.settings.sections import Conflict, is_queue
-from tasks.settings.urls import HttpUrl
+from tasks.settings import kafka
+from tasks.settings.mappings import MappingTable
+from tasks.settings.sections import QUEUE_NAME
+from tasks.settings.urls import HttpUrl, check_http, masked
+from tasks.settings.values import Display, KeyPath, Refusal, VariableName
 
-_KIND = OneOf(KINDS)
-
-
-@dataclass(frozen=True)
-class Queue(Rule):
-    """A queue's name, or its URL when it belongs to another account."""
-
-    meaning: str = "a queue's name (A-Z a-z 0-9 - _, at most 80 characters, .fifo at the end of a FIFO queue's) or its URL"
-
-    def parse(self, value: Any) -> str:
-        """Return the name or URL unchanged."""
-        if isinstance(value, str) and is_queue(value):
-            return value
-        if isinstance(value, str) and "://" in value:
-            return HttpUrl(self.allowed).parse(value)
-        raise self.refusal()
+_KIND = Display('"sqs" or "kafka"')
+_QUEUE = re.compile(rf"(?=.{{1,80}}\Z){QUEUE_NAME}(\.fifo)?", re.ASCII)
 
 
-class SourceTable(MappingTable):
-    """What every kind of source has."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _own_keys(cls, values: Any) -> Any:
-        """Tell a key of another kind from one that nobody knows."""
-        foreign = {name for other in SourceTable.__subclasses__() for name in other.model_fields} - cls.model_fields.keys()
-        if isinstance(values, dict) and (found := sorted(foreign & values.keys())):
-            raise Conflict(*(((name,), f"is no key of a source of kind {json.dumps(values['kind'])}") for name in found))
-        return values
+def _check_queue(value: str) -> str:
+    if "://" in value:
+        return check_http(value)
+    if not _QUEUE.fullmatch(value):
+        raise ValueError
+    return value
 
 
-class SqsSource(SourceTable):
+#: A queue of another account is named by its URL.
+Queue = Annotated[
+    str,
+    AfterValidator(_check_queue),
+    Display(
+        "a queue's name (A-Z a-z 0-9 - _, at most 80 characters, .fifo at the end of a FIFO queue's) or its URL",
+        show=masked,
+        secret=True,
+    ),
+]
+
+
+class SqsSource(MappingTable):
     """An SQS queue that any language fills with plain JSON."""
 
-    queue: Annotated[str, Queue()]
-    endpoint: Annotated[str | None, HttpUrl()] = Field(default=None, description="default: the broker's")
+    kind: Annotated[Literal["sqs"], _KIND]
+    queue: Queue
+    endpoint: HttpUrl | None = Field(default=None, description="default: the broker's")
 
 
-class KafkaSource(SourceTable):
-    """Dead-letter topics, read in a consumer group. Properties are those of librdkafka, `_` for their dots."""
+class KafkaSource(MappingTable):
+    """Dead-letter topics, read in a consumer group. Properties are those of librdkafka, with `_` for their dots."""
 
-    bootstrap: Annotated[str, BOOTSTRAP]
-    topics: Annotated[tuple[str, ...], Topics()]
-    group: Annotated[str, GROUP] = "redrive"
-    properties: dict[Annotated[str, PropertyName()], Annotated[str, PropertyValue()]] = Field(default_factory=dict)
-    properties_env: dict[Annotated[str, PropertyName(secret=True)], Annotated[str, Variable()]] = Field(default_factory=dict)
-    header_names: dict[Annotated[str, OneOf(HEADER_ROLES)], Annotated[str, Line("a header's name", 250)]] = Field(
-        default_factory=dict
-    )
+    kind: Annotated[Literal["kafka"], _KIND]
+    bootstrap: kafka.Bootstrap
+    topics: kafka.Topics
+    group: kafka.Group = "redrive"
+    properties: dict[kafka.PropertyName, kafka.PropertyValue] = Field(default_factory=dict)
+    properties_env: dict[kafka.SecretPropertyName, VariableName] = Field(default_factory=dict)
+    header_names: dict[kafka.Role, kafka.HeaderOfRole] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _names_agree(self) -> Self:
-        found: list[tuple[tuple[str, ...], str]] = []
+    def _check_names(self) -> Self:
+        found: list[tuple[KeyPath, str]] = []
         if self.header_names and "topic" not in self.header_names:
-            found.append((("header_names",), "must name the header with the topic: it tells that a record was dead-lettered"))
+            found.append((("header_names",), "must name the header with the topic: that header marks a dead letter"))
         seen: set[str] = set()
         for table in ("properties", "properties_env"):
             for name in getattr(self, table):
-                if property_name(name) in seen:
-                    found.append(((table, name), f"must stand only once: {property_name(name)} is set twice"))
-                seen.add(property_name(name))
+                if kafka.property_name(name) in seen:
+                    found.append(((table, name), f"must be set only once: {kafka.property_name(name)} is set twice"))
+                seen.add(kafka.property_name(name))
         if found:
-            raise Conflict(*found)
+            raise Refusal(*found)
         return self
 
     def librdkafka(self, name: str, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return the properties as librdkafka names them, with the secrets that `environ` holds; `name` is the source's.
+        """Return the properties as librdkafka names them, with the secrets from `environ`; `name` is the source's.
 
         Raises:
             ConfigError: a variable is not set. The message names it.
         """
         absent = [(key, variable) for key, variable in self.properties_env.items() if not environ.get(variable)]
         if absent:
-            lines = [f"{variable} is not set: sources.{name}.properties_env.{key} says that it is" for key, variable in absent]
+            lines = [f"{variable} is not set: sources.{name}.properties_env.{key} names it" for key, variable in absent]
             raise ConfigError("\n".join(lines), hint="set the variable in the environment of the intake")
         secrets = {key: environ[variable] for key, variable in self.properties_env.items()}
-        return {property_name(key): value for key, value in {**self.properties, **secrets}.items()}
+        return {kafka.property_name(key): value for key, value in {**self.properties, **secrets}.items()}
 
 
-def _of_a_kind(table: Any) -> Any:
-    """Refuse a table without a known kind: nothing else can be told of it."""
-    if isinstance(table, dict) and "kind" not in table:
-        raise Conflict((("kind",), f"is missing: must be {_KIND.allowed}"))
-    if isinstance(table, dict) and table["kind"] not in KINDS:
-        raise Conflict((("kind",), f"must be {_KIND.allowed}"))
-    return table
+AnySource = Annotated[SqsSource | KafkaSource, Field(discriminator="kind")]
 
 
-def _kind_of(table: Any) -> str | None:
-    return table.get("kind") if isinstance(table, dict) else getattr(table, "kind", None)
+def topic_conflicts(sources: Mapping[str, object]) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the path and a clause for each Kafka source that shares a topic with another one, whatever their groups are.
 
-
-#: A source of any kind.
-AnySource = Annotated[
-    Annotated[SqsSource, Tag("sqs")] | Annotated[KafkaSource, Tag("kafka")],
-    Discriminator(_kind_of),
-    BeforeValidator(_of_a_kind),
-]
-
-
-def topic_conflicts(sources: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the path and a clause for each Kafka source that shares a topic with another one, whatever their groups.
-
-    Each group is given all of a topic, and an identity is known within its source alone.
+    Kafka gives each group all records of a topic, and Redrive knows a record's identity only within its source.
     """
     seen: dict[tuple[tuple[str, int], str], str] = {}
     for name, source in sources.items():
         if isinstance(source, KafkaSource):
-            places = [(broker, topic) for broker in brokers(source.bootstrap) for topic in source.topics]
+            places = [(broker, topic) for broker in kafka.brokers(source.bootstrap) for topic in source.topics]
             if first := next((seen[place] for place in places if place in seen), None):
-                clause = f"must not be those of source {first}, in whatever group: each letter has one reader"
+                clause = f"must not be those of source {first}, in any group: each letter has one reader"
                 yield ("sources", name, "topics"), clause
             seen |= dict.fromkeys(places, name)

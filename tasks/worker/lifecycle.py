@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -24,9 +23,10 @@ from celery.signals import (
 from tasks.adapters import logs
 from tasks.dlq.errors import RedriveError
 from tasks.runtime import Runtime
-from tasks.settings import settings
+from tasks.settings import directory, settings
 from tasks.worker.delivery import runtime_of
 from tasks.worker.health import beat_begins, beat_ticked
+from tasks.worker.startup import exit_on_error
 from tasks.worker.stopping import stop
 from tasks.worker.transport import queue_missing
 
@@ -41,7 +41,8 @@ class SweepScheduler(PersistentScheduler):
 
     def setup_schedule(self) -> None:
         """Open the schedule's file."""
-        settings().make_state_dir()
+        with exit_on_error():
+            directory.make(settings().state_path)
         super().setup_schedule()
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -100,11 +101,9 @@ def _start(*steps: Callable[[Runtime], None]) -> None:
     set_up_logging()
     runtime = runtime_of(current_app)
     try:
-        for step in steps:
-            step(runtime)
-    except RedriveError as error:
-        sys.stderr.write(f"redrive: {error.message}\n{error.hint}\n")
-        raise SystemExit(error.exit_code) from None
+        with exit_on_error():
+            for step in steps:
+                step(runtime)
     finally:
         runtime.close()  # nothing that is open may be forked
 

@@ -20,6 +20,8 @@ _SECRET = re.compile(
     r"|code|sas",
     re.IGNORECASE | re.DOTALL,
 )
+#: The names above are too broad for librdkafka: `sasl.oauthbearer.scope` contains "auth", and `ssl.key.location` is a path.
+_SECRET_PROPERTY = re.compile(r"password|passphrase|secret|ssl\.key\.pem|private\.key\.pem|oauthbearer\.config")
 _PLAIN_HEADERS = frozenset({"accept", "content-type", "user-agent"})
 _QUERY = re.compile(r"([?&])([^=&#]*)=([^&#]*)")
 #: A variable of a template: not a secret itself.
@@ -29,6 +31,11 @@ _VARIABLE = re.compile(r"\{[^{}]*\}")
 def is_secret(name: str) -> bool:
     """Tell whether a value with this name is probably a secret. Upper and lower case are the same."""
     return _SECRET.fullmatch(name) is not None
+
+
+def is_secret_property(name: str) -> bool:
+    """Tell whether a property of librdkafka, such as "sasl.password", is a secret."""
+    return _SECRET_PROPERTY.search(name) is not None
 
 
 def masked_query(url: str) -> str:

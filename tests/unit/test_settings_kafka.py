@@ -65,7 +65,7 @@ def test_secrets_come_from_the_environment_only():
 
 
 def test_a_secret_that_is_not_set_is_named():
-    with pytest.raises(ConfigError, match=r"KAFKA_PASSWORD is not set: sources\.s\.properties_env\.sasl_password says"):
+    with pytest.raises(ConfigError, match=r"KAFKA_PASSWORD is not set: sources\.s\.properties_env\.sasl_password names it"):
         settings('properties_env.sasl_password = "KAFKA_PASSWORD"').kafka_properties("s")
 
 
@@ -98,20 +98,24 @@ def test_everything_can_be_set_by_the_environment():
         ("bootstrap", '"kafka"', 'must be "HOST:PORT"'),
         ("bootstrap", '"PLAINTEXT://kafka:9092"', 'must be "HOST:PORT"'),
         ("bootstrap", '["a:1"]', 'must be "HOST:PORT"'),
-        ("topics", "[]", "must be a list of topics"),
-        ("topics", '["a", "a"]', "must be a list of topics"),
-        ("topics", "[1]", "must be a topic's name"),
-        ("topics", '[".."]', "must be a topic's name"),
-        ("topics", '["a b"]', "must be a topic's name"),
-        ("topics", f'["{"t" * 250}"]', "must be a topic's name"),
+        ("topics", "[]", "must be a list of at most 100 topics"),
+        ("topics", '["a", "a"]', "must be a list of at most 100 topics"),
+        ("topics", "[1]", "; a topic has at most 249 of"),
+        ("topics", '[".."]', "; a topic has at most 249 of"),
+        ("topics", '["a b"]', "; a topic has at most 249 of"),
+        (
+            "topics",
+            f'["{"t" * 250}"]',
+            "; a topic has at most 249 of",
+        ),
         ("group", '""', "must be at most 249"),
-        ("queue", '"q"', 'sources.s.queue is no key of a source of kind "kafka"'),
+        ("queue", '"q"', 'sources.s.queue is not a key of a source of kind "kafka"'),
         ("topiks", '["a"]', "did you mean topics?"),
         ("properties.enable_auto_commit", "true", "must not be set: offsets are committed after the ledger"),
         ('properties."enable.auto.offset.store"', "true", "must not be set"),
         ('properties."group.id"', '"g"', "set `group`"),
         ("properties.plugin_library_paths", '"x.so"', "must not be set"),
-        ("properties.sasl_password", '"sesame"', "its variable into properties_env.sasl_password"),
+        ("properties.sasl_password", '"sesame"', "name its variable in properties_env.sasl_password"),
         ("properties.SASL_PASSWORD", '"sesame"', "must be a property of librdkafka"),
         ('properties."ssl.key.pem"', '"sesame"', "properties_env"),
         ("properties.security.protocol", '"sesame"', "write _ for the dots"),
@@ -129,13 +133,18 @@ def test_a_kafka_source_refuses(key: str, value: str, told: str):
     assert found.startswith("redrive.toml: sources.s.")
 
 
+@pytest.mark.parametrize("topic", ["...", ".a", "a.", "..a", "-", "_", "t" * 249])
+def test_unusual_names_of_topics(topic: str):
+    assert source(REDRIVE_SOURCES__S__TOPICS=topic).topics == (topic,)
+
+
 def test_a_property_stands_once():
     assert "client.id is set twice" in line(SOURCE + 'properties.client_id = "a"\nproperties."client.id" = "b"')
 
 
 def test_a_key_of_another_kind_is_told_from_one_that_nobody_knows():
     sqs = '[sources.q]\nkind = "sqs"\nqueue = "q"\nroute = "r"\nmap.id = "id"\ntopics = ["a"]'
-    assert line(sqs) == 'redrive.toml: sources.q.topics is no key of a source of kind "sqs"'
+    assert line(sqs) == 'redrive.toml: sources.q.topics is not a key of a source of kind "sqs"'
 
 
 @pytest.mark.parametrize(
@@ -154,7 +163,7 @@ def test_a_key_of_another_kind_is_told_from_one_that_nobody_knows():
 def test_two_sources_do_not_share_a_topic_in_whatever_group(one: str, other: str, group: str):
     found = line(at(one) + at(other, name="t", group=group))
     assert found.startswith("redrive.toml: sources.t.topics")
-    assert found.endswith("must not be those of source s, in whatever group: each letter has one reader")
+    assert found.endswith("must not be those of source s, in any group: each letter has one reader")
 
 
 def test_two_sources_share_a_group_a_cluster_or_the_name_of_a_topic():
