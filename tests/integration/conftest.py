@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import postgresql_server
 import pytest
 from company_api import CompanyApi, company_api_server
+from http_calls import PEM, TOKEN
 from kafka_world import World
 from kombu.asynchronous import set_event_loop
 from wiretap import WireTap, tap
 
+from tasks.adapters.http import RequestsSyncApi
 from tasks.devstack.kafka import EmbeddedKafka
 from tasks.monitoring import attach
 from tasks.settings import settings
@@ -139,3 +141,10 @@ def world(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[World]:
     kafka.make(made.topic)
     yield made
     made.close()
+
+
+@pytest.fixture
+def http_api() -> Iterator[RequestsSyncApi]:
+    api = RequestsSyncApi({"employees": TOKEN}, ca_bundle=str(PEM))
+    yield api
+    api.close()

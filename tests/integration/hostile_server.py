@@ -1,4 +1,4 @@
-"""Raw socket servers on the loopback that do what no decent server does. Each connection gets a thread that plays a script."""
+"""Socket servers on the loopback that break the rules of HTTP. Each connection has a thread that plays a script."""
 
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ class Peer:
         """Keep the connection open and silent until the client goes."""
         while self.sock.recv(1024):
             pass
-        self.server.gone.set()
 
     def reset(self) -> None:
         """Close with a RST instead of a FIN."""
@@ -64,7 +63,10 @@ class Peer:
 
 
 class HostileServer:
-    """Listens on a free port of 127.0.0.1 and plays `script` with everyone who connects."""
+    """Listens on a free port of 127.0.0.1 and plays `script` on each connection.
+
+    It counts the connections (`accepted`) and the bytes that it has sent. `gone` is set when a connection has ended.
+    """
 
     def __init__(self, script: Callable[[Peer], None], *, tls: ssl.SSLContext | None = None) -> None:
         self.accepted = 0
@@ -116,6 +118,7 @@ class HostileServer:
                 self._peers.append(sock)
             with sock:
                 self._script(Peer(self, sock))
+        self.gone.set()
 
 
 def answer(*answers: bytes, then_close: bool = False) -> Callable[[Peer], None]:

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from tasks.adapters.http import RequestsSyncApi
-from tasks.adapters.http.session import Line
+from tasks.adapters.http.deadline import CallGuard
 from tasks.dlq.calls import route
 from tasks.dlq.calls.retry import RetryPolicy
 from tasks.dlq.ledger import Ledger
@@ -49,8 +49,11 @@ def stop_before(owner: type, name: str, when: Callable[..., bool] = lambda *_, *
     setattr(owner, name, stopping)
 
 
-def sends(_sock: object, *, sending: bool = False) -> bool:
-    """Tell a hold right before the sending from one before the connecting."""
+def connects(phase: str, *_: object, **__: object) -> bool:
+    return phase.startswith("connecting")
+
+
+def sends(_phase: str, *_: object, sending: bool = False) -> bool:
     return sending
 
 
@@ -58,9 +61,9 @@ EDGES: dict[str, Callable[[], None]] = {
     "never": lambda: None,
     "claimed": lambda: stop_before(Recovery, "_call"),
     "about to prepare": lambda: stop_before(RequestsSyncApi, "call"),
-    "about to connect": lambda: stop_before(Line, "hold"),
-    "about to send": lambda: stop_before(Line, "hold", sends),
-    "about to send the second call": lambda: stop_before(Line, "hold", sends, nth=2),
+    "about to connect": lambda: stop_before(CallGuard, "enter", connects),
+    "about to send": lambda: stop_before(CallGuard, "enter", sends),
+    "about to send the second call": lambda: stop_before(CallGuard, "enter", sends, nth=2),
 }
 
 

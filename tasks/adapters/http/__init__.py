@@ -1,15 +1,11 @@
-"""The application's sync API over HTTP. A call ends in time and as a `SyncResult`, whatever the server does.
+"""The application's sync API over HTTP. Every call ends in time and as a `SyncResult`.
 
-`requests` times each read by itself, so that a byte a second passes every time-out, and a name server that hangs is not timed at
-all. So a call runs on a thread of its own; at the deadline its socket is shut down, and a thread that still hangs (in a name
-lookup) finds that it may neither connect nor send any more. Of `requests` only the part that sends is used, and it does no more
-than it is told:
+- `deadline.py`: the thread of a call and the guard that cuts it at its deadline.
+- `connection.py`: connections of `urllib3` that ask the guard before they connect and before they send.
+- `request.py`: the request of a call, and its secrets.
+- `api.py`: the call itself and its result.
 
-- no redirect is followed, and no more of its body is read than of any other's (psf/requests#5529);
-- nothing is read from the environment: no ~/.netrc (which would replace the bearer token), no proxy, no CA bundle; a CA bundle
-  is a setting and given to the constructor, proxies are not supported;
-- no cookie is read, no request is repeated and no content is decoded: a compressed bomb stays as small as it came;
-- an answer must say clearly what it is and where it ends, and a connection is used again only when nothing is left on it.
+docs/adr/0011-http-on-requests.md gives the reasons.
 """
 
 from tasks.adapters.http.api import RequestsSyncApi
