@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import Producer
 
-from tasks.dlq.alerts.text import in_words
 from tasks.dlq.errors import OutOfReach
+from tasks.dlq.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,4 +50,4 @@ class EmbeddedKafka:
         """Return when every message is stored. Raises OutOfReach."""
         left = self._producer.flush(TIMEOUT)
         if left:
-            raise OutOfReach(f"{in_words(left, 'message')} not written to Kafka within {TIMEOUT:.0f} s")
+            raise OutOfReach(f"{format_count(left, 'message')} not written to Kafka within {TIMEOUT:.0f} s")

@@ -22,7 +22,7 @@ from tasks.devstack.demo.report import Report, describe_snapshot
 from tasks.devstack.demo.snapshot import Snapshot
 from tasks.devstack.demo.system import DemoSystem
 from tasks.devstack.processes import interruptible
-from tasks.dlq.alerts.text import in_words
+from tasks.dlq.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,7 @@ class _Demo:
         self.last = Snapshot(messages=workload.messages)
         self._printer = ProgressPrinter(console)
         console.print(
-            f"redrive demo: {in_words(workload.messages, 'message')} about {len(workload.employees)} employees,"
+            f"redrive demo: {format_count(workload.messages, 'message')} about {len(workload.employees)} employees,"
             f" three consumers, seed {workload.seed}"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tasks.dlq.alerts.text import in_words
+from tasks.dlq.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,11 +39,11 @@ class ProgressPrinter:
         """Print the counts. The last snapshot is always printed."""
         progress, jobs = snapshot.progress, sum(snapshot.jobs.values())
         parts = [
-            f"{progress.handled}/{in_words(snapshot.messages, 'message')}",
-            in_words(progress.conflicts, "conflict"),
-            in_words(progress.dead_letters, "dead letter"),
-            f"{jobs - snapshot.unfinished}/{in_words(jobs, 'job')}",
-            in_words(snapshot.statistics["calls"], "call"),
+            f"{progress.handled}/{format_count(snapshot.messages, 'message')}",
+            format_count(progress.conflicts, "conflict"),
+            format_count(progress.dead_letters, "dead letter"),
+            f"{jobs - snapshot.unfinished}/{format_count(jobs, 'job')}",
+            format_count(snapshot.statistics["calls"], "call"),
             f"{progress.stale} stale",
         ]
         self._print(", ".join(parts), at_once=snapshot.done)

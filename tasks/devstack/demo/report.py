@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.dlq.alerts.text import in_words
 from tasks.dlq.ledger.audit import STANDINGS
+from tasks.dlq.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,22 +55,22 @@ class Report:
         if self.ended:
             yield f"{self.ended} during the demo"
         if last.progress.handled < last.messages:
-            yield f"{last.progress.handled} of {in_words(last.messages, 'message')} consumed in time"
+            yield f"{last.progress.handled} of {format_count(last.messages, 'message')} consumed in time"
         if self.lost or not audit.balanced:
-            yield f"{in_words(self.lost, 'dead letter')} lost: the consumers sent {last.progress.dead_letters}"
+            yield f"{format_count(self.lost, 'dead letter')} lost: the consumers sent {last.progress.dead_letters}"
         if last.queued:
-            yield f"{in_words(last.queued, 'dead letter')} still in the queue"
+            yield f"{format_count(last.queued, 'dead letter')} still in the queue"
         if audit.pending or last.unfinished:
-            yield f"{in_words(audit.pending, 'dead letter')} not recovered yet, in {in_words(last.unfinished, 'job')}"
+            yield f"{format_count(audit.pending, 'dead letter')} not recovered yet, in {format_count(last.unfinished, 'job')}"
         if last.wakeups and last.progress.handled == last.messages:
-            yield f"{in_words(last.wakeups, 'wake-up')} still in SQS"
+            yield f"{format_count(last.wakeups, 'wake-up')} still in SQS"
         if audit.parked or audit.discarded or audit.rejected:
             yield f"dead letters: {audit.parked} parked, {audit.discarded} discarded, {audit.rejected} rejected"
         if self.stale:
             listed = ", ".join(map(str, self.stale[:_LISTED])) + (", …" if len(self.stale) > _LISTED else "")
-            yield f"{in_words(len(self.stale), 'employee')} still stale: {listed}"
+            yield f"{format_count(len(self.stale), 'employee')} still stale: {listed}"
         if (most := last.statistics["max_in_flight"]) > 1:
-            yield f"{in_words(most, 'call')} were open at once"
+            yield f"{format_count(most, 'call')} were open at once"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as `redrive demo --json` prints it."""
@@ -93,8 +93,8 @@ class Report:
         path = {"dead letter": last.progress.dead_letters, "job": sum(last.jobs.values()), "call": last.statistics["calls"]}
         lines = [
             "Audit",
-            f"  {in_words(last.progress.handled, 'message')}, {in_words(last.progress.conflicts, 'conflict')}",
-            "  " + " -> ".join(in_words(count, noun) for noun, count in path.items()),
+            f"  {format_count(last.progress.handled, 'message')}, {format_count(last.progress.conflicts, 'conflict')}",
+            "  " + " -> ".join(format_count(count, noun) for noun, count in path.items()),
             *([f"  {answers}"] if answers else []),
             f"  accepted {audit.accepted} = {standings}",
             "",
@@ -112,7 +112,7 @@ class Report:
             verb = "was" if progress.left_stale == 1 else "were"
             yield f"  {progress.left_stale} of {len(self.workload.employees)} employees {verb} left stale by conflicts."
             yield "  Now every employee equals the upstream facts."
-            yield f"  The API never had more than {in_words(self.last.statistics['max_in_flight'], 'call')} open at once."
+            yield f"  The API never had more than {format_count(self.last.statistics['max_in_flight'], 'call')} open at once."
         else:
             yield "Result: no conflict happened, so there was nothing to recover"
             yield "  Every employee equals the upstream facts. For conflicts, use more messages:"
