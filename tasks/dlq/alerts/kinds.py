@@ -10,18 +10,18 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import func, select
 
 from tasks.dlq.alerts.alert import Alert, AlertState, Severity
 from tasks.dlq.calls.outcome import Outcome
-from tasks.dlq.job import State
+from tasks.dlq.ledger.groups import count_parked, first_parked_jobs
 from tasks.dlq.ledger.schema import alerts, attempts, jobs, routes
 from tasks.dlq.text import format_count, format_minute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import ColumnElement, Row, ScalarSelect, Select
+    from sqlalchemy import Row, Select
 
     from tasks.dlq.ledger import Transaction
 
@@ -51,10 +51,8 @@ class AlertKind(ABC):
 
 #: Failure groups of one route that have an alert each. All further ones share one alert.
 GROUPS_PER_ROUTE = 10
-#: The query stops after this number of distinct groups.
-MAX_GROUPS = 10_000
-#: A group's jobs are counted up to this number.
-MAX_JOBS_COUNTED = 100_000
+#: Before the group's key: the fingerprint of its alert.
+_GROUP = "group:"
 
 
 class FailureGroup(AlertKind):
@@ -64,15 +62,15 @@ class FailureGroup(AlertKind):
     severity = Severity.ERROR
 
     def detect(self, tx: Transaction) -> Iterator[Alert]:
-        firing = self.firing(tx)
+        firing = {fingerprint.removeprefix(_GROUP) for fingerprint in self.firing(tx) if fingerprint.startswith(_GROUP)}
         by_route: dict[str, list[Row[Any]]] = defaultdict(list)
-        for first_job in _first_jobs(tx, firing):
+        for first_job in first_parked_jobs(tx, always=firing):
             by_route[first_job.route].append(first_job)
         for route, first_jobs in sorted(by_route.items()):
             # A group that has an alert keeps it. The others are taken in the order in which they began.
-            first_jobs.sort(key=lambda job: (f"group:{job.group_key}" not in firing, job.changed_at, job.id))
+            first_jobs.sort(key=lambda job: (job.group_key not in firing, job.changed_at, job.id))
             for job in first_jobs[:GROUPS_PER_ROUTE]:
-                yield self._group_alert(job, _count_parked(tx, job.group_key))
+                yield self._group_alert(job, count_parked(tx, job.group_key))
             if len(first_jobs) > GROUPS_PER_ROUTE:
                 yield self._further_groups_alert(route, len(first_jobs) - GROUPS_PER_ROUTE)
 
@@ -85,7 +83,7 @@ class FailureGroup(AlertKind):
             cause = f"HTTP {job.status} ({cause})"
             facts["status"] = job.status
         return self.alert(
-            fingerprint=f"group:{job.group_key}",
+            fingerprint=f"{_GROUP}{job.group_key}",
             subject=job.route,
             title=f"{job.route}: {parked} parked, {cause}",
             text=(
@@ -114,42 +112,6 @@ class FailureGroup(AlertKind):
             count=groups,
             facts={"groups": groups},
         )
-
-
-def _first_jobs(tx: Transaction, firing: set[str]) -> Iterator[Row[Any]]:
-    """Yield the job of each failure group that was parked first. Firing groups are found even beyond `MAX_GROUPS`."""
-    seen = set()
-    for job in tx.connection.execute(_groups_query()):
-        seen.add(f"group:{job.group_key}")
-        yield job
-    for fingerprint in sorted(firing - seen):
-        prefix, _, key = fingerprint.partition(":")
-        if prefix == "group":
-            yield from tx.connection.execute(select(jobs).where(jobs.c.id == _first_parked(key)))
-
-
-def _groups_query() -> Select[Any]:
-    """Step through the distinct group keys by the index, and join each to its first parked job.
-
-    This is a loose index scan: it does not read the jobs of a group. See https://wiki.postgresql.org/wiki/Loose_indexscan.
-    """
-    first = select(func.min(jobs.c.group_key).label("key"), literal(1).label("step")).where(jobs.c.group_key > "")
-    walk = first.cte("walk", recursive=True)
-    following = select(func.min(jobs.c.group_key)).where(jobs.c.group_key > walk.c.key).scalar_subquery()
-    walk = walk.union_all(select(following, walk.c.step + 1).where(walk.c.key.is_not(None), walk.c.step < MAX_GROUPS))
-    return select(jobs).join_from(walk, jobs, jobs.c.id == _first_parked(walk.c.key))
-
-
-def _first_parked(key: str | ColumnElement[str]) -> ScalarSelect[int]:
-    """Select the id of the group's job that was parked first."""
-    parked = jobs.alias("parked")
-    in_group = select(parked.c.id).where(parked.c.group_key == key, parked.c.state == State.PARKED)
-    return in_group.order_by(parked.c.changed_at).limit(1).scalar_subquery()
-
-
-def _count_parked(tx: Transaction, key: str) -> int:
-    parked = select(jobs.c.id).where(jobs.c.group_key == key, jobs.c.state == State.PARKED).limit(MAX_JOBS_COUNTED).subquery()
-    return tx.connection.scalars(select(func.count()).select_from(parked)).one()
 
 
 # --- bursts ----------------------------------------------------------------------------------------------------------
