@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tasks.dlq.alerts.kinds import alert_kinds
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -95,3 +97,9 @@ def test_every_package_has_its_sentence_in_the_architecture():
     packages = {str(init.parent.relative_to(ROOT)) for init in ROOT.glob("tasks/**/__init__.py")}
     assert {name for name, _ in rows} == packages
     assert all(sentence.endswith(".") for _, sentence in rows)
+
+
+@pytest.mark.parametrize("page", ["docs/reference/alerts.md", "docs/howto/on-call.md"])
+def test_every_kind_of_alert_is_documented(page: str):
+    text = (ROOT / page).read_text()
+    assert [kind.name for kind in alert_kinds() if f"`{kind.name}`" not in text] == []
