@@ -339,8 +339,19 @@ def test_the_reader_of_a_dead_letter_queue_is_known_by_name_and_account(client: 
 # --- what the docs show ----------------------------------------------------------------------------------------------
 
 
+#: One source for each further list in the page's table of envelopes.
+ENVELOPES = {"functions": '["lambda"]', "events": '["eventbridge"]', "encoded": '["sns", "base64"]'}
+
+
 def snippets() -> str:
-    return "".join(part.partition("```")[0] for page in DOCS for part in page.read_text().split("```toml\n")[1:])
+    pages = "".join(page.read_text() for page in DOCS)
+    for name, unwrap in ENVELOPES.items():
+        assert f"| `{unwrap}` |" in pages
+        pages += (
+            f'```toml\n[sources.{name}]\nkind = "sqs"\nqueue = "{name}"\nunwrap = {unwrap}\n'
+            'route = "employees"\nmap.employeeId = "employeeId"\n```'
+        )
+    return "".join(part.partition("```")[0] for part in pages.split("```toml\n")[1:])
 
 
 def notification(message: str) -> str:
