@@ -17,7 +17,7 @@ with _exit_on_error():
     _settings = _read_settings()
 _broker = _settings.broker
 
-imports = ("tasks.intake", "tasks.recovery", "tasks.sweeps", "tasks.worker.lifecycle", "tasks.worker.health")
+imports = ("tasks.intake", "tasks.recovery", "tasks.sweeps", "tasks.worker.lifecycle")
 
 # --- the broker: SQS -------------------------------------------------------------------------------------------------
 broker_url = _broker.url

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tasks.dlq.errors import LedgerOutdated, OutOfReach
-from tasks.dlq.process import PULSE
+from tasks.dlq.process import LIVENESS_INTERVAL
 from tasks.dlq.shortage import as_out_of_reach
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def follow_all(runtime: Runtime, turn: Callable[[], None] = lambda: None) -> boo
         log.info(STARTED_EVENT, sources=sorted({source.name for source, _ in runtime.sources}))
         if not queues_are_there:
             _persist(runtime.ensure_queues, ended, turn)
-        while not ended.wait(PULSE):
+        while not ended.wait(LIVENESS_INTERVAL):
             if all(each.goes_on for each in followers):
                 turn()
         log.info("ends, when the batches in hand are written")

@@ -9,7 +9,7 @@ import typer
 
 from tasks.cli.output import Column, Json, Output
 from tasks.dlq.errors import Refused
-from tasks.dlq.process import FRESH, Role
+from tasks.dlq.process import STALE_AFTER, Role
 from tasks.dlq.text import format_count
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def doctor(
     ] = None,
     within: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="With --ready and --live: how old a sign of life may be.")
-    ] = FRESH,
+    ] = STALE_AFTER,
     offline: Annotated[bool, typer.Option("--offline", metavar="", help="Leave out the APIs' hosts.")] = False,
     json: Json = False,
 ) -> None:

@@ -91,11 +91,11 @@ def _refuse_another_schema(header: "Header") -> None:
 
 
 def _refuse_beside_processes(state_dir: "Path") -> None:
-    from tasks.adapters import pulse
+    from tasks.adapters.liveness import directory_of, find_processes
     from tasks.dlq.process import Role
 
-    if found := [f"{role} (pid {each.pid})" for role in Role for each in pulse.seen(state_dir, role)]:
-        hint = f"if one is no part of Redrive, its id was given out again: remove the file in {pulse.folder_of(state_dir)}"
+    if found := [f"{role} (pid {each.pid})" for role in Role for each in find_processes(state_dir, role)]:
+        hint = f"if one does not belong to Redrive, its id was given out again: remove its file in {directory_of(state_dir)}"
         raise Refused(f"processes run on this ledger; stop them first: {', '.join(found)}", hint=hint)
 
 

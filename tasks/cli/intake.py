@@ -67,14 +67,14 @@ def _runtime() -> "Runtime":
 def _follow(runtime: "Runtime") -> bool:
     from tasks.continuous_intake import follow_all
     from tasks.dlq.process import Role
-    from tasks.worker.health import Vitals
+    from tasks.worker.health import LoopHealth
 
-    vitals = Vitals(runtime.settings, Role.INTAKE, sorted({source.name for source, _ in runtime.sources}))
-    vitals.start()
+    health = LoopHealth(runtime.settings, Role.INTAKE, sorted({source.name for source, _ in runtime.sources}))
+    health.start()
     try:
-        return follow_all(runtime, vitals.turn)
+        return follow_all(runtime, health.note_turn)
     finally:
-        vitals.stop()
+        health.stop()
 
 
 def _drain_once(out: Output, runtime: "Runtime") -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: Seconds between two heartbeats in the ledger, and between two pulses on this machine.
-HEARTBEAT = 10.0
-PULSE = 5.0
-#: Seconds without a sign after which a process counts as ill.
-FRESH = 60.0
+#: Seconds between two heartbeats in the ledger.
+HEARTBEAT_INTERVAL = 10.0
+#: Seconds between two updates of a liveness file.
+LIVENESS_INTERVAL = 5.0
+#: Seconds without a heartbeat or an update after which a process counts as stuck.
+STALE_AFTER = 60.0
 
 
 class Role(StrEnum):
@@ -22,16 +23,19 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """One process. `main_pid` is that of the process which a supervisor started; `serves` are queues or sources."""
+    """One process."""
 
     role: Role
     host: str
     pid: int
+    #: The id of the process that a supervisor started: for a process of a worker's pool, its parent.
     main_pid: int
+    #: Redrive's version.
     version: str
+    #: The queues or sources that it takes work from.
     serves: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The name that it has in the ledger."""
+        """The name of its row in the ledger."""
         return f"{self.role}@{self.host}:{self.pid}"

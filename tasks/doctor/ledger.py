@@ -6,17 +6,17 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
-from tasks.adapters.pulse import here
 from tasks.dlq.errors import LedgerOutdated, LedgerUnavailable
 from tasks.dlq.job import WAITING
 from tasks.dlq.ledger.claims import due
 from tasks.dlq.ledger.engine import LOST
-from tasks.dlq.ledger.processes import forget, present, see
+from tasks.dlq.ledger.processes import list_processes, record_heartbeat, remove_process
 from tasks.dlq.ledger.schema import attempts, dead_letters, executing, jobs
 from tasks.dlq.ledger.schema import routes as route_table
 from tasks.dlq.process import Process, Role
@@ -77,7 +77,7 @@ def _read(ledger: Ledger, settings: Settings) -> tuple[list[dict[str, Any]], Wor
         now = tx.now()
         found = tx.connection.execute(select(route_table).order_by(route_table.c.name)).all()
         in_hand = select(attempts.c.worker, jobs.c.lease_until).join(jobs, jobs.c.token == attempts.c.token).where(executing)
-        return present(tx), Work(
+        return list_processes(tx), Work(
             now=now,
             routes=[_route(tx, row, now, configured=row.name in settings.routes) for row in found],
             calls=[Call(worker=row.worker, lease_until=row.lease_until) for row in tx.connection.execute(in_hand)],
@@ -108,18 +108,18 @@ def _count(tx: Transaction, where: Any) -> int:
 
 def _commit(ledger: Ledger, file: str | None) -> Finding:
     """Write a row and take it away again: a commit of pages that changed."""
-    mine = Process(role=Role.WORKER, host=f"doctor.{here()}", pid=os.getpid(), main_pid=os.getpid(), version="")
+    mine = Process(role=Role.WORKER, host=f"doctor.{gethostname()}", pid=os.getpid(), main_pid=os.getpid(), version="")
 
     def work(tx: Transaction) -> None:
-        see(tx, mine)
-        forget(tx, mine)
+        record_heartbeat(tx, mine)
+        remove_process(tx, mine)
 
     name = "ledger's commit"
     try:
         if file:
             with ledger.begin(read_only=True) as tx:  # the pool has but this connection: the next transaction has it, too
                 tx.connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(_LOCK_WAIT * 1000)}")
-        ledger.check_room()
+        ledger.check_disk_space()
         ledger.transact(work)
     except LedgerUnavailable as error:
         finding = of_error(name, error)

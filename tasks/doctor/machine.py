@@ -72,7 +72,7 @@ def _state_dir(path: Path) -> Finding:
     except ConfigError as error:
         return Finding(name="state_dir", state=State.WRONG, detail=error.message, hint=error.hint)
     except OSError as error:
-        hint = "make room, and see who owns it: workers, beat and intake set their pulse there"
+        hint = "make room, and see who owns it: workers, beat and intake keep their liveness files there"
         return Finding(name="state_dir", state=State.WRONG, detail=f"{where} takes no file: {error.strerror}", hint=hint)
     return room("state_dir", path)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
-from tasks.adapters import pulse
-from tasks.dlq.process import FRESH, Role
+from tasks.adapters.liveness import find_processes, is_running
+from tasks.dlq.process import STALE_AFTER, Role
 from tasks.dlq.text import format_span, join_names
 from tasks.doctor.findings import Finding, State
 from tasks.names import CELERY_QUEUES
@@ -22,17 +23,17 @@ RESTART = "restart it: what it had in hand comes again; one that a signal stoppe
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What this machine knows of its own processes: the ages of their pulses in seconds by role and pid, and which pids run."""
+    """What this machine knows of its own processes: the ages of their liveness files, by role and pid, and which pids run."""
 
     host: str
-    pulses: Mapping[tuple[str, int], float] = field(default_factory=dict)
-    runs: Callable[[int], bool] = pulse.runs
+    ages: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    runs: Callable[[int], bool] = is_running
 
     @classmethod
     def of(cls, state_dir: Path) -> Machine:
-        """Look at the pulses in a state directory."""
-        pulses = {(str(role), each.pid): each.age for role in Role for each in pulse.seen(state_dir, role)}
-        return cls(host=pulse.here(), pulses=pulses)
+        """Look at the liveness files in a state directory."""
+        ages = {(str(role), each.pid): each.age for role in Role for each in find_processes(state_dir, role)}
+        return cls(host=gethostname(), ages=ages)
 
     def lacks(self, host: str, pid: int) -> bool:
         """Tell whether this process was one of this machine, and is gone."""
@@ -51,7 +52,7 @@ class _Muster:
     ended: list[tuple[float, str]] = field(default_factory=list)
 
 
-def processes(rows: Sequence[Mapping[str, Any]], machine: Machine, *, within: float = FRESH) -> Iterator[Finding]:
+def processes(rows: Sequence[Mapping[str, Any]], machine: Machine, *, within: float = STALE_AFTER) -> Iterator[Finding]:
     """Judge who is alive: workers that take every queue, and a beat; an intake may be left out. More of them are fine."""
     for role in Role:
         found = _muster(role, [row for row in rows if row["role"] == role], machine, within)
@@ -71,7 +72,7 @@ def _muster(role: Role, rows: Sequence[Mapping[str, Any]], machine: Machine, wit
             found.ended.append((row["silent"], f"{host}:{main}"))
         else:
             by_main.setdefault((host, main), []).append(row)
-    mine = {pid: age for (whose, pid), age in machine.pulses.items() if whose == role}
+    mine = {pid: age for (whose, pid), age in machine.ages.items() if whose == role}
     for main in mine:
         by_main.setdefault((machine.host, main), [])
     for (host, main), its in sorted(by_main.items()):

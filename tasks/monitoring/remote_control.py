@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two signs of life that a listener sends to itself, and the silence after which it connects anew.
-PULSE = 5.0
-SILENCE = 3 * PULSE
+#: Seconds between two pings that a listener sends to itself, and seconds without a message after which it connects again.
+PING_INTERVAL = 5.0
+SILENCE = 3 * PING_INTERVAL
 
 _POLL = 0.5
 
@@ -109,7 +109,7 @@ class Listener(threading.Thread):
         while not self._stopping.is_set():
             if time.monotonic() >= beat:
                 self._beat(node)
-                beat = time.monotonic() + PULSE
+                beat = time.monotonic() + PING_INTERVAL
             try:
                 connection.drain_events(timeout=_POLL)
             except TimeoutError:

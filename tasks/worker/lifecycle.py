@@ -1,8 +1,10 @@
-"""What happens when a process of Celery starts and stops: logs, Sentry, the queues, the ledger."""
+"""The start and the end of Celery's processes: logs, Sentry, queues, ledger, health. All of Celery's signals arrive here."""
 
 from __future__ import annotations
 
 import logging
+import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,10 +24,11 @@ from celery.signals import (
 
 from tasks.adapters import logs
 from tasks.dlq.errors import RedriveError
+from tasks.dlq.process import Role
 from tasks.runtime import Runtime
 from tasks.settings import directory, settings
 from tasks.worker.delivery import runtime_of
-from tasks.worker.health import beat_begins, beat_ticked
+from tasks.worker.health import LoopHealth, PoolHealth
 from tasks.worker.startup import exit_on_error
 from tasks.worker.stopping import stop
 from tasks.worker.transport import queue_missing
@@ -33,11 +36,47 @@ from tasks.worker.transport import queue_missing
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from celery.beat import Service
+
 log = structlog.get_logger("redrive.lifecycle")
 
 
+@dataclass
+class _WorkerProcess:
+    """What this process, if it belongs to a worker, knows about itself."""
+
+    #: The worker's main process. The pool's processes inherit it when they are forked.
+    main_pid: int | None = None
+    #: Set in a process of the pool.
+    health: PoolHealth | None = None
+
+
+_worker = _WorkerProcess()
+
+
+# --- logging -------------------------------------------------------------------------------------------------------------
+
+
+@setup_logging.connect
+def set_up_logging(loglevel: int | None = None, **_: Any) -> None:
+    """Log in one way in all processes. `celery --loglevel` sets the level, also when beat sets up logging again."""
+    level = logging.getLevelName(loglevel or logging.getLogger().level)
+    logs.configure(level, secrets=settings().secrets())
+
+
+@celeryd_init.connect
+def set_up_logging_early(options: Mapping[str, Any], **_: Any) -> None:
+    """Set up logging before Celery does, so that its early warnings are log lines: a worker that runs as root."""
+    set_up_logging(options.get("loglevel"))
+
+
+# --- beat ----------------------------------------------------------------------------------------------------------------
+
+
 class SweepScheduler(PersistentScheduler):
-    """Beat's own scheduler, which makes the state directory for its file, and outlives a clock that is put back."""
+    """Beat's scheduler. It creates the state directory for its file, survives a clock that is set back, and has a heartbeat."""
+
+    _health: LoopHealth | None = None
 
     def setup_schedule(self) -> None:
         """Open the schedule's file."""
@@ -45,56 +84,65 @@ class SweepScheduler(PersistentScheduler):
             directory.make(settings().state_path)
         super().setup_schedule()
 
-    def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Send what is due. A sweep that ran in the future, for the clock was put back since, counts as run now.
+    def start_health(self) -> None:
+        """Start the heartbeat of this process."""
+        self._health = LoopHealth(settings(), Role.BEAT)
+        self._health.start()
 
-        Celery would wait for the whole step: `last_run_at` plus the interval is when it is due.
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Send what is due. An entry that ran in the future, because the clock was set back, counts as run now.
+
+        Celery would wait for the whole step: an entry is due at `last_run_at` plus its interval.
         """
-        beat_ticked()
+        if self._health:
+            self._health.note_turn()
         for entry in self.schedule.values():
             if entry.last_run_at > (now := entry.default_now()):
                 entry.last_run_at = now
-                self._heap = None  # made anew of the entries
+                self._heap = None  # Celery builds it again from the entries
         return float(super().tick(*args, **kwargs))
 
-
-@setup_logging.connect
-def set_up_logging(loglevel: int | None = None, **_: Any) -> None:
-    """Log in one way in all processes; `celery --loglevel` decides how much, also when beat sets up again."""
-    level = logging.getLevelName(loglevel or logging.getLogger().level)
-    logs.configure(level, secrets=settings().secrets())
-
-
-@celeryd_init.connect
-def set_up_logging_early(options: Mapping[str, Any], **_: Any) -> None:
-    """Have a log line of what is warned of before Celery sets up logging: that the worker runs as root."""
-    set_up_logging(options.get("loglevel"))
+    def close(self) -> None:
+        """Close the schedule's file: beat ends. Celery may call this twice."""
+        super().close()
+        if self._health:
+            self._health.stop()
 
 
 @beat_init.connect
-def prepare(**_: Any) -> None:
-    """Make what is missing before the first message; refuse to start, with a message for people, when that cannot be."""
+def start_beat(sender: Service, **_: Any) -> None:
+    """Create what is missing before the first message. If that fails, exit with a message for people."""
     _start(Runtime.ensure_ledger, Runtime.ensure_queues)
-    beat_begins()
+    sender.scheduler.start_health()
+
+
+# --- a worker's main process ---------------------------------------------------------------------------------------------
 
 
 @worker_init.connect
-def prepare_to_call(**_: Any) -> None:
-    """Prepare, and look for every secret that a worker needs: one that starts without them would pause every route.
+def start_worker(**_: Any) -> None:
+    """Create what is missing, and read every secret: a worker without them would pause every route.
 
-    Sentry hears of a task's fault only if it has wrapped the tasks before the pool's processes take them over.
+    Sentry must wrap the tasks before the pool is forked, or it does not see their faults.
     """
     stop.withdraw()
+    _worker.main_pid = os.getpid()
     _start(Runtime.ensure_ledger, Runtime.ensure_queues, Runtime.check, Runtime.start_sentry)
+
+
+@worker_shutting_down.connect
+def stop_calling(**_: Any) -> None:
+    """Let the open call end and begin no other. Jobs that are due stay due."""
+    stop.ask()
 
 
 @queue_missing.connect
 def restore_queues(**_: Any) -> None:
-    """Make the queues again: SQS came back empty. The jobs are in the ledger, and promote rings for them."""
+    """Create the queues again after SQS lost them. The jobs are in the ledger, and the sweep `promote` sends new wake-ups."""
     try:
         runtime_of(current_app).ensure_queues()
     except RedriveError as error:
-        log.warning("the queues are not there yet", error=error.message, hint=error.hint)
+        log.warning("queues_missing", error=error.message, hint=error.hint)
 
 
 def _start(*steps: Callable[[Runtime], None]) -> None:
@@ -105,36 +153,42 @@ def _start(*steps: Callable[[Runtime], None]) -> None:
             for step in steps:
                 step(runtime)
     finally:
-        runtime.close()  # nothing that is open may be forked
+        runtime.close()  # a fork must not inherit open connections
+
+
+# --- a process of the pool -----------------------------------------------------------------------------------------------
 
 
 @worker_process_init.connect
-def begin(**_: Any) -> None:
-    """Start Sentry again after the fork, and let a sweep ring at once: a worker is here."""
+def start_pool_process(**_: Any) -> None:
+    """Start the heartbeat and Sentry in the new process, and let the next sweep send wake-ups at once."""
+    if _worker.main_pid:  # not in a worker that a test runs inside its own process
+        _worker.health = PoolHealth(settings(), _worker.main_pid, sorted(current_app.amqp.queues.consume_from))
+        _worker.health.heartbeat.start()
     runtime = runtime_of(current_app)
     runtime.start_sentry()
     runtime.maintenance.wake_up()
 
 
-@worker_shutting_down.connect
-def stop_calling(**_: Any) -> None:
-    """Let the call in hand be the last: what else is due stays due."""
-    stop.ask()
-
-
 @task_prerun.connect
 def begin_task(**_: Any) -> None:
-    """Let a task end before SIGTERM ends its process."""
+    """Note the time, and let the task end before SIGTERM ends the process."""
+    if _worker.health:
+        _worker.health.begin_task()
     stop.shield()
 
 
 @task_postrun.connect
 def end_task(**_: Any) -> None:
     """End the process if SIGTERM came during the task."""
+    if _worker.health:
+        _worker.health.end_task()
     stop.unshield()
 
 
 @worker_process_shutdown.connect
-def end(**_: Any) -> None:
-    """Let go of what is open."""
+def end_pool_process(**_: Any) -> None:
+    """Stop the heartbeat and close everything that is open."""
+    if _worker.health:
+        _worker.health.heartbeat.stop()
     runtime_of(current_app).close()

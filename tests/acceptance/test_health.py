@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import time
 from contextlib import closing
@@ -16,8 +17,7 @@ import pytest
 from patience import until
 from stack import Stack, stack
 
-from tasks.adapters import pulse
-from tasks.dlq.process import HEARTBEAT, Role
+from tasks.dlq.process import HEARTBEAT_INTERVAL, Role
 from tasks.doctor import probes
 from tasks.doctor.findings import State
 from tasks.settings import settings
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tasks.devstack.sqs import EmbeddedSqs
 
 #: Seconds that a sign of life may be old here: a little more than they are apart, so that red is soon.
-WITHIN = HEARTBEAT + 3
+WITHIN = HEARTBEAT_INTERVAL + 3
 
 
 @pytest.fixture
@@ -87,11 +87,11 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     wait_for(live=False, ready=False)
     stuck = [running.redrive("doctor", question, "worker", "--within", "5") for question in ("--live", "--ready")]
     assert [(each.returncode, "stands still" in each.stdout) for each in stuck] == [(1, True), (1, True)]
-    pulses = list((running.folder / "state" / "health").iterdir())
-    for file in pulses:
+    files = list((running.folder / "state" / "health").iterdir())
+    for file in files:
         os.utime(file, (time.time() - 63,) * 2)
     found = examined(running)
-    for file in pulses:  # else the worker's pool takes its main process for stuck, until that has set its pulse
+    for file in files:  # else the worker's pool takes its main process for stuck, until that has touched its file
         os.utime(file)
     for role in Role:
         assert found[role]["detail"].startswith(f"stands still: process {running.processes[role].pid} for "), found
@@ -117,7 +117,7 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     with closing(sqlite3.connect(running.folder / "state" / "ledger.db")) as ledger:
         assert ledger.execute("SELECT name FROM processes").fetchall() == []
     for name, already in before.items():
-        assert "no heartbeat" not in running.log(name)[already:]
+        assert "heartbeat_lost" not in running.log(name)[already:]
 
 
 def test_a_worker_that_was_killed_is_not_alive_from_that_moment_on(running: Stack):
@@ -129,8 +129,8 @@ def test_a_worker_that_was_killed_is_not_alive_from_that_moment_on(running: Stac
     worker.kill()
     worker.wait(60)
     found = examined(running)
-    assert found["worker"]["detail"].startswith(f"none runs; {pulse.here()}:{worker.pid} did not stop cleanly"), found
-    assert found["beat"]["detail"] == f"1 alive: {pulse.here()}:{running.processes['beat'].pid}"
+    assert found["worker"]["detail"].startswith(f"none runs; {socket.gethostname()}:{worker.pid} did not stop cleanly"), found
+    assert found["beat"]["detail"] == f"1 alive: {socket.gethostname()}:{running.processes['beat'].pid}"
 
 
 def test_without_its_ledger_a_process_is_live_but_not_ready_and_comes_back(running: Stack):
@@ -146,4 +146,4 @@ def test_without_its_ledger_a_process_is_live_but_not_ready_and_comes_back(runni
         locker.execute("ROLLBACK")
     wait_for(live=True, ready=True)
     for name in ("worker", "beat", "intake"):
-        assert running.log(name).count("no heartbeat") == running.log(name).count("the heartbeat is back") <= 1, running.log(name)
+        assert running.log(name).count("heartbeat_lost") == running.log(name).count("heartbeat_restored") <= 1, running.log(name)

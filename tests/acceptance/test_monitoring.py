@@ -61,7 +61,7 @@ def test_tasks_go_on_while_redis_is_dead_and_all_comes_back_by_itself(sqs: Embed
 
 
 def test_tasks_go_on_while_redis_takes_bytes_and_never_answers(sqs: EmbeddedSqs, side: Redis, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(remote_control, "PULSE", 0.2)
+    monkeypatch.setattr(remote_control, "PING_INTERVAL", 0.2)
     monkeypatch.setattr(remote_control, "SILENCE", 0.6)
     with running(sqs, side.url) as worker, watching(side.url) as state:
         until(lambda: worker.hostname in state.workers)

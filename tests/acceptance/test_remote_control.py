@@ -153,7 +153,7 @@ class Relay(socketserver.BaseRequestHandler):
 
 
 def test_a_listener_notices_a_subscription_that_died_in_silence(sqs: EmbeddedSqs, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(remote_control, "PULSE", 0.1)
+    monkeypatch.setattr(remote_control, "PING_INTERVAL", 0.1)
     monkeypatch.setattr(remote_control, "SILENCE", 0.3)
     with EmbeddedRedis() as server, Muffler(server.port) as muffler:
         threading.Thread(target=muffler.serve_forever, daemon=True).start()

@@ -19,7 +19,7 @@ from cuttable import Cuttable
 from patience import until
 from stack import Stack, stack
 
-from tasks.dlq.process import HEARTBEAT, Role
+from tasks.dlq.process import HEARTBEAT_INTERVAL, Role
 from tasks.doctor import probes
 from tasks.doctor.findings import State
 from tasks.settings import settings
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tasks.devstack.sqs import EmbeddedSqs
 
 #: Seconds that a sign of life may be old here: a little more than they are apart, so that red is soon.
-WITHIN = HEARTBEAT + 3
+WITHIN = HEARTBEAT_INTERVAL + 3
 #: Characters that three processes may log while they have nothing to work with: lines by the second, no flood.
 MOST_LOGGED = 300_000
 #: Shares of a CPU that a process may take meanwhile. Two sweeps a second that cannot be sent cost beat some hundredths.

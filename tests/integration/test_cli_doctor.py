@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,9 +22,9 @@ from command_line import AWAY, CommandLine, Done, client_of, command_line
 from hostile_server import HostileServer
 from sqlalchemy import insert, update
 
-from tasks.adapters.pulse import Pulse, here
+from tasks.adapters.liveness import LivenessFile
 from tasks.dlq.errors import LedgerUnavailable
-from tasks.dlq.ledger.processes import see
+from tasks.dlq.ledger.processes import record_heartbeat
 from tasks.dlq.ledger.routes import ensure_routes, pause_route
 from tasks.dlq.ledger.schema import attempts, jobs
 from tasks.dlq.process import Process, Role
@@ -85,7 +86,7 @@ def populate(cli: CommandLine, *roles: Role) -> None:
     with cli.ledger() as ledger, ledger.begin() as tx:
         ensure_routes(tx, ["employees", "teams", "here"])
         for number, role in enumerate(roles):
-            see(tx, Process(role=role, host="node-1", pid=number, main_pid=number, version="0.1.0", serves=QUEUES))
+            record_heartbeat(tx, Process(role=role, host="node-1", pid=number, main_pid=number, version="0.1.0", serves=QUEUES))
 
 
 def made(tmp_path: Path, sqs: EmbeddedSqs, *, api: int, more: str = "") -> CommandLine:
@@ -271,14 +272,16 @@ def test_a_worker_that_was_killed_is_not_alive_and_its_call_is_told(tmp_path: Pa
             gone.wait()
         with cli.ledger() as ledger, ledger.begin() as tx:
             tx.connection.exec_driver_sql("UPDATE processes SET role = 'beat'")
-            see(tx, Process(role=Role.WORKER, host=here(), pid=gone.pid, main_pid=gone.pid, version="", serves=QUEUES))
+            record_heartbeat(
+                tx, Process(role=Role.WORKER, host=gethostname(), pid=gone.pid, main_pid=gone.pid, version="", serves=QUEUES)
+            )
             now = tx.now()
             lease = {"state": "executing", "token": "t", "lease_until": now + 600_000}
             tx.connection.execute(update(jobs).where(jobs.c.id == job).values(**lease))
             call = {"job_id": job, "number": 1, "token": "t", "fence": now, "mark": 1, "began_at": now}
-            tx.connection.execute(insert(attempts).values(worker=f"{here()}:{gone.pid}", **call))
+            tx.connection.execute(insert(attempts).values(worker=f"{gethostname()}:{gone.pid}", **call))
         report = examine(cli, "--offline", code=1, HERE_TOKEN=TOKEN)
-    assert of(report, "worker")["detail"].startswith(f"none runs; {here()}:{gone.pid} did not stop cleanly")
+    assert of(report, "worker")["detail"].startswith(f"none runs; {gethostname()}:{gone.pid} did not stop cleanly")
     assert of(report, "calls")["detail"] == "1 call's worker is gone: it is taken back in 9m"
 
 
@@ -361,9 +364,10 @@ def ask(cli: CommandLine, *options: str) -> Done:
 def test_a_question_is_answered_in_a_line(tmp_path: Path):
     cli = command_line(tmp_path)
     pid = os.getpid()
-    assert ask(cli, "--live", "beat").stdout.endswith(f"holds no pulse of one on {here()} → start one: celery -A tasks beat\n")
-    pulse = Pulse(tmp_path / ".redrive", Role.BEAT)
-    pulse.beat()
+    none = ask(cli, "--live", "beat").stdout
+    assert none.endswith(f"has no liveness file of one on {gethostname()} → start one: celery -A tasks beat\n")
+    file = LivenessFile(tmp_path / ".redrive", Role.BEAT)
+    file.touch()
     assert ask(cli, "--live", "beat")[:2] == (0, f"beat is live: process {pid}\n")
 
     away = ask(cli, "--ready", "beat")
@@ -378,20 +382,20 @@ def test_a_question_is_answered_in_a_line(tmp_path: Path):
     )
     assert "do not restart it" in json.loads(ask(cli, "--ready", "beat", "--json").stdout)["hint"]
     with cli.ledger() as ledger, ledger.begin() as tx:
-        see(tx, Process(role=Role.BEAT, host=here(), pid=pid, main_pid=pid, version=""))
+        record_heartbeat(tx, Process(role=Role.BEAT, host=gethostname(), pid=pid, main_pid=pid, version=""))
     assert json.loads(ask(cli, "--ready", "beat", "--json").stdout) == {"ok": True, "detail": f"beat is ready: process {pid}"}
 
-    os.utime(pulse.file, (time.time() - 30,) * 2)
+    os.utime(file.path, (time.time() - 30,) * 2)
     assert ask(cli, "--live", "beat").returncode == 0
     stuck = ask(cli, "--ready", "beat", "--within", "20")
     assert (stuck.returncode, stuck.stdout.startswith(f"beat stands still: process {pid} for ")) == (1, True)
     assert " s → restart it: " in stuck.stdout
     whole = of(json.loads(cli.run("doctor", "--json", "--offline").stdout), "beat")
     assert whole["state"] == "ok"
-    os.utime(pulse.file, (time.time() - 63,) * 2)
+    os.utime(file.path, (time.time() - 63,) * 2)
     whole = of(json.loads(cli.run("doctor", "--json", "--offline").stdout), "beat")
     assert (whole["state"], whole["detail"][:-5]) == ("wrong", f"stands still: process {pid} for")
-    pulse.end()
+    file.remove()
 
 
 def test_the_certificate_of_an_api_has_to_be_one_that_calls_would_trust():

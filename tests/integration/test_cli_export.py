@@ -11,15 +11,14 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import quote
+from socket import gethostname
 
 import pytest
 from command_line import CommandLine, command_line
 from ledger_bench import POSTGRESQL, a_database
 from sqlalchemy import text
 
-from tasks.adapters import pulse
-from tasks.adapters.pulse import Pulse
+from tasks.adapters.liveness import LivenessFile
 from tasks.dlq.ledger import migrations
 
 
@@ -247,10 +246,10 @@ def edit(file: Path, table: str, column: str, value: object) -> int:
 def test_nothing_is_imported_beside_a_process_that_runs(here: CommandLine, there: CommandLine):
     here.json("export", str(there.folder / "ledger.jsonl"))
     running, gone = (
-        Pulse(there.folder / ".redrive", "worker"),
-        there.folder / ".redrive" / "health" / f"beat@{quote(pulse.here())}:",
+        LivenessFile(there.folder / ".redrive", "worker"),
+        there.folder / ".redrive" / "health" / f"beat@{gethostname()}:",
     )
-    running.beat()
+    running.touch()
     child = subprocess.Popen(["true"])
     child.wait()
     Path(f"{gone}{child.pid}").touch()
@@ -260,7 +259,7 @@ def test_nothing_is_imported_beside_a_process_that_runs(here: CommandLine, there
     assert error["error"] == f"processes run on this ledger; stop them first: worker (pid {os.getpid()})"
     assert not (there.folder / ".redrive" / "ledger.db").exists()
     there.json("import", "ledger.jsonl", "--dry-run")
-    running.end()
+    running.remove()
     there.json("import", "ledger.jsonl")
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tasks.adapters.kafka.lag import Lag
-from tasks.adapters.pulse import Seen
+from tasks.adapters.liveness import LocalProcess
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.process import Role
 from tasks.doctor.findings import Finding, State, examine, exit_code
 from tasks.doctor.ledger import clock
 from tasks.doctor.machine import judge_room, open_files
 from tasks.doctor.network import hosts, judge_lags
-from tasks.doctor.probes import judge_heartbeats, judge_pulses
+from tasks.doctor.probes import judge_heartbeats, judge_liveness
 from tasks.doctor.processes import Machine, processes
 from tasks.doctor.queues import Wanted, judge_queue
 from tasks.doctor.work import Call, RouteWork, Work, backlog, calls, routes
@@ -104,9 +104,9 @@ def test_the_clock():
 
 
 def machine(*pids: int, **ages: float) -> Machine:
-    """Machine `a`, on which these pids run; `worker_7=1.0` is a pulse."""
-    pulses = {(name.split("_")[0], int(name.split("_")[1])): age for name, age in ages.items()}
-    return Machine(host="a", pulses=pulses, runs={*pids, *(pid for _, pid in pulses)}.__contains__)
+    """Machine `a`, on which these pids run; `worker_7=1.0` is a liveness file."""
+    files = {(name.split("_")[0], int(name.split("_")[1])): age for name, age in ages.items()}
+    return Machine(host="a", ages=files, runs={*pids, *(pid for _, pid in files)}.__contains__)
 
 
 ELSEWHERE = Machine(host="b", runs=lambda _: False)
@@ -277,16 +277,16 @@ def test_each_host_is_asked_once():
 
 def test_every_process_of_a_role_has_to_be_live():
     def judged(*ages: float) -> State:
-        return judge_pulses(Role.WORKER, [Seen(pid=7, age=age) for age in ages], within=60, where="health").state
+        return judge_liveness(Role.WORKER, [LocalProcess(pid=7, age=age) for age in ages], within=60, where="health").state
 
     assert [judged(), judged(1.0), judged(1.0, 61.0), judged(-61.0)] == [WRONG, OK, WRONG, WRONG]
 
 
 def test_every_process_of_a_role_has_to_have_a_heartbeat():
-    pulses = [Seen(pid=7, age=1.0), Seen(pid=8, age=1.0)]
+    found = [LocalProcess(pid=7, age=1.0), LocalProcess(pid=8, age=1.0)]
 
     def judged(*rows: dict[str, Any]) -> State:
-        return judge_heartbeats(Role.WORKER, pulses, rows, within=60).state
+        return judge_heartbeats(Role.WORKER, found, rows, within=60).state
 
     first, second = row(Role.WORKER, pid=70, main=7), row(Role.WORKER, pid=80, main=8)
     dead_child = row(Role.WORKER, pid=69, main=7, silent=500.0)

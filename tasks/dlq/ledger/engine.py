@@ -24,7 +24,7 @@ from tasks.dlq.ledger.postgresql import (
     lift_limits,
     postgresql_engine,
 )
-from tasks.dlq.ledger.sqlite import check_room, is_full, sqlite_engine, stay
+from tasks.dlq.ledger.sqlite import check_disk_space, is_full, sqlite_engine, stay
 from tasks.dlq.shortage import HINT, missing_resource
 from tasks.dlq.text import shorten
 
@@ -135,10 +135,10 @@ class Ledger:
                 time.sleep(0.01 * 2**tries * random.uniform(0.5, 1.5))  # noqa: S311 - so that two do not meet again
         raise AssertionError("unreachable")
 
-    def check_room(self) -> None:
+    def check_disk_space(self) -> None:
         """Raise LedgerUnavailable when SQLite's disk is full; PostgreSQL's is its own affair."""
         if self.engine.dialect.name == "sqlite":
-            check_room(self.engine.url)
+            check_disk_space(self.engine.url)
 
     def close(self) -> None:
         """Close all connections."""

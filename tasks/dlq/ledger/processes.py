@@ -1,4 +1,4 @@
-"""The processes that are there: each writes a heartbeat, by the database's clock, and takes its row along when it ends."""
+"""The running processes: each has a row, with a heartbeat by the database's clock, and removes it when it ends."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from tasks.dlq.ledger.schema import processes
 from tasks.dlq.text import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy import Row
 
     from tasks.dlq.ledger.engine import Transaction
     from tasks.dlq.process import Process
 
-#: Milliseconds for which the row of a process that is gone is kept: its end is of interest for so long.
+#: Milliseconds for which the row of a process that did not end cleanly is kept: people may still ask about it.
 _KEPT = 3_600_000
 
 
-def see(tx: Transaction, process: Process) -> None:
-    """Note that the process is alive now."""
+def record_heartbeat(tx: Transaction, process: Process) -> None:
+    """Write the heartbeat of a process."""
     now = tx.now()
     row = {
         "name": process.name,
@@ -33,28 +31,25 @@ def see(tx: Transaction, process: Process) -> None:
         "version": process.version,
         "serves": " ".join(process.serves),
     }
-    noted = tx.insert(processes).on_conflict_do_update(index_elements=["name"], set_={**row, "seen_at": now})
-    tx.connection.execute(noted, {**row, "began_at": now, "seen_at": now})
+    upsert = tx.insert(processes).on_conflict_do_update(index_elements=["name"], set_={**row, "seen_at": now})
+    tx.connection.execute(upsert, {**row, "began_at": now, "seen_at": now})
 
 
-def forget(tx: Transaction, process: Process) -> None:
+def remove_process(tx: Transaction, process: Process) -> None:
     """Remove the row of a process that ends."""
     tx.connection.execute(delete(processes).where(processes.c.name == process.name))
 
 
-def forget_unseen(tx: Transaction) -> int:
-    """Remove the rows of processes that were not seen for an hour; return how many."""
+def remove_old_processes(tx: Transaction) -> int:
+    """Remove the rows of processes without a heartbeat for an hour; return how many."""
     return tx.connection.execute(delete(processes).where(processes.c.seen_at < tx.now() - _KEPT)).rowcount
 
 
-def present(tx: Transaction) -> list[dict[str, Any]]:
-    """Return every process that the ledger knows, `silent` for so many seconds."""
+def list_processes(tx: Transaction) -> list[dict[str, Any]]:
+    """Return every process; `silent` is the number of seconds since its last heartbeat."""
     now = tx.now()
-    return [_view(row, now) for row in _rows(tx)]
-
-
-def _rows(tx: Transaction) -> Sequence[Row[Any]]:
-    return tx.connection.execute(select(processes).order_by(processes.c.role, processes.c.host, processes.c.pid)).all()
+    rows = tx.connection.execute(select(processes).order_by(processes.c.role, processes.c.host, processes.c.pid))
+    return [_view(row, now) for row in rows]
 
 
 def _view(row: Row[Any], now: int) -> dict[str, Any]:

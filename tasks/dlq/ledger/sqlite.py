@@ -77,7 +77,7 @@ def stay(connection: Connection) -> None:
     )
 
 
-def check_room(url: URL) -> None:
+def check_disk_space(url: URL) -> None:
     """Raise LedgerUnavailable when the file's disk is full: a small commit may still find room in the log that is there."""
     if (path := _path(url)) is None:
         return

@@ -70,7 +70,7 @@ class Maintenance:
             gone += removed
             if removed < batch:
                 break
-        self._ledger.transact(processes.forget_unseen)
+        self._ledger.transact(processes.remove_old_processes)
         return Pruned(letters=letters, jobs=gone)
 
     def wake_up(self) -> None:
