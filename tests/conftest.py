@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from company_api import CompanyApi, company_api_server
+from hypothesis import settings
 
 from tasks.devstack.redis import EmbeddedRedis
 from tasks.devstack.sqs import EmbeddedSqs
@@ -15,6 +16,8 @@ from tasks.devstack.sqs import EmbeddedSqs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+settings.register_profile("redrive", deadline=None)  # a time limit for each example would depend on the load of the machine
+settings.load_profile("redrive")
 
 # In the background of a shell SIGINT is ignored, and what a test starts would inherit that: no Ctrl-C would reach it.
 if threading.current_thread() is threading.main_thread():

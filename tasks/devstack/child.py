@@ -41,7 +41,7 @@ class Ended:
     def __str__(self) -> str:
         if self.code >= 0:
             return f"{self.name} ended with exit code {self.code}"
-        return f"{self.name} was killed by {signal.Signals(-self.code).name}"
+        return f"{self.name} ended by {signal.Signals(-self.code).name}"
 
 
 def free_port() -> int:

@@ -109,7 +109,7 @@ def _use_sample_config(stack: ExitStack, messages: Console, env: dict[str, str],
     (state / "company").mkdir(exist_ok=True)
     with closing(Company(state / "company")) as company:
         company.create(range(1, EMPLOYEES + 1))
-    env.setdefault("REDRIVE_LEDGER__URL", URL.create("sqlite", database=str(state / "sample.db")).render_as_string())
+    env["REDRIVE_LEDGER__URL"] = URL.create("sqlite", database=str(state / "sample.db")).render_as_string()
     _check_secrets(load(environ=env))
 
 

@@ -64,7 +64,7 @@ def serve(company: Company, tmp_path: Path) -> Iterator[Callable[..., Api]]:  # 
         return Api(port)
 
     yield start
-    child.stop(started, grace=20)
+    child.stop(started, grace=60)
     assert [process.returncode for process in started] == [-signal.SIGTERM] * len(started)  # uvicorn ends so after SIGTERM
 
 
@@ -110,9 +110,9 @@ def test_each_call_has_the_fault_that_is_planned_for_it(serve: Callable[..., Api
         seen.add(fault)
         if fault is Fault.HANG:
             call = api.open("PUT", "/employees/1")
-            until(lambda: api.stats()["in_flight"] == 1, what="the open call")
+            until(lambda: api.stats()["in_flight"] == 1, seconds=60, what="the open call")
             call.close()
-            until(lambda: api.stats()["in_flight"] == 0, what="the end of the call")
+            until(lambda: api.stats()["in_flight"] == 0, seconds=60, what="the end of the call")
             assert api.stats()["statuses"]["499"] == 1
             continue
         status, headers, _ = api.request("PUT", "/employees/1")

@@ -38,7 +38,7 @@ class Lines(io.StringIO):
     def wait_for(self, text: str) -> None:
         event = self.wanted.setdefault(text, threading.Event())
         self.write("")
-        assert event.wait(20), f"{text!r} never came in {self.getvalue()!r}"
+        assert event.wait(60), f"{text!r} never came in {self.getvalue()!r}"
 
 
 def test_each_line_has_the_name_of_its_command():
@@ -47,7 +47,7 @@ def test_each_line_has_the_name_of_its_command():
         python("api", "import time; print('[bold]ready[/bold]'); time.sleep(60)"),
         python("beat", "import os, sys; print(os.environ['GREETING'], file=sys.stderr); sys.exit(3)", env={"GREETING": "hello"}),
     ]
-    with Processes(commands, console=Console(file=output), grace=5) as processes:
+    with Processes(commands, console=Console(file=output), grace=60) as processes:
         api = psutil.Process(processes._running["api"].pid)
         assert processes.wait() == Ended(name="beat", code=3)
         output.wait_for("api  | [bold]ready[/bold]\n")
@@ -63,7 +63,7 @@ def test_the_last_lines_of_a_process_are_shown():
         print("up")
         signal.pause()
     """
-    with Processes([python("worker", script)], console=Console(file=output), grace=20) as processes:
+    with Processes([python("worker", script)], console=Console(file=output), grace=60) as processes:
         output.wait_for("up")
         assert processes.find_ended() is None
     assert "worker | bye\n" in output.getvalue()
@@ -71,7 +71,7 @@ def test_the_last_lines_of_a_process_are_shown():
 
 def test_if_a_command_cannot_start_the_others_are_stopped():
     commands = [python("api", "import time; time.sleep(60)"), Command(name="beat", argv=["/no/such/program"], env={})]
-    processes = Processes(commands, console=Console(file=io.StringIO()), grace=5)
+    processes = Processes(commands, console=Console(file=io.StringIO()), grace=60)
     with pytest.raises(FileNotFoundError), processes:
         pass
     assert not psutil.pid_exists(processes._running["api"].pid)
@@ -90,7 +90,7 @@ def test_commands_are_ready_when_they_write_their_line_or_answer():
     api = python("api", server, str(port), ready_check=(port, "/health"))
     worker = python("worker", "import signal; print('w@host ready.'); signal.pause()", ready_pattern=r" ready\.")
     flower = python("flower", "raise SystemExit", ready_check=(free_port(), "/"), essential=False)
-    with Processes([api, worker, flower], console=Console(file=io.StringIO()), grace=20) as processes:
+    with Processes([api, worker, flower], console=Console(file=io.StringIO()), grace=60) as processes:
         processes.wait_until_ready(hint="")  # Flower has failed, and is not waited for
         assert processes.find_ended() is None
 
@@ -99,7 +99,7 @@ def test_a_command_that_ends_before_it_is_ready_is_an_error():
     commands = [python("worker", "raise SystemExit(4)", ready_pattern="ready")]
     with (
         pytest.raises(OutOfReach, match="worker ended with exit code 4 before it was ready") as raised,
-        Processes(commands, console=Console(file=io.StringIO()), grace=5) as processes,
+        Processes(commands, console=Console(file=io.StringIO()), grace=60) as processes,
     ):
         processes.wait_until_ready(hint="its output is above")
     assert raised.value.hint == "its output is above"
@@ -130,5 +130,5 @@ def test_a_second_interrupt_kills(number: signal.Signals):
         parent.send_signal(number)
         assert "deaf | not yet" in parent.stdout.readline()  # it has got SIGTERM, and has time to end
         parent.send_signal(number)
-        assert parent.wait(20) == 9
+        assert parent.wait(60) == 9
     assert not child.is_running()

@@ -27,8 +27,8 @@ from tasks.dlq.text import format_count
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Seconds that a demo of up to 400 messages may take, and what each further message adds.
-TIMEOUT = 55.0
+#: Seconds that a demo of up to 400 messages may take after its start, and what each further message adds.
+TIMEOUT = 120.0
 TIMEOUT_MESSAGES = 400
 TIMEOUT_PER_MESSAGE = 0.04
 #: Seconds between two snapshots.
@@ -108,11 +108,12 @@ class _Demo:
     def _watch(self, system: DemoSystem) -> None:
         """Produce all messages, and take snapshots until the demo is over."""
         timeout = TIMEOUT + TIMEOUT_PER_MESSAGE * max(0, self.workload.messages - TIMEOUT_MESSAGES)
+        deadline = time.monotonic() + timeout
         producing = system.produce()
         while True:
             self.last = system.take_snapshot()
             self._printer.print_snapshot(self.last)
-            if self.last.done or system.find_ended() or self.seconds > timeout:
+            if self.last.done or system.find_ended() or time.monotonic() > deadline:
                 return
             pause_until = time.monotonic() + INTERVAL
             while time.monotonic() < pause_until and next(producing, False):
