@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("redrive.sweeps")
 
-#: Seconds within which a sweep that comes again has nothing new to find.
-_JUST_NOW = 0.2
+#: A sweep is skipped if this process began the same sweep less than this number of seconds ago.
+_MIN_INTERVAL = 0.2
+#: By sweep: when this process began it last.
 _begun: dict[str, float] = {}
 
 
-def piled_up(sweep: str, now: float) -> bool:
-    """Tell whether this process has begun the sweep just now.
+def has_just_run(sweep: str, now: float) -> bool:
+    """Return whether this process began the sweep just now; if not, note that it begins now.
 
-    Of all that beat sent while no worker was there, a few do. No `expires` forgets the rest, for two machines' clocks may differ.
+    While no worker runs, beat's messages pile up. A worker that starts then runs only a few of them. Celery's `expires` would
+    compare the clocks of two machines.
     """
-    if now - _begun.get(sweep, -_JUST_NOW) < _JUST_NOW:
+    if now - _begun.get(sweep, -_MIN_INTERVAL) < _MIN_INTERVAL:
         return True
     _begun[sweep] = now
     return False
@@ -39,28 +41,30 @@ def piled_up(sweep: str, now: float) -> bool:
 
 @shared_task(name=PROMOTE, bind=True)
 def promote(self: RedriveTask) -> int:
-    """Ring for due jobs that nobody comes for."""
-    return 0 if piled_up("promote", boottime()) else self.runtime.maintenance.promote()
+    """Send wake-ups for due jobs that have none; return how many."""
+    return 0 if has_just_run("promote", boottime()) else self.runtime.maintenance.promote()
 
 
 @shared_task(name=RESCUE, bind=True)
 def rescue(self: RedriveTask) -> int:
-    """Take back the leases of workers that did not come back."""
-    return 0 if piled_up("rescue", boottime()) else self.runtime.maintenance.rescue()
+    """Take back the leases that have expired; return how many."""
+    return 0 if has_just_run("rescue", boottime()) else self.runtime.maintenance.rescue()
 
 
 @shared_task(name=DRAIN_SOURCES, bind=True)
 def sources(self: RedriveTask) -> int:
-    """Drain every source on SQS for at most a slice; one that does not answer keeps none of the others waiting."""
+    """Drain each SQS source for at most a slice, and skip one that does not answer. Return the number of accepted letters."""
+    if has_just_run("sources", boottime()):
+        return 0
     accepted = 0
-    for source, reader in () if piled_up("sources", boottime()) else self.runtime.queues:
+    for source, reader in self.runtime.queues:
         try:
             seconds = self.runtime.settings.worker.slice
             with as_out_of_reach():
                 accepted += self.runtime.intake.drain(source, reader, seconds=seconds, stop=stop.asked).accepted
         except OutOfReach as error:
-            log.warning("the source waits for the next sweep", source=source.name, error=error.message, hint=error.hint)
-            with suppress(OutOfReach):  # SQS may have come back empty
+            log.warning("source_skipped", source=source.name, error=error.message, hint=error.hint)
+            with suppress(OutOfReach):  # SQS may have come back without its queues
                 self.runtime.ensure_queues()
     return accepted
 
@@ -75,6 +79,6 @@ def watch(self: RedriveTask) -> None:
 
 @shared_task(name=PRUNE, bind=True)
 def prune(self: RedriveTask) -> dict[str, int]:
-    """Remove what has been over for long; its sums stay in the tallies."""
+    """Remove dead letters and jobs that were settled long ago. Their counts stay in the tallies."""
     pruned = self.runtime.maintenance.prune(keep=self.runtime.settings.prune.keep)
     return {"letters": pruned.letters, "jobs": pruned.jobs}

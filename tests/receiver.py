@@ -1,4 +1,4 @@
-"""A local HTTP receiver of what Redrive tells people: Sentry's envelopes and notification services' JSON alike."""
+"""A local HTTP receiver of alerts: Sentry's envelopes and the JSON of notification services."""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""The sweeps that beat sent while no worker was there."""
+"""Sweeps that beat sent while no worker ran."""
 
-from tasks.sweeps import piled_up
+from tasks.sweeps import has_just_run
 
 
-def test_of_the_sweeps_that_piled_up_a_few_are_made_and_those_of_each_interval_are():
-    sent = [100.0 + 0.01 * number for number in range(60)]  # 60 within 0.6 s, as a worker comes to them
-    made = [now for now in sent if not piled_up("one", now)]
-    assert len(made) == 3
-    assert not piled_up("another", made[-1])
-    assert not any(piled_up("one", 200.0 + second) for second in range(5))
+def test_of_many_messages_at_once_only_a_few_are_run():
+    sent = [100.0 + 0.01 * number for number in range(60)]  # within 0.6 s
+    run = [now for now in sent if not has_just_run("one", now)]
+    assert len(run) == 3
+    assert not has_just_run("another", run[-1])
+
+
+def test_every_message_at_its_normal_interval_is_run():
+    assert not any(has_just_run("regular", 200.0 + second) for second in range(5))

@@ -20,7 +20,7 @@ class Severity(StrEnum):
 
 
 class AlertState(StrEnum):
-    """Where an alert stands in the ledger."""
+    """The state of an alert in the ledger."""
 
     FIRING = "firing"
     OVER = "over"
