@@ -19,7 +19,7 @@ import sys
 import time
 from contextlib import ExitStack
 
-from rig import Api, Rig, postgresql_server, rig, serving
+from rig import CompanyApi, Rig, company_api_server, postgresql_server, rig
 
 from tasks.devstack.sqs import EmbeddedSqs
 
@@ -27,13 +27,13 @@ from tasks.devstack.sqs import EmbeddedSqs
 FASTEST = 45
 
 
-def turn(api: Api, seconds: float) -> float:
+def turn(api: CompanyApi, seconds: float) -> float:
     """Let the API answer for so long; return its calls per second."""
-    begins = len(api.ended)
+    ended = len(api.answered(200))
     api.gate.set()
     time.sleep(seconds)
     api.gate.clear()
-    calls = len(api.ended) - begins
+    calls = len(api.answered(200)) - ended
     time.sleep(2 * api.takes)  # the call in hand
     return calls / seconds
 
@@ -49,7 +49,9 @@ def compare(sqs: EmbeddedSqs, args: argparse.Namespace) -> dict[str, float]:
     with ExitStack() as stack:
         made = []
         for workers in (1, args.workers):
-            api = stack.enter_context(serving(Api(args.takes)))
+            api = stack.enter_context(company_api_server())
+            api.takes = args.takes
+            api.gate.clear()
             one = stack.enter_context(rig(sqs, api, name=f"of-{workers}", ledger=args.ledger))
             one.start_workers(*(f"w{number}" for number in range(workers)))
             one.start_beat()
@@ -57,12 +59,12 @@ def compare(sqs: EmbeddedSqs, args: argparse.Namespace) -> dict[str, float]:
             made.append((one, api))
         for _, api in made:
             turn(api, 1.0)  # to warm up, and to answer the first window of wake-ups
-        before = [(wakeups(one), len(api.ended)) for one, api in made]
+        before = [(wakeups(one), len(api.answered(200))) for one, api in made]
         for number in range(args.turns):
             few, many = (turn(api, args.seconds) for _, api in made)
             paces.append((few, many))
             print(f"turn {number + 1}: {few:.1f} and {many:.1f} calls/s", file=sys.stderr)
-        after = [(wakeups(one), len(api.ended)) for one, api in made]
+        after = [(wakeups(one), len(api.answered(200))) for one, api in made]
         assert {api.most_in_flight for _, api in made} == {1}  # noqa: S101
     rates = [(sent - earlier) * 1000 / (calls - then) for (sent, calls), (earlier, then) in zip(after, before, strict=True)]
     return {

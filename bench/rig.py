@@ -8,11 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import postgresql_server  # noqa: E402 - the tests' own
+from doubles.company_api import CompanyApi, company_api_server  # noqa: E402, F401, TC002 - for the scripts, too
 from patience import until  # noqa: E402
 from stack import Stack  # noqa: E402
 
@@ -43,71 +40,6 @@ deadline = "2m"
 max_in_flight = {max_in_flight}
 params.employeeId = "positive-int"
 """
-
-
-@dataclass
-class Api:
-    """An API on loopback that takes `takes` seconds a call, and knows when each began and ended. Calls wait at the `gate`."""
-
-    takes: float
-    url: str = ""
-    began: list[float] = field(default_factory=list)
-    ended: list[float] = field(default_factory=list)
-    paths: set[str] = field(default_factory=set)
-    in_flight: int = 0
-    most_in_flight: int = 0
-    gate: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def answer(self, path: str) -> None:
-        """Take the time of one call."""
-        with self.lock:
-            self.began.append(time.monotonic())
-            self.paths.add(path)
-            self.in_flight += 1
-            self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        self.gate.wait()
-        time.sleep(self.takes)
-        with self.lock:
-            self.in_flight -= 1
-            self.ended.append(time.monotonic())
-
-    def since(self, moment: float) -> list[float]:
-        """Return when calls began after a moment."""
-        with self.lock:
-            return [began for began in self.began if began > moment]
-
-
-@contextmanager
-def serving(api: Api) -> Iterator[Api]:
-    """Serve the API."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_PUT(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            api.answer(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    api.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield api
-    finally:
-        api.gate.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class Rig(Stack):
@@ -141,7 +73,14 @@ class Rig(Stack):
 
 @contextmanager
 def rig(
-    sqs: EmbeddedSqs, api: Api, *, name: str, ledger: str, max_in_flight: int = 1, more: str = "", env: Mapping[str, str] = {}
+    sqs: EmbeddedSqs,
+    api: CompanyApi,
+    *,
+    name: str,
+    ledger: str,
+    max_in_flight: int = 1,
+    more: str = "",
+    env: Mapping[str, str] = {},
 ) -> Iterator[Rig]:
     """Prepare a stack on a fresh ledger ("sqlite" or "postgresql"); end all its processes at the end."""
     with ExitStack() as stack:

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rig import ROOT, Api, Rig, postgresql_server, rig, serving
+from rig import ROOT, CompanyApi, Rig, company_api_server, postgresql_server, rig
 
 from beat_schedule import schedule
 from tasks.devstack.sqs import EmbeddedSqs
@@ -51,9 +51,9 @@ class Watch(threading.Thread):
             self.most = max(self.most, self.made.left("redrive-recovery"))
 
 
-def first_call(api: Api, since: float, patience: float = 120.0) -> float:
+def first_call(api: CompanyApi, since: float, patience: float = 120.0) -> float:
     """Return the seconds from a moment to the first call that began after it."""
-    while not (calls := api.since(since)):
+    while not (calls := [call.began for call in api.calls if call.began > since]):
         if time.monotonic() > since + patience:
             raise SystemExit("nobody calls any more")
         time.sleep(0.01)
@@ -71,10 +71,10 @@ def pile_up(made: Rig) -> int:
     return sent
 
 
-def measure(made: Rig, api: Api, clock: Clock, args: argparse.Namespace) -> dict[str, Any]:
+def measure(made: Rig, api: CompanyApi, clock: Clock, args: argparse.Namespace) -> dict[str, Any]:
     """Go through it all, and return the figures."""
     watch = Watch(made)
-    api.gate.set()
+    api.takes = 1.0
     names = [f"w{number}" for number in range(args.workers)]
     made.start_workers(*names)
     made.start_beat()
@@ -102,16 +102,16 @@ def measure(made: Rig, api: Api, clock: Clock, args: argparse.Namespace) -> dict
     after_hour = max(first_call(api, began) - (ready - began), 0.0)
 
     api.takes, quick = 0.0, time.monotonic()
-    while len(api.paths) < args.jobs:
+    while len(set(api.paths())) < args.jobs:
         if time.monotonic() > quick + 60 + args.jobs / 5:
-            raise SystemExit(f"{len(api.paths)} of {args.jobs} jobs were called; see the logs in {made.folder}")
+            raise SystemExit(f"{len(set(api.paths()))} of {args.jobs} jobs were called; see the logs in {made.folder}")
         time.sleep(0.1)
     watch.over.set()
     watch.join()
     audit = made.wait_for_audit(recovered=args.jobs)
     return {
         "jobs": args.jobs,
-        "calls": len(api.began),
+        "calls": len(api.calls),
         "most_in_flight": api.most_in_flight,
         "most_out": watch.most,
         "allowed_out": WINDOW + SPARE,
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--ledger", choices=["sqlite", "postgresql"], default="sqlite")
     args = parser.parse_args()
     try:
-        with tempfile.TemporaryDirectory() as folder, EmbeddedSqs() as sqs, serving(Api(1.0)) as api:
+        with tempfile.TemporaryDirectory() as folder, EmbeddedSqs() as sqs, company_api_server() as api:
             clock = Clock(Path(folder))
             if not clock.is_there:
                 raise SystemExit("libfaketime is not installed (Debian: apt-get install faketime)")

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from company_api import CompanyApi, company_api_server
+from doubles.company_api import CompanyApi, company_api_server
 from hypothesis import settings
 
 from tasks.devstack.redis import EmbeddedRedis

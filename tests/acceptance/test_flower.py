@@ -14,7 +14,7 @@ import pytest
 import redis
 import requests
 from celery import Celery
-from company_api import CompanyApi, company_api_server
+from doubles.company_api import CompanyApi, company_api_server
 from patience import until
 
 from tasks.devstack import child

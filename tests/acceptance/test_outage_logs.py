@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cuttable import Cuttable
+from doubles.tcp_proxy import TcpProxy
 from patience import until
 from stack import Stack, stack
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from company_api import CompanyApi
+    from doubles.company_api import CompanyApi
 
     from tasks.devstack.sqs import EmbeddedSqs
 
@@ -23,8 +23,8 @@ SECRET = "only-here"
 
 
 @pytest.fixture
-def proxy(sqs: EmbeddedSqs) -> Iterator[Cuttable]:
-    proxy = Cuttable(sqs.port)
+def proxy(sqs: EmbeddedSqs) -> Iterator[TcpProxy]:
+    proxy = TcpProxy(sqs.port)
     yield proxy
     proxy.close()
 
@@ -35,7 +35,7 @@ def said(system: Stack, name: str) -> list[dict[str, Any]]:
 
 
 def test_by_default_they_say_what_a_person_wants_to_know_and_an_outage_is_one_line_each(
-    tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, proxy: Cuttable
+    tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, proxy: TcpProxy
 ):
     with stack(tmp_path, sqs, company_api) as system:
         config = tmp_path / "redrive.toml"
@@ -56,7 +56,7 @@ def test_by_default_they_say_what_a_person_wants_to_know_and_an_outage_is_one_li
         company_api.gate.set()
         until(lambda: "Couldn't apply scheduled task" in system.log("beat"), what="beat's outage")
         until(lambda: "Couldn't ack" in system.log("worker"), what="an acknowledgement that fails")
-        proxy.mend()
+        proxy.restore()
         assert system.wait_for_audit(recovered=2, parked=1)["balanced"]
     worker, beat = said(system, "worker"), said(system, "beat")
     events = [entry["event"] for entry in worker]

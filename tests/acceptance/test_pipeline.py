@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from cuttable import Cuttable
+from doubles.sqs_recorder import recording_sqs
+from doubles.tcp_proxy import TcpProxy
 from patience import until
 from stack import Stack, stack
-from wiretap import tap
 
 from tasks.names import CELERY_QUEUES
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from company_api import CompanyApi
+    from doubles.company_api import CompanyApi
 
     from tasks.devstack.sqs import EmbeddedSqs
 
@@ -134,7 +134,7 @@ def test_sigterm_ends_worker_and_beat_cleanly(system: Stack):
 def test_a_worker_outlives_an_sqs_that_is_away_for_a_moment(
     tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, *, busy: bool
 ):
-    proxy = Cuttable(sqs.port)
+    proxy = TcpProxy(sqs.port)
     with stack(tmp_path, sqs, company_api) as system:
         config = tmp_path / "redrive.toml"
         config.write_text(config.read_text().replace(f"127.0.0.1:{sqs.port}", f"127.0.0.1:{proxy.port}"))
@@ -146,7 +146,7 @@ def test_a_worker_outlives_an_sqs_that_is_away_for_a_moment(
             company_api.wait_for_calls(1)
         proxy.cut()
         until(lambda: "a poll of SQS failed" in system.log("worker"), what="a failed poll")
-        proxy.mend()
+        proxy.restore()
         company_api.gate.set()
         system.send('{"employeeId": 2}')
         assert system.wait_for_audit(recovered=1 + busy, seconds=90)["balanced"]
@@ -167,7 +167,7 @@ def test_a_worker_outlives_whatever_sqs_answers_to_a_poll(tmp_path: Path, sqs: E
         (200, b"[]"),
         None,
     ]
-    with tap(sqs.port) as wire, stack(tmp_path, sqs, company_api) as system:
+    with recording_sqs(sqs.port) as wire, stack(tmp_path, sqs, company_api) as system:
         config = tmp_path / "redrive.toml"
         config.write_text(config.read_text().replace(f'127.0.0.1:{sqs.port}"', f'127.0.0.1:{wire.port}"\nwait_time = 1'))
         worker = system.start_worker()

@@ -6,13 +6,13 @@ import json
 import random
 import signal
 import threading
-import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+from doubles.company_api import ApiCall
 from patience import until
 from postgresql_server import EmbeddedPostgresql
 from postgresql_standby import REPLICATES, Standby, of_both
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from company_api import CompanyApi
+    from doubles.company_api import CompanyApi
 
     from tasks.devstack.sqs import EmbeddedSqs
 
@@ -30,31 +30,17 @@ PATIENCE = 90.0
 DATABASE = "postgres"
 
 
-@dataclass(frozen=True)
-class Call:
-    """A call as the API saw it; `began` is in milliseconds since the epoch by the clock that the servers have, too."""
-
-    key: str
-    began: float
-    status: int
-
-
 @pytest.fixture
-def calls(company_api: CompanyApi, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """Return the API's own log. A call takes a moment; now and then it ends in a conflict, never twice in a row of a key."""
-    dice, last, answer = random.Random(1), {}, company_api.begin
-    seen: list[Call] = []
+def calls(company_api: CompanyApi) -> list[ApiCall]:
+    """Return the calls that were answered. Now and then a call ends in a conflict, never twice in a row for a path."""
+    dice, last, seen = random.Random(1), dict[str, int](), list[ApiCall]()
 
-    def begin(method: str, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
-        began = time.time() * 1000
-        answer(method, path, headers)
-        time.sleep(0.02)
-        key = json.dumps({"employeeId": path.rpartition("/")[2]}, separators=(",", ":"))
-        last[key] = status = 409 if last.get(key) == 200 and dice.random() < 0.3 else 200
-        seen.append(Call(key, began, status))
+    def respond(call: ApiCall) -> tuple[int, dict[str, str]]:
+        last[call.path] = status = 409 if last.get(call.path) == 200 and dice.random() < 0.3 else 200
+        seen.append(call)
         return status, {}
 
-    monkeypatch.setattr(company_api, "begin", begin)
+    company_api.respond, company_api.takes = respond, 0.02
     return seen
 
 
@@ -93,7 +79,7 @@ class Cluster:
     standby: Standby
     flow: Flow
 
-    def assert_healed(self, calls: list[Call], api: CompanyApi) -> None:
+    def assert_healed(self, api: CompanyApi) -> None:
         """Assert that all that was sent is recovered, by calls that began after it came, one at a time."""
         sent = self.flow.stop()
         audit = self.system.wait_for_audit(seconds=PATIENCE, accepted=sent, recovered=sent)
@@ -109,7 +95,8 @@ class Cluster:
             open_attempts = connection.execute("SELECT count(*) FROM attempts WHERE ended_at IS NULL").fetchone()
         assert len(rows) == 10
         for key, recorded in rows:
-            assert max(call.began for call in calls if call.key == key and call.status == 200) >= recorded
+            path = f"/employees/{json.loads(key)['employeeId']}"
+            assert max(call.began_at for call in api.answered(200) if call.path == path) * 1000 >= recorded
         assert open_attempts == (0,)
         for name in self.system.processes:
             assert self.primary.password not in self.system.log(name)
@@ -134,17 +121,17 @@ def at_work(folder: Path, sqs: EmbeddedSqs, api: CompanyApi) -> Iterator[Cluster
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, calls: list[Call]) -> Iterator[Cluster]:
+def cluster(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, calls: list[ApiCall]) -> Iterator[Cluster]:
     with at_work(tmp_path, sqs, company_api) as made:
         until(lambda: len(calls) >= 20, seconds=PATIENCE, what="the first calls")
         yield made
 
 
 def test_a_primary_that_is_killed_in_the_middle_of_calls_loses_and_doubles_nothing(
-    cluster: Cluster, company_api: CompanyApi, calls: list[Call]
+    cluster: Cluster, company_api: CompanyApi, calls: list[ApiCall]
 ):
     company_api.gate.clear()
-    until(lambda: len(company_api.calls) == len(calls) + 2, what="two calls at the gate")
+    until(lambda: company_api.at_gate == 2, what="two calls at the gate")
     cluster.primary.crash(signal.SIGKILL)
     company_api.gate.set()  # the calls end while there is no ledger
     for worker in ("one", "two"):
@@ -152,12 +139,12 @@ def test_a_primary_that_is_killed_in_the_middle_of_calls_loses_and_doubles_nothi
     cluster.standby.promote()
 
     goes_on(calls)
-    cluster.assert_healed(calls, company_api)
+    cluster.assert_healed(company_api)
     assert not [name for name in cluster.system.processes if "Traceback" in cluster.system.log(name)]
 
 
 def test_an_old_primary_that_comes_back_writable_is_told_no_end_of_a_commit(
-    cluster: Cluster, company_api: CompanyApi, calls: list[Call]
+    cluster: Cluster, company_api: CompanyApi, calls: list[ApiCall]
 ):
     """Split brain: the one that it waits for has left. Who took it calls nothing and acknowledges nothing until it is gone."""
     cluster.primary.crash(signal.SIGKILL)
@@ -169,10 +156,10 @@ def test_an_old_primary_that_comes_back_writable_is_told_no_end_of_a_commit(
     until(lambda: waiting_commits(cluster.primary) >= 2, seconds=PATIENCE, what="commits on the old primary")
     cluster.primary.crash()
     goes_on(calls)
-    cluster.assert_healed(calls, company_api)
+    cluster.assert_healed(company_api)
 
 
-def test_a_standby_that_has_not_all_is_found_out(cluster: Cluster, calls: list[Call]):
+def test_a_standby_that_has_not_all_is_found_out(cluster: Cluster, calls: list[ApiCall]):
     """The tests above can fail: what only the primary had is gone with it."""
     cluster.standby.fall_behind()
     goes_on(calls)
@@ -185,7 +172,7 @@ def test_a_standby_that_has_not_all_is_found_out(cluster: Cluster, calls: list[C
     assert cluster.system.audit()["accepted"] < sent
 
 
-def goes_on(calls: list[Call]) -> None:
+def goes_on(calls: list[ApiCall]) -> None:
     """Wait for more calls than may have been under way."""
     enough = len(calls) + 10
     until(lambda: len(calls) >= enough, seconds=PATIENCE, what="more calls")

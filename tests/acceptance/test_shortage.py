@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from cuttable import Cuttable
+from doubles.tcp_proxy import TcpProxy
 from patience import until
 from stack import Stack, stack
 
@@ -27,7 +27,7 @@ from tasks.settings import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from company_api import CompanyApi
+    from doubles.company_api import CompanyApi
 
     from tasks.devstack.sqs import EmbeddedSqs
 
@@ -48,7 +48,7 @@ PRIVATE = 1 << 14 | 1 << 18  # <sys/mount.h>, with what is below
 class World:
     """A stack whose way to SQS can be cut, and what its processes have."""
 
-    def __init__(self, made: Stack, way: Cuttable) -> None:
+    def __init__(self, made: Stack, way: TcpProxy) -> None:
         self.stack = made
         self.way = way
 
@@ -65,7 +65,7 @@ class World:
     def cut(self) -> None:
         """Have every process connect to SQS anew. What SQS had handed out on the way comes again soon."""
         self.way.cut()
-        self.way.mend()
+        self.way.restore()
 
     def send(self, *numbers: int, more: str = "") -> None:
         self.stack.send(*(json.dumps({"employeeId": number, "more": more}) for number in numbers))
@@ -95,7 +95,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    way = Cuttable(sqs.port)
+    way = TcpProxy(sqs.port)
     address: Any = SimpleNamespace(port=way.port, endpoint=sqs.endpoint, region=sqs.region)
     with stack(tmp_path, address, company_api) as made:
         for name in ("REDRIVE_CONFIG", "REDRIVE_STATE_DIR"):

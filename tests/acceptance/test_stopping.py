@@ -15,7 +15,7 @@ from stack import Stack, stack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from company_api import CompanyApi
+    from doubles.company_api import CompanyApi
 
     from tasks.devstack.sqs import EmbeddedSqs
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import postgresql_server
 import pytest
-from company_api import CompanyApi, company_api_server
+from doubles.company_api import CompanyApi, company_api_server
+from doubles.sqs_recorder import SqsRecorder, recording_sqs
 from http_calls import PEM, TOKEN
 from kafka_world import World
 from kombu.asynchronous import set_event_loop
-from wiretap import WireTap, tap
 
 from tasks.adapters.http import RequestsSyncApi
 from tasks.devstack.kafka import EmbeddedKafka
@@ -65,8 +65,8 @@ def _postgresql() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def wire(sqs: EmbeddedSqs) -> Iterator[WireTap]:
-    with tap(sqs.port) as wire:
+def wire(sqs: EmbeddedSqs) -> Iterator[SqsRecorder]:
+    with recording_sqs(sqs.port) as wire:
         yield wire
 
 
@@ -78,7 +78,7 @@ def session_api() -> Iterator[CompanyApi]:
 
 @pytest.fixture(scope="session")
 def celery_config(
-    wire: WireTap, redis_server: EmbeddedRedis, session_api: CompanyApi, tmp_path_factory: pytest.TempPathFactory
+    wire: SqsRecorder, redis_server: EmbeddedRedis, session_api: CompanyApi, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Any]]:
     """The real celeryconfig, made from a redrive.toml as a person would write it."""
     folder = tmp_path_factory.mktemp("redrive")

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import boto3
 from botocore.config import Config
-from cuttable import Cuttable
+from doubles.tcp_proxy import TcpProxy
 
 from tasks.adapters import sqs as sqs_module
 from tasks.adapters.memory import MemorySource
@@ -106,7 +106,7 @@ class SqsServer:
     """The embedded SQS, with a client of it, and one behind a proxy that can be cut."""
 
     def __init__(self, server: EmbeddedSqs) -> None:
-        self.proxy = Cuttable(server.port)
+        self.proxy = TcpProxy(server.port)
         self.near = client_of(server.port)
         self.far = client_of(self.proxy.port)
 
@@ -131,7 +131,7 @@ class Sqs:
         self._name = f"letters-{uuid4()}{self._suffix}"
         self._url = self._client.create_queue(QueueName=self._name, Attributes=self._attributes)["QueueUrl"]
         self.go_down = server.proxy.cut
-        self.come_up = server.proxy.mend
+        self.come_up = server.proxy.restore
 
     def open(self) -> Source:
         return SqsSource("letters", self._far, self._name)

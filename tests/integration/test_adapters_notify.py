@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 import structlog
-from receiver import Receiver
+from doubles.webhook_receiver import WebhookReceiver
 
 from tasks.adapters.notify import AppriseSink, apprise_sinks
 from tasks.dlq.alerts.alert import Alert, Severity
@@ -20,8 +20,8 @@ SLACK = f"slack://T1JJ3T3L2/A1BRTD4JD/{TOKEN}xxxxxxx"
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as made:
+def receiver() -> Iterator[WebhookReceiver]:
+    with WebhookReceiver() as made:
         yield made
 
 
@@ -45,7 +45,7 @@ def an_alert(**changes: Any) -> Alert:
     return Alert(**values | changes)
 
 
-def hook(receiver: Receiver) -> str:
+def hook(receiver: WebhookReceiver) -> str:
     return f"json://user:{TOKEN}@{receiver.address}/"
 
 
@@ -54,7 +54,7 @@ def the_sink(url: str) -> AppriseSink:
     return sink
 
 
-def test_an_alert_arrives_as_it_was_written(receiver: Receiver):
+def test_an_alert_arrives_as_it_was_written(receiver: WebhookReceiver):
     assert the_sink(hook(receiver)).send(an_alert())
 
     (message,) = receiver.notifications
@@ -67,7 +67,7 @@ def test_an_alert_arrives_as_it_was_written(receiver: Receiver):
     ("changes", "shown"),
     [({}, "warning"), ({"severity": Severity.ERROR}, "failure"), ({"over": True}, "success")],
 )
-def test_the_type_follows_the_severity(receiver: Receiver, changes: dict[str, Any], shown: str):
+def test_the_type_follows_the_severity(receiver: WebhookReceiver, changes: dict[str, Any], shown: str):
     the_sink(hook(receiver)).send(an_alert(**changes))
 
     assert receiver.notifications[0]["type"] == shown
@@ -95,22 +95,22 @@ def test_slack_gets_the_title_and_the_escaped_text(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("status", [400, 403, 500, 503])
-def test_an_error_status_is_a_failed_delivery(receiver: Receiver, caplog: pytest.LogCaptureFixture, status: int):
-    receiver.answer = status
+def test_an_error_status_is_a_failed_delivery(receiver: WebhookReceiver, caplog: pytest.LogCaptureFixture, status: int):
+    receiver.status = status
 
     assert not the_sink(hook(receiver)).send(an_alert())
     assert TOKEN not in caplog.text
 
 
 def test_an_unreachable_service_is_a_failed_delivery(caplog: pytest.LogCaptureFixture):
-    with Receiver() as gone:
+    with WebhookReceiver() as gone:
         url = hook(gone)
 
     assert not the_sink(url).send(an_alert())
     assert TOKEN not in caplog.text
 
 
-def test_a_service_that_answers_byte_by_byte_is_left_after_the_total_timeout(receiver: Receiver):
+def test_a_service_that_answers_byte_by_byte_is_left_after_the_total_timeout(receiver: WebhookReceiver):
     """Each byte comes within the read timeout of Apprise."""
     receiver.drips = True
     receiver.open.clear()
@@ -122,7 +122,7 @@ def test_a_service_that_answers_byte_by_byte_is_left_after_the_total_timeout(rec
     assert len(receiver.notifications) == 1
 
 
-def test_each_url_is_one_sink(receiver: Receiver):
+def test_each_url_is_one_sink(receiver: WebhookReceiver):
     sinks = apprise_sinks(f"{SLACK}, {hook(receiver)}\njson://127.0.0.1:1/", origin="REDRIVE_NOTIFY")
 
     assert [sink.name for sink in sinks] == ["slack-1", "json-2", "json-3"]

@@ -11,7 +11,7 @@ import pytest
 import sentry_sdk
 from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry
-from receiver import Receiver
+from doubles.webhook_receiver import WebhookReceiver
 
 from tasks.adapters.sentry import SentrySink, init
 from tasks.dlq.alerts.alert import Alert, Severity
@@ -22,13 +22,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as made:
+def receiver() -> Iterator[WebhookReceiver]:
+    with WebhookReceiver() as made:
         yield made
 
 
 @pytest.fixture
-def sink(receiver: Receiver) -> Iterator[SentrySink]:
+def sink(receiver: WebhookReceiver) -> Iterator[SentrySink]:
     yield init(receiver.dsn, environment="test", release="redrive@0.1.0")
     sentry_sdk.get_client().close(timeout=0)
     sentry_sdk.get_global_scope().set_client(None)
@@ -52,7 +52,7 @@ def an_alert(**changes: Any) -> Alert:
 # --- alerts ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_alert_is_one_event_with_its_fingerprint_and_count(receiver: Receiver, sink: SentrySink):
+def test_an_alert_is_one_event_with_its_fingerprint_and_count(receiver: WebhookReceiver, sink: SentrySink):
     assert sink.send(an_alert())
 
     (event,) = receiver.events
@@ -72,14 +72,14 @@ def test_an_alert_is_one_event_with_its_fingerprint_and_count(receiver: Receiver
     assert not {"server_name", "user", "request", "contexts", "breadcrumbs", "modules"} & set(event)
 
 
-def test_an_alert_that_is_over_is_not_sent(receiver: Receiver, sink: SentrySink):
+def test_an_alert_that_is_over_is_not_sent(receiver: WebhookReceiver, sink: SentrySink):
     assert sink.send(an_alert(over=True))
     assert sink.send(an_alert())
 
     assert len(receiver.events) == 1
 
 
-def test_the_level_is_the_severity(receiver: Receiver, sink: SentrySink):
+def test_the_level_is_the_severity(receiver: WebhookReceiver, sink: SentrySink):
     sink.send(an_alert(severity=Severity.WARNING))
 
     assert receiver.events[0]["level"] == "warning"
@@ -102,7 +102,7 @@ def a_task_app(error: BaseException, **options: Any) -> Any:
 
 
 def test_an_error_is_sent_with_its_locations_and_nothing_else(
-    receiver: Receiver, sink: SentrySink, monkeypatch: pytest.MonkeyPatch
+    receiver: WebhookReceiver, sink: SentrySink, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("EMPLOYEES_API_TOKEN", CANARY)
     monkeypatch.setattr(sys, "argv", ["celery", f"--token={CANARY}"])
@@ -138,7 +138,9 @@ def test_an_error_is_sent_with_its_locations_and_nothing_else(
         (Reject(requeue=False), {}),
     ],
 )
-def test_control_flow_is_not_sent_as_an_error(receiver: Receiver, sink: SentrySink, error: Exception, options: dict[str, Any]):
+def test_control_flow_is_not_sent_as_an_error(
+    receiver: WebhookReceiver, sink: SentrySink, error: Exception, options: dict[str, Any]
+):
     a_task_app(error, **options).apply((CANARY,))
     assert sink.send(an_alert())
 
@@ -149,22 +151,22 @@ def test_control_flow_is_not_sent_as_an_error(receiver: Receiver, sink: SentrySi
 
 
 @pytest.mark.parametrize("status", [500, 429, 413])
-def test_an_alert_that_sentry_did_not_take_is_not_delivered(receiver: Receiver, sink: SentrySink, status: int):
-    receiver.answer = status
+def test_an_alert_that_sentry_did_not_take_is_not_delivered(receiver: WebhookReceiver, sink: SentrySink, status: int):
+    receiver.status = status
 
     assert not sink.send(an_alert())
 
 
-def test_after_a_failure_the_next_try_is_delivered(receiver: Receiver, sink: SentrySink):
-    receiver.answer = 503
+def test_after_a_failure_the_next_try_is_delivered(receiver: WebhookReceiver, sink: SentrySink):
+    receiver.status = 503
     assert not sink.send(an_alert())
-    receiver.answer = 200
+    receiver.status = 200
 
     assert sink.send(an_alert())
 
 
 def test_an_unreachable_sentry_is_a_failed_delivery():
-    with Receiver() as gone:
+    with WebhookReceiver() as gone:
         dsn = gone.dsn
     sink = init(dsn, environment="test", release="r")
 
@@ -173,7 +175,7 @@ def test_an_unreachable_sentry_is_a_failed_delivery():
 
 
 @pytest.mark.usefixtures("sink")
-def test_the_wait_for_a_hanging_sentry_ends_at_the_timeout(receiver: Receiver):
+def test_the_wait_for_a_hanging_sentry_ends_at_the_timeout(receiver: WebhookReceiver):
     receiver.open.clear()
     impatient = SentrySink(sentry_sdk.get_client(), timeout=0.2)
 
@@ -181,7 +183,7 @@ def test_the_wait_for_a_hanging_sentry_ends_at_the_timeout(receiver: Receiver):
     assert receiver.arrived.acquire(timeout=10)
 
 
-def test_a_hanging_sentry_does_not_keep_a_process_alive(receiver: Receiver):
+def test_a_hanging_sentry_does_not_keep_a_process_alive(receiver: WebhookReceiver):
     """The SDK gives up after its shutdown timeout of 2 s."""
     receiver.open.clear()
     code = (

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from command_line import AWAY, CommandLine, Done, client_of, command_line
-from hostile_server import HostileServer
+from doubles.hostile_server import HostileServer
 from sqlalchemy import insert, update
 
 from tasks.adapters.liveness import LivenessFile

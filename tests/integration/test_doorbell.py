@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 from celery import Celery
+from doubles.http_server import Handler, LoopbackServer
 
 from tasks.devstack import child
 from tasks.dlq.errors import BrokerUnavailable
@@ -21,26 +20,14 @@ if TYPE_CHECKING:
 def refusing() -> Iterator[int]:
     """The port of an SQS that knows us and lets us do nothing."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Refuse(Handler):
         def do_POST(self) -> None:
+            self.body()
             body = b'{"__type":"com.amazonaws.sqs#AccessDeniedException","message":"no"}'
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(403)
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(403, body, {"Content-Type": "application/x-amz-json-1.0"})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with LoopbackServer(Refuse) as server:
+        yield server.server_port
 
 
 def app_at(port: int) -> Celery:

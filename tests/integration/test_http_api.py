@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hostile_server import OK, HostileServer, Peer, after_request, answer, status
+from doubles.hostile_server import OK, HostileServer, Peer, after_request, answer, status
 from http_calls import CHUNKED, HEAD, TOKEN, call_in_time, request
 
 from tasks.dlq.calls.api import Answer

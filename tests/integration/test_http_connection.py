@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from hostile_server import OK, HostileServer, Peer, after_request, answer, status
+from doubles.hostile_server import OK, HostileServer, Peer, after_request, answer, status
 from http_calls import CHUNKED, HEAD, PEM, TOKEN, call_in_time, header, request, server_tls
 
 from tasks.adapters.http import RequestsSyncApi

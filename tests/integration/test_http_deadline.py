@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hostile_server import OK, HostileServer, Peer, after_request, answer
+from doubles.hostile_server import OK, HostileServer, Peer, after_request, answer
 from http_calls import CHUNKED, HEAD, call_in_time, request, server_tls
 from ledger_bench import A, B, a_letter
 from requests.adapters import HTTPAdapter

@@ -5,7 +5,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hostile_server import OK, HostileServer, answer, status
+from doubles.hostile_server import OK, HostileServer, answer, status
 from http_calls import TOKEN, call_in_time, header, request
 
 from tasks.dlq.calls.api import Answer, SyncRequest
@@ -17,7 +17,7 @@ from tasks.dlq.parameters import Integer, Text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from company_api import CompanyApi
+    from doubles.company_api import CompanyApi
 
     from tasks.adapters.http import RequestsSyncApi
 
@@ -128,10 +128,10 @@ def test_parameters_stand_in_the_url_and_in_the_body(http_api: RequestsSyncApi, 
     parameters = {"id": "12", "tenant": "a b", "name": 'ä", "admin": "true'}
     assert http_api.call(SyncRequest(route=route, parameters=parameters, job_id=1, attempt=1, fence=1)).status == 200
     assert company_api.paths() == ["/a%20b/12"]
-    assert [json.loads(each) for each in company_api.bodies] == [{"id": 12, "name": 'ä", "admin": "true'}]
-    headers = company_api.calls[0][2]
-    assert headers["Content-Length"] == str(len(company_api.bodies[0]))
-    assert headers["Content-type"] == "application/json"
+    (received,) = company_api.calls
+    assert json.loads(received.body) == {"id": 12, "name": 'ä", "admin": "true'}
+    assert received.headers["Content-Length"] == str(len(received.body))
+    assert received.headers["Content-type"] == "application/json"
 
 
 def test_the_api_does_not_show_its_tokens(http_api: RequestsSyncApi):

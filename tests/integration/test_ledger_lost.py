@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from command_line import CommandLine
-    from company_api import CompanyApi
+    from doubles.company_api import CompanyApi
 
     from tasks.devstack.kafka import EmbeddedKafka
     from tasks.devstack.sqs import EmbeddedSqs
@@ -178,7 +178,7 @@ def paths(*numbers: int) -> set[str]:
 
 
 def fences(api: CompanyApi) -> list[int]:
-    return [int(headers["Redrive-Fence"]) for _, _, headers in api.calls]
+    return [int(call.headers["Redrive-Fence"]) for call in api.calls]
 
 
 # --- Kafka -------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cuttable import Cuttable
+from doubles.tcp_proxy import TcpProxy
 from ledger_bench import EMPLOYEES, A, B, Bell, Bench, a_letter
 from postgresql_processes import Letters
 from postgresql_server import EmbeddedPostgresql
@@ -138,7 +138,7 @@ def test_a_server_that_became_a_standby_is_left_for_the_primary(bench: Bench, se
 ANSWER = b"C\0\0\0\x0bCOMMIT\0"
 
 
-class Cutter(Cuttable):
+class Cutter(TcpProxy):
     """A proxy before PostgreSQL that cuts a connection once the bytes `at` are to pass, instead of passing them on."""
 
     at: bytes | None = None

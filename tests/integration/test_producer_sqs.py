@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[2]
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from doubles.sqs_recorder import SqsRecorder
     from mypy_boto3_sqs import SQSClient
-    from wiretap import WireTap
 
     from tasks.devstack.sqs import EmbeddedSqs
 
@@ -120,7 +120,7 @@ def redrive_side(sqs: EmbeddedSqs, tmp_path: Path) -> Iterator[Runtime]:
 
 
 @pytest.fixture
-def client(wire: WireTap, monkeypatch: pytest.MonkeyPatch) -> SQSClient:
+def client(wire: SqsRecorder, monkeypatch: pytest.MonkeyPatch) -> SQSClient:
     """What `boto3.client("sqs")` gives to a consumer in this environment."""
     for name, value in {
         "AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{wire.port}",
@@ -140,7 +140,7 @@ def queue_url(redrive_side: Runtime) -> str:
 
 
 @pytest.fixture
-def payroll(wire: WireTap) -> Iterator[Celery]:
+def payroll(wire: SqsRecorder) -> Iterator[Celery]:
     """Another team's Celery application on the same broker."""
     with Celery("payroll", broker=f"sqs://local:only-here@127.0.0.1:{wire.port}", set_as_current=False) as app:
         yield app
@@ -207,7 +207,7 @@ def test_a_failure_inside_the_decorator_is_one_dead_letter_with_its_origin(
 
 @pytest.mark.parametrize("fault", [None, (503, b'{"__type": "ServiceUnavailable", "message": "later"}')])
 def test_when_the_send_fails_nothing_is_committed_and_the_message_is_sent_when_it_comes_again(
-    redrive_side: Runtime, client: SQSClient, queue_url: str, wire: WireTap, fault: tuple[int, bytes] | None
+    redrive_side: Runtime, client: SQSClient, queue_url: str, wire: SqsRecorder, fault: tuple[int, bytes] | None
 ):
     consumer = Consumer(a_message(7))
     [message] = consumer.messages

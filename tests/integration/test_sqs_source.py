@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog.testing
+from doubles.sqs_recorder import recording_sqs
 from sources_harness import client_of, employee
 from sqlalchemy import select
 from structlog.testing import capture_logs
-from wiretap import tap
 
 from tasks.adapters.queues import dead_letter_queue, ensure_queue
 from tasks.adapters.sqs import SqsSource, count_messages
@@ -244,7 +244,7 @@ def test_a_dead_letter_queue_that_is_shared_is_left_alone(sqs: EmbeddedSqs, clie
     send(client, f"{name}-dead", employee(1))
     send(client, name, employee(2))
     shared = json.dumps({"queueUrls": [url, url + "-other"]}).encode()
-    with tap(sqs.port) as wire, capture_logs() as logs:
+    with recording_sqs(sqs.port) as wire, capture_logs() as logs:
         wire.fail("ListDeadLetterSourceQueues", (200, shared))
         far = client_of(wire.port)
         assert bodies(take_all(SqsSource("letters", far, name))) == [employee(2)]
@@ -258,7 +258,7 @@ def test_a_dead_letter_queue_of_ones_own_is_read(sqs: EmbeddedSqs, client: SQSCl
     url = ensured(client, name)
     send(client, f"{name}-dead", employee(1))
     denied = json.dumps({"__type": "com.amazonaws.sqs#AccessDenied", "message": "no"}).encode()
-    with tap(sqs.port) as wire:
+    with recording_sqs(sqs.port) as wire:
         wire.fail("ListDeadLetterSourceQueues", (200, json.dumps({"queueUrls": [url]}).encode()) if told else (403, denied))
         far = client_of(wire.port)
         assert bodies(take_all(SqsSource("letters", far, name))) == [employee(1)]

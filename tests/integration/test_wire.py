@@ -20,8 +20,8 @@ from tasks.dlq.reading.reader import submission
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from company_api import CompanyApi
-    from wiretap import WireTap
+    from doubles.company_api import CompanyApi
+    from doubles.sqs_recorder import SqsRecorder
 
     from tasks.devstack.redis import EmbeddedRedis
     from tasks.runtime import Runtime
@@ -30,7 +30,7 @@ RECOVERY = "redrive-recovery"
 
 
 @pytest.fixture(autouse=True)
-def fresh(runtime: Runtime, wire: WireTap) -> Iterator[None]:
+def fresh(runtime: Runtime, wire: SqsRecorder) -> Iterator[None]:
     """Begin with an empty recovery queue and a wire on which nothing was said."""
     runtime.sqs.purge_queue(QueueUrl=runtime.sqs.get_queue_url(QueueName=RECOVERY)["QueueUrl"])
     wire.clear()
@@ -43,7 +43,7 @@ def submit(runtime: Runtime, route: str, employees: range) -> None:
     runtime.intake.take("test", runtime.submissions, records)
 
 
-def test_a_job_due_in_30_s_is_one_message_with_delay_seconds_30_and_no_eta(runtime: Runtime, wire: WireTap):
+def test_a_job_due_in_30_s_is_one_message_with_delay_seconds_30_and_no_eta(runtime: Runtime, wire: SqsRecorder):
     submit(runtime, "employees", range(1, 2))
     [sent] = wire.sent(RECOVERY)
     assert sent.parameters["DelaySeconds"] == 30
@@ -51,13 +51,13 @@ def test_a_job_due_in_30_s_is_one_message_with_delay_seconds_30_and_no_eta(runti
     assert sent.celery_headers["eta"] is None
 
 
-def test_forty_failures_of_one_entity_ring_once(runtime: Runtime, wire: WireTap):
+def test_forty_failures_of_one_entity_ring_once(runtime: Runtime, wire: SqsRecorder):
     records = [Record(identity=f"again-{n}", body=submission("employees", {"employeeId": 77})) for n in range(40)]
     runtime.intake.take("test", runtime.submissions, records)
     assert len(wire.sent(RECOVERY)) == 1
 
 
-def test_2000_waiting_jobs_never_exceed_the_window(runtime: Runtime, wire: WireTap):
+def test_2000_waiting_jobs_never_exceed_the_window(runtime: Runtime, wire: SqsRecorder):
     for start in range(1000, 3000, 500):
         submit(runtime, "employees", range(start, start + 500))
         runtime.maintenance.promote()
@@ -69,7 +69,7 @@ def test_2000_waiting_jobs_never_exceed_the_window(runtime: Runtime, wire: WireT
 
 
 @pytest.mark.usefixtures("runtime")
-def test_a_countdown_or_eta_of_any_task_becomes_a_native_delay(celery_session_app: Celery, wire: WireTap):
+def test_a_countdown_or_eta_of_any_task_becomes_a_native_delay(celery_session_app: Celery, wire: SqsRecorder):
     celery_session_app.loader.import_task_module("tasks.recovery")
     task = celery_session_app.tasks["redrive.recover"]
     task.apply_async((10**9,), countdown=12.2)
@@ -106,7 +106,7 @@ def events(redis_server: EmbeddedRedis) -> Iterator[dict[str, threading.Event]]:
 
 @pytest.mark.usefixtures("celery_session_worker")
 def test_a_503_gives_a_task_retried_event_and_one_delayed_message_without_eta(
-    runtime: Runtime, wire: WireTap, session_api: CompanyApi, events: dict[str, threading.Event]
+    runtime: Runtime, wire: SqsRecorder, session_api: CompanyApi, events: dict[str, threading.Event]
 ):
     session_api.answers.append((503, {}))
     submit(runtime, "now", range(1, 2))
@@ -121,7 +121,7 @@ def test_a_503_gives_a_task_retried_event_and_one_delayed_message_without_eta(
 
 @pytest.mark.usefixtures("celery_session_worker")
 def test_a_submission_that_fails_for_whatever_reason_stays_in_sqs(
-    celery_session_app: Celery, runtime: Runtime, wire: WireTap, monkeypatch: pytest.MonkeyPatch
+    celery_session_app: Celery, runtime: Runtime, wire: SqsRecorder, monkeypatch: pytest.MonkeyPatch
 ):
     failed = threading.Event()
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import threading
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from doubles.http_server import Handler, LoopbackServer
 from jvm_servers import JVM
 from patience import until
 
@@ -46,30 +45,15 @@ class Owner:
 def owner_server() -> Iterator[Owner]:
     owner = Owner()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Get(Handler):
         def do_GET(self) -> None:
             employee = owner.truth.get(int(self.path.rpartition("/")[2]))
             body = json.dumps(asdict(employee)).encode() if employee else b""
-            self.send_response(200 if employee else 404)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(200 if employee else 404, body, {"Content-Type": "application/json"})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    owner.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with LoopbackServer(Get) as server:
+        owner.url = server.url
         yield owner
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class Company:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sentry_sdk
-from receiver import Receiver
+from doubles.webhook_receiver import WebhookReceiver
 from sqlalchemy import func, select
 
 from tasks.adapters import logs, sentry
@@ -50,7 +50,7 @@ class RejectedLetters(AlertKind):
 def test_a_new_kind_is_delivered_by_every_sink_when_it_begins_and_when_it_is_over(tmp_path: Path):
     log = io.StringIO()
     with ExitStack() as stack:
-        receiver = stack.enter_context(Receiver())
+        receiver = stack.enter_context(WebhookReceiver())
         ledger = stack.enter_context(closing(Ledger(f"sqlite:///{tmp_path}/ledger.db", clock=ManualClock())))
         metadata.create_all(ledger.engine)
         logs.configure(json=True, stream=log)

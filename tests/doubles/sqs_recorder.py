@@ -1,4 +1,4 @@
-"""A tap on the wire: an HTTP proxy before the embedded SQS that remembers every call as it was sent, and can let some fail."""
+"""An HTTP proxy in front of the embedded SQS. It records every call as it was sent, and can let some fail."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import json
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+
+from doubles.http_server import Handler, LoopbackServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +35,8 @@ class SqsCall:
         return envelope["headers"]
 
 
-class WireTap:
-    """What went over the wire so far."""
+class SqsRecorder:
+    """The calls that SQS received so far. Clients connect to `port`."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -84,23 +85,31 @@ class WireTap:
             return self.sent(queue)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Proxy
+class SqsProxy(LoopbackServer):
+    """Passes each call on to the SQS at `upstream_port`, and records it."""
+
+    def __init__(self, upstream_port: int) -> None:
+        super().__init__(_Call)
+        self.upstream_port = upstream_port
+        self.recorder = SqsRecorder(self.server_port)
+
+
+class _Call(Handler):
+    server: SqsProxy
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.body()
         action = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
         if action:
-            self.server.wire.add(SqsCall(action, json.loads(body)))
-        for fault in self.server.wire.next_fault(action):
+            self.server.recorder.add(SqsCall(action, json.loads(body)))
+        for fault in self.server.recorder.next_fault(action):
             self._fail(fault)
             return
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream_port, timeout=60)
         try:
             upstream.request("POST", self.path, body, dict(self.headers))
-            answer = upstream.getresponse()
-            self._pass_on(answer, answer.read())
+            response = upstream.getresponse()
+            self._pass_on(response, response.read())
         except (ConnectionError, http.client.HTTPException):
             self.close_connection = True  # one side is gone: so is the other
         finally:
@@ -109,43 +118,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _fail(self, fault: tuple[int, bytes] | None) -> None:
         self.close_connection = fault is None
         if fault:
-            status, content = fault
-            self.send_response(status)
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.answer(*fault, headers={"Content-Type": "application/x-amz-json-1.0"})
 
-    def _pass_on(self, answer: http.client.HTTPResponse, content: bytes) -> None:
-        self.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in {"transfer-encoding", "content-length", "connection", "date", "server"}:
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class _Proxy(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, upstream_port: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.upstream_port = upstream_port
-        self.wire = WireTap(self.server_port)
+    def _pass_on(self, response: http.client.HTTPResponse, content: bytes) -> None:
+        ours = {"transfer-encoding", "content-length", "connection", "date", "server"}
+        self.answer(response.status, content, {name: value for name, value in response.getheaders() if name.lower() not in ours})
 
 
 @contextmanager
-def tap(upstream_port: int) -> Iterator[WireTap]:
-    """Stand before the SQS at `upstream_port` on another loopback port."""
-    with _Proxy(upstream_port) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield server.wire
-        finally:
-            server.shutdown()
-            thread.join()
+def recording_sqs(upstream_port: int) -> Iterator[SqsRecorder]:
+    """Put a proxy in front of the SQS at `upstream_port`; yield what it records."""
+    with SqsProxy(upstream_port) as server:
+        yield server.recorder

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback whose connections can be cut, and mended."""
+"""A TCP proxy on loopback whose connections can be cut."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import threading
 from contextlib import suppress
 
 
-class Cuttable:
-    """Passes bytes between a port of its own and `upstream`; while it is cut it takes nobody and has dropped everybody."""
+class TcpProxy:
+    """Passes bytes between a port of its own and `upstream`. `cut` closes every connection; until `restore` it accepts none."""
 
     def __init__(self, upstream: int) -> None:
         self._upstream = upstream
@@ -24,7 +24,7 @@ class Cuttable:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         self._is_cut = False
 
     def close(self) -> None:

@@ -1,0 +1,1 @@
+"""Test doubles: one module for each part of the world that a test replaces."""
