@@ -29,7 +29,7 @@ from tasks.devstack.sqs import EmbeddedSqs
 from tasks.settings.sections import Sweeps
 
 sys.path.append(str(ROOT / "tests" / "torture"))
-from torture_disk import Clock
+from harness.machine import Clock
 
 SWEEP = Sweeps().promote
 AN_HOUR = 3600

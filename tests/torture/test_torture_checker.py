@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from torture_checker import check
-from torture_history import Epoch, History, Sent, Span, read_rows
-from torture_story import BOUNDS, attempt, call, good_run, kinds
+from harness.checker import check
+from harness.history import Epoch, History, Sent, Span, read_rows
+from harness.sample_history import BOUNDS, attempt, call, good_run, kinds
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_a_fence_that_does_not_grow_is_found(good: History):
     assert kinds(good) == {"fences"}
 
 
-# --- a world that stands still ---------------------------------------------------------------------------------------
+# --- servers that stand still ------------------------------------------------------------------------------------------
 
 
 def test_an_overlap_is_not_judged_when_the_api_itself_stood_still(good: History):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from harness.log import Log
+from harness.postgresql import PostgresqlWire
+from harness.servers import Servers
+from harness.short_run import kept, skip_without
+from harness.timetable import Dice
 from postgresql_server import shared
-from torture_log import Log
-from torture_plan import Dice
-from torture_postgresql import PostgresqlWire
-from torture_short import kept, skip_without
-from torture_world import World
 
 
 def test_redrive_keeps_its_promises_in_a_short_run(folder: Path):
@@ -24,12 +24,12 @@ def test_redrive_keeps_its_promises_in_a_short_run(folder: Path):
 def through(wire: PostgresqlWire, folder: Path, url: str) -> Iterator[str]:
     """Yield the URL by the proxy."""
     with Log(folder / "api.jsonl") as api, Log(folder / "sqs.jsonl") as sqs:
-        world = World(1, Counter(), api, sqs)
-        world.wires["ledger"] = wire
-        world.start()
+        servers = Servers(1, Counter(), api, sqs)
+        servers.wires["ledger"] = wire
+        servers.start()
         wire.upstream = int(url.rpartition(":")[2].partition("/")[0])
         yield url.replace(f":{wire.upstream}/", f":{wire.port}/") + "?sslmode=disable&gssencmode=disable"
-        world.close()
+        servers.close()
 
 
 @pytest.mark.parametrize(

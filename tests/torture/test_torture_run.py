@@ -4,7 +4,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from torture_short import command, environment, kept, processes_in
+from harness.short_run import command, environment, kept, processes_in
 
 
 def test_redrive_keeps_its_promises_in_a_short_run(folder: Path):

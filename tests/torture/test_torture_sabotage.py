@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from torture_short import run, skip_without
+from harness.short_run import run, skip_without
 
 CALLS = 80
 

@@ -15,13 +15,13 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1]))  # the other tests' servers
 
-from torture_checker import Verdict, check
-from torture_disk import take_off
-from torture_history import read
-from torture_plan import LEDGERS
-from torture_postgresql import why_not
-from torture_run import Options, Run, say
-from torture_settings import BOUNDS
+from harness.checker import Verdict, check
+from harness.history import read
+from harness.machine import take_off
+from harness.postgresql import why_not
+from harness.run import Options, Run, say
+from harness.settings import BOUNDS
+from harness.timetable import LEDGERS
 
 from tasks.devstack.processes import interruptible
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from torture_disk import fill, small_disk
+from harness.machine import fill, small_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

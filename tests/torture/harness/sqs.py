@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 from patience import until
-from torture_sender import client_of
-from torture_settings import QUEUES, SUBMIT
 
+from harness.sender import client_of
+from harness.settings import QUEUES, SUBMIT
 from tasks.devstack import child
 from tasks.devstack.sqs import EmbeddedSqs
 

@@ -11,14 +11,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from torture_http import HttpMessage, answer, end, read_message
-from torture_settings import DEADLINE, DRAIN
+from harness.http_messages import HttpMessage, answer, end, read_message
+from harness.settings import DEADLINE, DRAIN
 
 if TYPE_CHECKING:
     from collections import Counter
 
-    from torture_log import Log
-    from torture_plan import Dice, Throw
+    from harness.log import Log
+    from harness.timetable import Dice, Throw
 
 #: In a hundred calls.
 ODDS = {"api_503": 4.0, "api_500": 2.0, "api_409": 4.0, "api_429": 0.5, "api_hangs": 1.5, "api_stubborn": 3.0, "api_slow": 20.0}
@@ -29,7 +29,7 @@ _NO_CONTENT = 204
 _STATUS = {"api_503": 503, "api_500": 500, "api_409": 409, "api_429": 429}
 
 
-class Api:
+class FaultyApi:
     """PUT /ROUTE/ID. An id that can be divided by `hopeless_every` is unknown to the API: 400, always."""
 
     def __init__(self, log: Log, dice: Dice, counts: Counter[str], *, hopeless_every: int) -> None:
@@ -60,7 +60,7 @@ class Api:
                 if not await self._answer(request, reader, writer):
                     break
         except (ConnectionError, asyncio.CancelledError):
-            pass  # the client has gone after the call's end; or the world ends
+            pass  # the client has gone after the call's end; or the run ends
         finally:
             writer.close()
             self._open -= 1

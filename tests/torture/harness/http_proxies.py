@@ -7,16 +7,16 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from torture_http import HttpMessage, answer, end, read_message
-from torture_settings import DEADLINE, SUBMIT
-from torture_tube import Port
+from harness.http_messages import HttpMessage, answer, end, read_message
+from harness.proxy import Port
+from harness.settings import DEADLINE, SUBMIT
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable
 
-    from torture_log import Log
-    from torture_plan import Dice, Throw
+    from harness.log import Log
+    from harness.timetable import Dice, Throw
 
 #: In a hundred requests.
 API_ODDS = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torture_checker import check
-from torture_history import Act, Attempt, Call, History, Job, Letter, Need, Sample, Sent
-from torture_settings import Bounds
+from harness.checker import check
+from harness.history import Act, Attempt, Call, History, Job, Letter, Need, Sample, Sent
+from harness.settings import Bounds
 
 BOUNDS = Bounds(limits={"employees": 1, "orders": 2}, deadline=2.0, drain=1.0, lease=13.0, lease_margin=5.0)
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from torture_acts_checker import broken_acts
-from torture_history import Finding
+from harness.history import Finding
+from harness.operator_checks import broken_acts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from torture_history import Attempt, Call, History, Span
-    from torture_settings import Bounds
+    from harness.history import Attempt, Call, History, Span
+    from harness.settings import Bounds
 
 #: The ledger writes whole milliseconds, rounded.
 _ROUNDING = 0.002

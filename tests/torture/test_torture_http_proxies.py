@@ -12,30 +12,30 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from harness.celery_sender import number_of
+from harness.history import calls
+from harness.http_messages import HttpMessage, answer
+from harness.http_proxies import SqsWire
+from harness.kafka import Cluster, KafkaSender
+from harness.log import Log, lines
+from harness.sender import Message
+from harness.servers import Servers
+from harness.settings import DRAIN, SUBMIT, TOPIC
+from harness.timetable import Dice, Throw
 from patience import until
-from torture_celery import number_of
-from torture_history import calls
-from torture_http import HttpMessage, answer
-from torture_kafka import Cluster, KafkaSender
-from torture_log import Log, lines
-from torture_plan import Dice, Throw
-from torture_sender import Message
-from torture_settings import DRAIN, SUBMIT, TOPIC
-from torture_wire import SqsWire
-from torture_world import World
 
 HEADERS = {"Redrive-Fence": "1", "Redrive-Job": "1", "Redrive-Attempt": "1"}
 
 
 @contextmanager
-def world(folder: Path, *, wire: str = "", api: str = "") -> Iterator[tuple[World, Counter[str]]]:
+def serving(folder: Path, *, wire: str = "", api: str = "") -> Iterator[tuple[Servers, Counter[str]]]:
     """Yield an API and its proxy, at which each request meets the same fault."""
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
         logs = [Log(folder / name) for name in ("api.jsonl", "sqs.jsonl")]
         for log in logs:
             stack.callback(log.close)
-        made = World(1, counts, *logs)
+        made = Servers(1, counts, *logs)
         made.wires["api"].dice = Dice(1, "wire", {wire: 100.0})
         made.api._dice = Dice(1, "api", {api: 100.0})
         made.start()
@@ -69,7 +69,7 @@ def _put(port: int, key: str = "employees/1", *, patience: float = 30) -> int | 
     ],
 )
 def test_a_fault_on_the_way(fault: str, answered: bool, reached: bool, tmp_path: Path):  # noqa: FBT001 - a table's columns
-    with world(tmp_path, wire=fault) as (made, counts):
+    with serving(tmp_path, wire=fault) as (made, counts):
         status = _put(made.wires["api"].port)
     seen = calls(lines(tmp_path / "api.jsonl"))
     assert (status is not None, [call.succeeded for call in seen]) == (answered, [True] if reached else [])
@@ -82,7 +82,7 @@ def test_an_answer_that_is_cut_ends_in_the_middle(tmp_path: Path):
     for wire in ("api_cut_in_answer", ""):
         folder = tmp_path / (wire or "whole")
         folder.mkdir()
-        with world(folder, wire=wire) as (made, _), socket.create_connection(("127.0.0.1", made.wires["api"].port)) as client:
+        with serving(folder, wire=wire) as (made, _), socket.create_connection(("127.0.0.1", made.wires["api"].port)) as client:
             client.sendall(request.encode())
             client.settimeout(30)
             got.append(b"")
@@ -94,18 +94,18 @@ def test_an_answer_that_is_cut_ends_in_the_middle(tmp_path: Path):
 
 @pytest.mark.parametrize(("fault", "status"), [("api_503", 503), ("api_409", 409), ("api_429", 429)])
 def test_a_fault_of_the_api(fault: str, status: int, tmp_path: Path):
-    with world(tmp_path, api=fault) as (made, _):
+    with serving(tmp_path, api=fault) as (made, _):
         assert _put(made.wires["api"].port) == status
 
 
 def test_an_unknown_entity_is_unknown_whatever_else_happens(tmp_path: Path):
-    with world(tmp_path, api="api_503") as (made, _):
+    with serving(tmp_path, api="api_503") as (made, _):
         assert _put(made.wires["api"].port, "employees/22") == 400
 
 
 @pytest.mark.parametrize(("fault", "within_drain"), [("api_hangs", True), ("api_stubborn", False)])
 def test_the_api_sees_through_the_proxy_that_its_client_went(fault: str, within_drain: bool, tmp_path: Path):  # noqa: FBT001
-    with world(tmp_path, api=fault) as (made, _):
+    with serving(tmp_path, api=fault) as (made, _):
         assert _put(made.wires["api"].port, patience=0.2) is None
         made._run(made.api.rest())
     (call,) = calls(lines(tmp_path / "api.jsonl"))
@@ -115,7 +115,7 @@ def test_the_api_sees_through_the_proxy_that_its_client_went(fault: str, within_
 
 
 def test_a_wire_that_is_cut_takes_nobody_until_it_is_mended(tmp_path: Path):
-    with world(tmp_path) as (made, _):
+    with serving(tmp_path) as (made, _):
         made.cut("api")
         assert _put(made.wires["api"].port) is None
         made.mend("api")
@@ -166,7 +166,7 @@ def test_a_consumer_that_comes_by_the_proxy_stays_behind_it(tmp_path: Path):
         sender = KafkaSender(log, port=cluster.port, place="kafka", nth=0, seed=1, keys=1, rate=1.0)
         assert sender.send([Message(number=number, ids=[1]) for number in range(8)]) == []
         sender.close()
-        with world(tmp_path) as (made, counts):
+        with serving(tmp_path) as (made, counts):
             wire = made.wires["kafka"]
             wire.upstream = cluster.port
             consumer = Consumer({"bootstrap.servers": f"127.0.0.1:{wire.port}", "group.id": "g", "auto.offset.reset": "earliest"})

@@ -10,9 +10,8 @@ import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from torture_ledger import UnreadableError
-from torture_sender import FIRST_RARE
-
+from harness.ledger import UnreadableError
+from harness.sender import FIRST_RARE
 from tasks.devstack import child
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from torture_ledger import TorturedLedger
-    from torture_log import Log
+    from harness.ledger import TorturedLedger
+    from harness.log import Log
 
 #: Jobs that one command is about.
 _AT_ONCE = 4

@@ -14,22 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patience import until
-from torture_acts import Operators
-from torture_celery import CelerySender
-from torture_disk import Clock
-from torture_kafka import Cluster, KafkaSender
-from torture_ledger import SqliteLedger, TorturedLedger
-from torture_log import Log, lines
-from torture_plan import PROCESSES, Step, timetable
-from torture_postgresql import PostgresqlLedger
-from torture_rest import Rest
-from torture_rows import keep
-from torture_sender import Sender, SqsSender
-from torture_settings import QUEUES, config
-from torture_sqs import Sqs
-from torture_stack import Stack
-from torture_world import Observer, World
 
+from harness.celery_sender import CelerySender
+from harness.completion import Completion
+from harness.kafka import Cluster, KafkaSender
+from harness.ledger import SqliteLedger, TorturedLedger
+from harness.log import Log, lines
+from harness.machine import Clock
+from harness.operators import Operators
+from harness.postgresql import PostgresqlLedger
+from harness.processes import Processes
+from harness.rows import keep
+from harness.sender import Sender, SqsSender
+from harness.servers import Observer, Servers
+from harness.settings import QUEUES, config
+from harness.sqs import Sqs
+from harness.timetable import PROCESSES, Step, timetable
 from tasks.devstack.environment import isolate_environment
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _MORE = 100.0
 _OWN_PATH = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
 #: What each kind of process says when it is there.
 _UP = {"worker": "ready.", "beat": "beat: Starting", "intake": "drains"}
-_IN_CHILDREN = Path(__file__).parent / "child"
+_IN_CHILDREN = Path(__file__).parents[1] / "child"
 #: Of a run's messages, the share that each of the three queues and Kafka get; and Celery, where each costs a task.
 _SHARE, _CELERY = 0.23, 0.08
 
@@ -107,10 +107,10 @@ class Run:
             self._do_harm()
             self._end_harm()
             parts = {"ledger": self._ledger, "senders": self._senders, "sqs": self._sqs, "kafka": self._kafka}
-            rest = Rest(**parts, operators=self._operators, say=self._say)
-            rested = rest.come(until=self._began + _RUN_ENDS, meanwhile=self._supervise)
-            self.unread = rest.unread
-            self._stack.close()  # where it did not come to rest, calls are still made, and written down
+            completion = Completion(**parts, operators=self._operators, say=self._say)
+            rested = completion.wait(until=self._began + _RUN_ENDS, meanwhile=self._supervise)
+            self.unread = completion.unread
+            self._processes.close()  # where it did not come to rest, calls are still made, and written down
             keep(self._ledger.direct, self._folder / "rows.jsonl")
             return rested
 
@@ -124,10 +124,10 @@ class Run:
 
     def _surround(self, stack: ExitStack) -> None:
         """Start what Redrive lives among."""
-        self._world = World(self._options.seed, self._counts, self._logs["api"], self._logs["sqs"])
-        self._world.start()
-        stack.callback(self._world.close)
-        ports = self._world.wires
+        self._servers = Servers(self._options.seed, self._counts, self._logs["api"], self._logs["sqs"])
+        self._servers.start()
+        stack.callback(self._servers.close)
+        ports = self._servers.wires
         for wire in ports.values():
             wire.is_quiet = True
         self._kafka = Cluster(self._folder)
@@ -153,12 +153,12 @@ class Run:
         made: list[Sender] = [SqsSender(log, port=self._sqs.port, place=queue, nth=nth, **common) for nth, queue in places]
         made.append(KafkaSender(log, port=self._kafka.port, place="kafka", nth=len(made), **common))
         common |= {"nth": len(made), "rate": options.rate * _CELERY}
-        celery = CelerySender(log, port=self._world.wires["broker"].port, place="celery", **common)
-        self._world.sqs.on_submitted = celery.taken
+        celery = CelerySender(log, port=self._servers.wires["broker"].port, place="celery", **common)
+        self._servers.sqs.on_submitted = celery.taken
         return [*made, celery]
 
     def _env(self) -> dict[str, str]:
-        ports = {name: self._world.wires[name].port for name in ("broker", "api", "kafka")}
+        ports = {name: self._servers.wires[name].port for name in ("broker", "api", "kafka")}
         (self._folder / "redrive.toml").write_text(config(folder=self._folder, ledger=self._ledger.url, **ports))
         sabotage = {"TORTURE_SABOTAGE": self._options.sabotage} if self._options.sabotage else {}
         own = {
@@ -172,14 +172,14 @@ class Run:
 
     def _come_up(self, stack: ExitStack) -> None:
         env = self._env()
-        self._stack = Stack(self._folder, env)
-        stack.callback(self._stack.close)
+        self._processes = Processes(self._folder, env)
+        stack.callback(self._processes.close)
         for name in PROCESSES:
-            self._stack.start(name)
+            self._processes.start(name)
         for name in PROCESSES:
             self._await(name)
         until(self._ledger.is_there, seconds=30, what="the ledger")
-        for wire in self._world.wires.values():
+        for wire in self._servers.wires.values():
             wire.is_quiet = False
         self._operators = Operators(self._folder, env, self._ledger, self._logs["acts"], self._counts)
         self._operators.start()
@@ -198,11 +198,11 @@ class Run:
                 until(partial(self._is_up, name), seconds=40, what=name)
                 return
             self._say(f"{name} has not come up, and is started again; its log says where it stood")
-            self._stack.renew(name)
+            self._processes.renew(name)
         until(partial(self._is_up, name), seconds=40, what=name)
 
     def _is_up(self, name: str) -> bool:
-        return _UP[name.rstrip("12")] in self._stack.log(name)
+        return _UP[name.rstrip("12")] in self._processes.log(name)
 
     # --- the faults ---------------------------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Run:
             self._pass_time(began + step.at)
             self._do(step)
         self._pass_time(end)
-        while self._world.api.calls < self._options.calls and time.monotonic() < end + _MORE:
+        while self._servers.api.calls < self._options.calls and time.monotonic() < end + _MORE:
             self._pass_time(time.monotonic() + 0.5)
 
     def _pass_time(self, end: float) -> None:
@@ -232,7 +232,7 @@ class Run:
         behind = sum(len(sender.confirmed()) for sender in self._senders) - self._observer.letters
         for sender in self._senders:
             sender.is_held = behind > _MOST_BEHIND
-        for name in self._stack.supervise():
+        for name in self._processes.supervise():
             self._say(f"{name} has ended by itself, and is started again")
 
     def _do(self, step: Step) -> None:
@@ -246,16 +246,16 @@ class Run:
         of_ledger = {name: lambda _, act=act: act() for name, act in self._ledger.actions().items()}
         return {
             **of_ledger,
-            "start": self._stack.start,
-            "deploy": self._stack.deploy,
-            "retire": self._stack.retire,
-            "kill": self._stack.kill,
-            "kill_child": partial(self._stack.kill_child, share=step.value),
-            "stop_main": self._stack.stop_main,
-            "stop_child": partial(self._stack.stop_child, share=step.value),
-            "go": self._stack.go,
-            "cut": self._world.cut,
-            "mend": self._world.mend,
+            "start": self._processes.start,
+            "deploy": self._processes.deploy,
+            "retire": self._processes.retire,
+            "kill": self._processes.kill,
+            "kill_child": partial(self._processes.kill_child, share=step.value),
+            "stop_main": self._processes.stop_main,
+            "stop_child": partial(self._processes.stop_child, share=step.value),
+            "go": self._processes.go,
+            "cut": self._servers.cut,
+            "mend": self._servers.mend,
             "broker_kill": lambda _: self._sqs.kill(),
             "broker_start": lambda _: self._restart_sqs(),
             "kafka_stall": lambda _: self._kafka.send(signal.SIGSTOP),
@@ -271,13 +271,13 @@ class Run:
 
     def _restart_sqs(self) -> None:
         """SQS comes back empty. What Redrive had not asked to delete by then is gone, and sent again."""
-        self._world.cut("broker")  # nobody meets it before the producers' queues are there
+        self._servers.cut("broker")  # nobody meets it before the producers' queues are there
         kept = {identity for each in lines(self._folder / "sqs.jsonl") for identity in each["identities"]}
         for sender in self._senders:
             if not isinstance(sender, KafkaSender):
                 sender.forgotten(sender.confirmed() - kept)
         self._sqs.start()
-        self._world.mend("broker")
+        self._servers.mend("broker")
 
     # --- coming to rest -----------------------------------------------------------------------------------------------
 
@@ -287,9 +287,9 @@ class Run:
         self._kafka.send(signal.SIGCONT)
         if self._sqs.is_down:
             self._restart_sqs()
-        self._world.be_quiet()
+        self._servers.be_quiet()
         self._ledger.mend()
-        self._stack.mend()
+        self._processes.mend()
         for sender in self._senders:
             sender.stop()
         self._operators.come_to_rest()

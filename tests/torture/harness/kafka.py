@@ -12,11 +12,11 @@ from signal import SIGCONT, Signals
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer
-from torture_plan import Dice
-from torture_sender import Message, Sender
-from torture_settings import GROUP, KAFKA, TOPIC
-from torture_tube import Tube
 
+from harness.proxy import Tube
+from harness.sender import Message, Sender
+from harness.settings import GROUP, KAFKA, TOPIC
+from harness.timetable import Dice
 from tasks.adapters.kafka import lags
 from tasks.devstack import child
 from tasks.dlq.errors import OutOfReach
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from torture_log import Log
+    from harness.log import Log
 
 #: In a hundred requests or answers.
 ODDS = {"kafka_cut_before": 0.2, "kafka_cut_before_answer": 0.3, "kafka_cut_in_answer": 0.2, "kafka_delayed": 50.0}

@@ -1,4 +1,4 @@
-"""The end of a run: when is the system at rest?"""
+"""The end of a run: has the system finished its work?"""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
-from torture_ledger import UnreadableError
-from torture_rows import place
 
+from harness.ledger import UnreadableError
+from harness.rows import place
 from tasks.dlq.errors import OutOfReach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torture_acts import Operators
-    from torture_kafka import Cluster
-    from torture_ledger import TorturedLedger
-    from torture_sender import Sender
-    from torture_sqs import Sqs
+    from harness.kafka import Cluster
+    from harness.ledger import TorturedLedger
+    from harness.operators import Operators
+    from harness.sender import Sender
+    from harness.sqs import Sqs
 
 #: Seconds that a message may be in a process's hands, and neither where it was sent to nor in the ledger.
 _IN_HAND = 6.0
@@ -27,8 +27,11 @@ _OUT_OF_REACH = (UnreadableError, OutOfReach, BotoCoreError, ClientError)
 
 
 @dataclass(kw_only=True)
-class Rest:
-    """Every message out of its source and in the ledger, and no job waits. `unread` are those that were in a source at last."""
+class Completion:
+    """Waits until every message is out of its source and in the ledger, and no job waits.
+
+    `unread` counts the messages that were still in a source at the last look.
+    """
 
     ledger: TorturedLedger
     senders: Sequence[Sender]
@@ -38,7 +41,7 @@ class Rest:
     say: Callable[[str], None]
     unread: int = 0
 
-    def come(self, *, until: float, meanwhile: Callable[[], None]) -> bool:
+    def wait(self, *, until: float, meanwhile: Callable[[], None]) -> bool:
         """Wait for it until that moment (monotonic); return whether it came."""
         since = None
         left = {"unsent": 1}

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from torture_plan import Dice, Throw
+    from harness.timetable import Dice, Throw
 
-#: What the other side, or the end of the world, does to those who read and write.
+#: What the other side, or the end of the run, does to those who read and write.
 GONE = (ConnectionError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from torture_log import lines
+from harness.log import lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg
 from postgresql_server import EmbeddedPostgresql
-from torture_ledger import TorturedLedger, UnreadableError
-from torture_plan import Dice
-from torture_tube import Tube
 
+from harness.ledger import TorturedLedger, UnreadableError
+from harness.proxy import Tube
+from harness.timetable import Dice
 from tasks.dlq.errors import OutOfReach
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from torture_checker import check
-from torture_history import History
-from torture_story import BOUNDS, act, attempt, call, good_run, kinds
+from harness.checker import check
+from harness.history import History
+from harness.sample_history import BOUNDS, act, attempt, call, good_run, kinds
 
 
 @pytest.fixture

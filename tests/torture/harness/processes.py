@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
-from torture_plan import PROCESSES
 
+from harness.timetable import PROCESSES
 from tasks.devstack import child
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 GRACE = 8.0
 
 
-class Stack:
+class Processes:
     """Names stand for whichever process has the name now; a deploy's new process takes it from the old one."""
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:

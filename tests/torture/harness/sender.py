@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torture_log import Log
+    from harness.log import Log
 
 _BATCH = 10
 _POISON = 0.03

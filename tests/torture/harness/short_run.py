@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from postgresql_server import REQUIRED
-from torture_postgresql import why_not
+
+from harness.postgresql import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TORTURE = Path(__file__).with_name("torture.py")
+TORTURE = Path(__file__).parents[1] / "torture.py"
 #: A run ends by itself within ten minutes, on whatever machine.
 _PATIENCE = 640
 

@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from torture_plan import LEDGERS, PROCESSES, Dice, timetable, weights
+from harness.timetable import LEDGERS, PROCESSES, Dice, timetable, weights
 
 
 @pytest.mark.parametrize("ledger", LEDGERS)

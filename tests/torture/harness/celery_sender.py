@@ -10,13 +10,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
-from torture_sender import Message, Sender
-from torture_settings import SUBMIT, SUBMIT_ROUTE
+
+from harness.sender import Message, Sender
+from harness.settings import SUBMIT, SUBMIT_ROUTE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torture_log import Log
+    from harness.log import Log
 
 _POISONS: tuple[dict[str, Any], ...] = (
     {"route": SUBMIT_ROUTE, "parameters": {"id": -4}},

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from torture_history import Finding
+from harness.history import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from torture_history import Act, Attempt, History
-    from torture_settings import Bounds
+    from harness.history import Act, Attempt, History
+    from harness.settings import Bounds
 
 #: The ledger writes whole milliseconds, rounded.
 _ROUNDING = 0.002

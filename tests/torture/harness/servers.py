@@ -8,21 +8,21 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from torture_api import ODDS, Api
-from torture_kafka import KafkaWire
-from torture_ledger import UnreadableError
-from torture_plan import Dice
-from torture_postgresql import PostgresqlWire
-from torture_wire import API_ODDS, SQS_ODDS, SqsWire, Wire
+from harness.api import ODDS, FaultyApi
+from harness.http_proxies import API_ODDS, SQS_ODDS, SqsWire, Wire
+from harness.kafka import KafkaWire
+from harness.ledger import UnreadableError
+from harness.postgresql import PostgresqlWire
+from harness.timetable import Dice
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from torture_ledger import TorturedLedger
-    from torture_log import Log
-    from torture_tube import Port
+    from harness.ledger import TorturedLedger
+    from harness.log import Log
+    from harness.proxy import Port
 
 HOPELESS_EVERY = 11
 _LOOK_EVERY = 0.2
@@ -30,14 +30,14 @@ _STALLED = 0.1
 _LATE_IDS = 500
 
 
-class World:
+class Servers:
     """Servers on a thread of their own."""
 
     def __init__(self, seed: int, counts: Counter[str], api_log: Log, sqs_log: Log) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="world", daemon=True)
-        self._servers: list[asyncio.Server] = []
-        self.api = Api(api_log, Dice(seed, "api", ODDS), counts, hopeless_every=HOPELESS_EVERY)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="servers", daemon=True)
+        self._listening: list[asyncio.Server] = []
+        self.api = FaultyApi(api_log, Dice(seed, "api", ODDS), counts, hopeless_every=HOPELESS_EVERY)
         self.sqs = SqsWire(Dice(seed, "sqs-wire", SQS_ODDS), counts, sqs_log)
         self.wires: dict[str, Port] = {
             "api": Wire("api", Dice(seed, "api-wire", API_ODDS), counts),
@@ -49,7 +49,7 @@ class World:
 
     def start(self) -> None:
         self._thread.start()
-        self._servers = [self._run(start()) for start in (self.api.start, *(wire.start for wire in self.wires.values()))]
+        self._listening = [self._run(start()) for start in (self.api.start, *(wire.start for wire in self.wires.values()))]
         self.wires["api"].upstream = self.api.port
         asyncio.run_coroutine_threadsafe(self._stalls.watch(), self._loop)
 
@@ -68,7 +68,7 @@ class World:
 
     def close(self) -> None:
         async def end() -> None:
-            for server in self._servers:
+            for server in self._listening:
                 server.close()
             own = asyncio.current_task()
             tasks = [task for task in asyncio.all_tasks() if task is not own]

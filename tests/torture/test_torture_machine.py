@@ -10,7 +10,7 @@ import pytest
 SCRIPT = """
 import sys
 from pathlib import Path
-from torture_disk import fill, small_disk, take_off
+from harness.machine import fill, small_disk, take_off
 folder = Path(sys.argv[1])
 if why := small_disk(folder, megabytes=2):
     sys.exit(f"not here: {why}")
