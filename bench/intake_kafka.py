@@ -95,7 +95,7 @@ def drain(bootstrap: str, size: int) -> None:
     from tasks.settings import assemble  # noqa: PLC0415
 
     class Silent:
-        def ring(self, job_id: int, *, delay: float) -> None:
+        def send(self, job_id: int, *, delay: float) -> None:
             """Wake nobody."""
 
     with tempfile.TemporaryDirectory() as folder:

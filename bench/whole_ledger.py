@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from tasks.dlq.dead_letter import DeadLetter  # noqa: E402
 from tasks.dlq.ledger import Ledger, migrations  # noqa: E402
-from tasks.dlq.ledger.dead_letters import record  # noqa: E402
+from tasks.dlq.ledger.dead_letters import record_dead_letters  # noqa: E402
 from tasks.dlq.parameters import canonical_key  # noqa: E402
 
 CONFIG = """
@@ -55,7 +55,7 @@ def fill(folder: Path, letters: int) -> None:
                 )
                 for number in range(first, min(first + BATCH, letters + 1))
             ]
-            record(tx, batch, delays={"employees": 30.0})
+            record_dead_letters(tx, batch, delays={"employees": 30.0})
     ledger.close()
 
 

@@ -16,7 +16,7 @@ def recover(self: RedriveTask, job_id: int) -> None:
 
     Celery's autoretry carries the job's next wake-up; whether and when is the ledger's decision alone (tasks/worker/delivery).
     """
-    done = self.runtime.recovery.run(job_id)
+    done = self.runtime.recovery.run_slice(job_id)
     if done.parked or done.paused:
         send_if_possible(self.app, WATCH)
     if done.retry_at is not None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from tasks.adapters.sentry import SentrySink
     from tasks.dlq.alerts.alert import AlertSink
-    from tasks.dlq.ports import Doorbell, Source
+    from tasks.dlq.ports import Source, WakeupSender
     from tasks.dlq.reading.reader import Reader
     from tasks.settings import Settings
 
@@ -50,9 +50,9 @@ log = structlog.get_logger("redrive.runtime")
 class Runtime:
     """What a process of Redrive is made of."""
 
-    def __init__(self, settings: Settings, doorbell: Doorbell, *, stopping: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, settings: Settings, sender: WakeupSender, *, stopping: Callable[[], bool] = lambda: False) -> None:
         self.settings = settings
-        self._doorbell = doorbell
+        self._sender = sender
         self._stopping = stopping
 
     @cached_property
@@ -71,7 +71,7 @@ class Runtime:
     @cached_property
     def intake(self) -> Intake:
         """The intake service."""
-        return Intake(self.ledger, self.settings.routes, self._doorbell)
+        return Intake(self.ledger, self.settings.routes, self._sender)
 
     @cached_property
     def recovery(self) -> Recovery:
@@ -80,7 +80,7 @@ class Runtime:
             self.ledger,
             self.settings.routes,
             self.api,
-            self._doorbell,
+            self._sender,
             slice_seconds=self.settings.worker.slice,
             worker=f"{socket.gethostname()}:{os.getpid()}",
             stopping=self._stopping,
@@ -94,7 +94,7 @@ class Runtime:
     @cached_property
     def maintenance(self) -> Maintenance:
         """The sweeps."""
-        return Maintenance(self.ledger, self.settings.routes, self._doorbell, in_queue=self._wakeups_in_queue)
+        return Maintenance(self.ledger, self.settings.routes, self._sender, count_queued=self._count_queued_wakeups)
 
     @cached_property
     def submissions(self) -> SubmissionReader:
@@ -205,7 +205,7 @@ class Runtime:
             return self.sqs
         return Connection(region=self.settings.broker.region, endpoint_url=table.endpoint).client()
 
-    def _wakeups_in_queue(self) -> int:
+    def _count_queued_wakeups(self) -> int:
         queue = self._queue_address(RECOVERY_QUEUE)
         if queue is None:
             raise BrokerUnavailable(f"{RECOVERY_QUEUE} is not among the predefined queues", hint="add it")
@@ -251,5 +251,5 @@ class Runtime:
                 part.close()
         for source, _ in vars(self).pop("topics", ()):
             source.close()
-        for name in [name for name in vars(self) if name not in {"settings", "_doorbell", "_stopping"}]:
+        for name in [name for name in vars(self) if name not in {"settings", "_sender", "_stopping"}]:
             del vars(self)[name]

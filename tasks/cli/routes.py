@@ -16,46 +16,49 @@ Reason = Annotated[
 def pause(route: RouteName, *, reason: Reason = "", json: Json = False) -> None:
     """Let no further call of a route begin; those that run may end. Intake goes on, and jobs wait."""
     from tasks.cli.session import actor
-    from tasks.dlq.ledger import Transaction, operations, routes
+    from tasks.dlq.ledger import Transaction, operations
+    from tasks.dlq.ledger.routes import lock_route
     from tasks.ledger_setup import open_ledger
     from tasks.settings import settings
 
-    name, who = settings().route(route).name, actor()
+    target, who = settings().route(route), actor()
 
     def work(tx: Transaction) -> bool:
-        changed = routes.pause_route(tx, name, by=who, reason=reason)
+        changed = lock_route(tx, target).pause(by=who, reason=reason)
         if changed:
-            operations.log(tx, actor=who, action="pause", subject=f"route {name}", reason=reason)
+            operations.log(tx, actor=who, action="pause", subject=f"route {target.name}", reason=reason)
         return changed
 
     with open_ledger(settings()) as ledger:
         changed = ledger.transact(work)
-    _tell(Output(json=json), name, paused=True, changed=changed)
+    _tell(Output(json=json), target.name, paused=True, changed=changed)
 
 
 def resume(route: RouteName, *, reason: Reason = "", json: Json = False) -> None:
     """Let the calls of a paused route go on, with a closed breaker."""
     from tasks.cli.session import actor, ringing
     from tasks.dlq.job import Wakeup
-    from tasks.dlq.ledger import Transaction, operations, routes, wakeups
+    from tasks.dlq.ledger import Transaction, operations
+    from tasks.dlq.ledger.routes import lock_route
+    from tasks.dlq.ledger.wakeups import promote_due_jobs, reset_timeouts
     from tasks.settings import settings
 
     out = Output(json=json)
     target, who = settings().route(route), actor()
 
     def work(tx: Transaction) -> bool:
-        changed = routes.resume_route(tx, target.name)
+        changed = lock_route(tx, target).resume()
         if changed:
             operations.log(tx, actor=who, action="resume", subject=f"route {target.name}", reason=reason)
         return changed
 
     def due(tx: Transaction) -> list[Wakeup]:
-        wakeups.forget_patience(tx)
-        return wakeups.promote(tx, target)
+        reset_timeouts(tx)
+        return promote_due_jobs(lock_route(tx, target))
 
     with ringing(out) as session:
         changed = session.runtime.ledger.transact(work)
-        session.ring(due)
+        session.send(due)
         _tell(out, target.name, paused=False, changed=changed)
 
 

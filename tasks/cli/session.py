@@ -6,14 +6,14 @@ import getpass
 import os
 import socket
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from tasks.adapters import logs
 from tasks.dlq.errors import BrokerUnavailable
-from tasks.dlq.ledger import wakeups
 from tasks.dlq.ledger.queries import route_states
-from tasks.dlq.services.wakeups import ring_all
+from tasks.dlq.ledger.routes import lock_route
+from tasks.dlq.ledger.wakeups import reserve_wakeups
+from tasks.dlq.services.wakeups import send_wakeups
 from tasks.ledger_setup import create_ledger, open_ledger
 from tasks.settings import settings
 
@@ -32,18 +32,19 @@ class Session:
     def __init__(self) -> None:
         from tasks.runtime import Runtime
 
-        self._bell = _Bell()
+        self._sender = _Sender()
         self.touched: set[str] = set()  # routes
-        self.runtime: Runtime = Runtime(settings(), self._bell)
+        self.runtime: Runtime = Runtime(settings(), self._sender)
 
     def wake(self, route: str, job_ids: Sequence[int]) -> None:
-        """Ring for jobs that have just become due, as far as the route's window has room."""
+        """Send wake-ups for jobs that have just become due, as far as the route's window has room."""
         self.touched.add(route)
-        self.ring(partial(wakeups.reserve, route=settings().route(route), job_ids=job_ids))
+        target = settings().route(route)
+        self.send(lambda tx: reserve_wakeups(lock_route(tx, target), job_ids))
 
-    def ring(self, reserve: Callable[[Transaction], list[Wakeup]]) -> None:
-        """Ring for what `reserve` puts into the window."""
-        ring_all(self.runtime.ledger, self._bell, self.runtime.ledger.transact(reserve))
+    def send(self, reserve: Callable[[Transaction], list[Wakeup]]) -> None:
+        """Send the wake-ups that `reserve` puts into the window."""
+        send_wakeups(self.runtime.ledger, self._sender, self.runtime.ledger.transact(reserve))
 
     def paused(self) -> list[str]:
         """Return which of the routes touched are paused."""
@@ -55,7 +56,7 @@ class Session:
     @property
     def unsent(self) -> BrokerUnavailable | None:
         """Why a wake-up was not sent, when one was not."""
-        return self._bell.unsent
+        return self._sender.unsent
 
 
 @contextmanager
@@ -79,21 +80,21 @@ def ringing(out: Output, *, create: bool = False) -> Iterator[Session]:
         out.warn(f"it is in the ledger, but {session.unsent.message}", hint="beat's next sweep rings again")
 
 
-class _Bell:
-    """The Celery doorbell, with Celery imported at the first ring."""
+class _Sender:
+    """Sends wake-ups by Celery, which is imported at the first one."""
 
     def __init__(self) -> None:
         self.unsent: BrokerUnavailable | None = None
 
-    def ring(self, job_id: int, *, delay: float) -> None:
+    def send(self, job_id: int, *, delay: float) -> None:
         """Send one wake-up; after the first that fails, no other is tried. Raises BrokerUnavailable."""
         if self.unsent:
-            raise self.unsent.with_traceback(None)  # it would grow with each ring, and hold what each was about
+            raise self.unsent.with_traceback(None)  # it would grow each time it is raised
         from tasks.celery import app
-        from tasks.worker.delivery import CeleryDoorbell
+        from tasks.worker.delivery import CeleryWakeupSender
 
         try:
-            CeleryDoorbell(app).ring(job_id, delay=delay)
+            CeleryWakeupSender(app).send(job_id, delay=delay)
         except BrokerUnavailable as error:
             self.unsent = error
             raise

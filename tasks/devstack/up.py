@@ -146,12 +146,12 @@ def _start_embedded_servers(stack: ExitStack, state: Path, env: dict[str, str]) 
 def _prepare(settings: Settings) -> None:
     """Upgrade the ledger and create the queues, before several processes try to do so at once."""
     upgrade_ledger(settings)
-    with closing(Runtime(settings, _NoDoorbell())) as runtime:
+    with closing(Runtime(settings, _NoWakeups())) as runtime:
         runtime.ensure_queues()
 
 
-class _NoDoorbell:
+class _NoWakeups:
     """Sends no wake-up: the runtime here runs no job."""
 
-    def ring(self, job_id: int, *, delay: float) -> None:
+    def send(self, job_id: int, *, delay: float) -> None:
         """Do nothing."""

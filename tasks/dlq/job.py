@@ -21,11 +21,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tasks.dlq.calls.outcome import Outcome
-
 
 class State(StrEnum):
-    """Where a job stands."""
+    """The states of a job; the chart is above."""
 
     SCHEDULED = "scheduled"
     EXECUTING = "executing"
@@ -35,59 +33,48 @@ class State(StrEnum):
     DISCARDED = "discarded"
 
 
-#: Due at some time; a claim may take it.
+#: A claim may take the job when it is due.
 WAITING = (State.SCHEDULED, State.RETRYABLE)
-#: At rest; a new need or a replay opens it again with a fresh budget.
+#: A new need or a replay opens the job again, with a fresh budget.
 CLOSED = (State.COMPLETED, State.PARKED, State.DISCARDED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One worker's right to make one call of a job, until the lease ends. Times are the ledger's milliseconds.
-
-    `mark` is what a success covers: the job's `last_seq` when it was claimed. `probe` tells that the breaker is open and this
-    call is its probe.
-    """
+    """One worker's right to make one call of a job, until the lease ends."""
 
     job_id: int
     route: str
+    #: The canonical JSON of the parameters; with the route, the job's identity.
     key: str
     parameters: Mapping[str, str]
+    #: A random value: only the claim that holds it may settle the job.
     token: str
+    #: A number that only grows for each key; sent to the API as `Redrive-Fence`.
     fence: int
+    #: The number of this call in the job's life, from 1.
     number: int
-    mark: int
+    #: What a success covers: the job's `last_seq` at the claim.
+    covers_seq: int
+    #: The budget used before this call: calls that reached the API, and tries in a row that did not.
     attempts: int
     misses: int
-    lease_until: int
-    probe: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """What a settle made of the job. `late` when the lease had been taken: then only coverage may have moved."""
+    """What a settlement did."""
 
-    job_id: int
+    #: The job's new state; None if the lease was lost, and only coverage may have changed.
     state: State | None
-    due_at: int
-    late: bool = False
-    covered: int = 0
+    #: Whether the route was paused.
+    paused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wakeup:
-    """A bell to be rung for a job after the transaction's commit. `delay` is seconds."""
+    """A wake-up to send after the transaction's commit."""
 
     job_id: int
+    #: Seconds until it arrives.
     delay: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How a call ended, for the record. `short`: it was not sent for want of something here, which counts for nothing."""
-
-    outcome: Outcome
-    status: int | None = None
-    detail: str = ""
-    group_key: str | None = None
-    short: bool = False

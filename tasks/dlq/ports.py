@@ -1,4 +1,4 @@
-"""What the domain asks of the world. Each Protocol has its adapters in `tasks/adapters/`."""
+"""The ports: what the domain needs from sources and the broker. `tasks/adapters/` and `tasks/worker/` implement them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-# --- sources -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One failed record as a source delivered it.
+    """One failed record as a source delivered it."""
 
-    `identity` is made by the source from what the transport knows (never from an id that a producer chose). `body` are the
-    original bytes. `origin` is JSON-serialisable. `receipt` is the source's own handle for the acknowledgement.
-    `stream` is the part of the source that the record came from ("topic/partition"; empty where a source has none), `offset`
-    its place there, where the places of a stream are numbered.
-    """
-
+    #: Made by the source from what the transport knows, never from an id that a producer chose.
     identity: str
+    #: The original bytes.
     body: bytes
+    #: Where the record came from; JSON-serialisable.
     origin: Mapping[str, object] = field(default_factory=dict)
+    #: The source's own handle for the acknowledgement.
     receipt: object = None
+    #: The part of the source that the record came from ("topic/partition"); empty if a source has no parts.
     stream: str = ""
+    #: The record's place in its stream, if places are numbered.
     offset: int | None = None
 
 
@@ -43,21 +40,21 @@ class Source(Protocol):
         ...
 
     def acknowledge(self, records: Sequence[Record]) -> None:
-        """Tell the transport that these records are kept: called only after the ledger's commit. Raises OutOfReach."""
+        """Acknowledge records that the ledger has committed. Raises OutOfReach."""
         ...
 
     def give_back(self, records: Sequence[Record]) -> None:
-        """Let the transport hand these records out again soon: they were received, and the ledger could not keep them.
+        """Have these records delivered again soon, because the ledger could not take them.
 
-        SQS makes them visible again. A Kafka source must seek back, in each partition, to the first of them: else the next
-        poll goes on behind them, and the next commit passes over them. Raises OutOfReach.
+        SQS makes them visible again. A Kafka source must seek back in each partition to the first of them: otherwise the next
+        poll continues after them, and the next commit skips them. Raises OutOfReach.
         """
         ...
 
 
-class Doorbell(Protocol):
+class WakeupSender(Protocol):
     """Wakes a worker for a job. A wake-up may be lost, late or doubled without harm."""
 
-    def ring(self, job_id: int, *, delay: float) -> None:
+    def send(self, job_id: int, *, delay: float) -> None:
         """Send one wake-up, to arrive after `delay` seconds (at most 900). Raises BrokerUnavailable."""
         ...

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from tasks.dlq.errors import LedgerOutdated, LedgerUnavailable
 from tasks.dlq.job import WAITING
-from tasks.dlq.ledger.claims import due
+from tasks.dlq.ledger.claims import is_due
 from tasks.dlq.ledger.engine import LOST
 from tasks.dlq.ledger.processes import list_processes, record_heartbeat, remove_process
 from tasks.dlq.ledger.schema import attempts, dead_letters, executing, jobs
@@ -88,7 +88,7 @@ def _read(ledger: Ledger, settings: Settings) -> tuple[list[dict[str, Any]], Wor
 
 
 def _route(tx: Transaction, row: Row[Any], now: int, *, configured: bool) -> RouteWork:
-    first = select(jobs.c.due_at).where(due(row.name, now)).order_by(jobs.c.due_at).limit(1)
+    first = select(jobs.c.due_at).where(is_due(row.name, now)).order_by(jobs.c.due_at).limit(1)
     return RouteWork(
         name=row.name,
         configured=configured,

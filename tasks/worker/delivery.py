@@ -18,8 +18,8 @@ from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 
+from tasks.dlq.calls.limits import LONGEST_DELAY
 from tasks.dlq.errors import BrokerUnavailable, Retryable
-from tasks.dlq.ledger.wakeups import MAX_DELAY
 from tasks.names import RECOVER
 from tasks.runtime import Runtime
 from tasks.settings import settings
@@ -55,7 +55,7 @@ class RedriveTask(Task):
         return super().apply_async(args, kwargs, **options)
 
     def retry(self, args: Any = None, kwargs: Any = None, exc: Any = None, **options: Any) -> Any:
-        """Ring again when the ledger says so: autoretry itself knows neither Retry-After nor the route's policy."""
+        """Send again when the ledger says so: autoretry itself knows neither Retry-After nor the route's policy."""
         if options.get("countdown") is None:
             options["countdown"] = exc.delay if isinstance(exc, Retryable) else OUT_OF_REACH_DELAY
         return super().retry(args, kwargs, exc=exc, **options)
@@ -69,16 +69,16 @@ class RedriveTask(Task):
 
 def delay_seconds(countdown: float) -> int:
     """Return SQS' DelaySeconds for a wait: whole seconds, never too early, at most 900."""
-    return min(max(math.ceil(countdown), 0), round(MAX_DELAY))
+    return min(max(math.ceil(countdown), 0), round(LONGEST_DELAY))
 
 
-class CeleryDoorbell:
-    """Rings by a `redrive.recover` message on the recovery queue."""
+class CeleryWakeupSender:
+    """Sends wake-ups as `redrive.recover` messages on the recovery queue."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    def ring(self, job_id: int, *, delay: float) -> None:
+    def send(self, job_id: int, *, delay: float) -> None:
         """Send one wake-up for the job, to arrive after `delay` seconds (at most 900). Raises BrokerUnavailable."""
         try:
             self._app.send_task(RECOVER, (job_id,), delay_seconds=delay_seconds(delay))
@@ -87,19 +87,19 @@ class CeleryDoorbell:
 
 
 def runtime_of(app: Celery) -> Runtime:
-    """Return this process's runtime, with the doorbell of `app`."""
+    """Return this process's runtime, which sends wake-ups by `app`."""
     return _runtime(os.getpid(), app)
 
 
 @lru_cache(maxsize=1)
 def _runtime(_pid: int, app: Celery) -> Runtime:
     """Make a runtime; one that a parent process made before the fork is not ours, and falls out of the cache."""
-    return Runtime(settings(), CeleryDoorbell(app), stopping=stop.asked)
+    return Runtime(settings(), CeleryWakeupSender(app), stopping=stop.asked)
 
 
 def send_if_possible(app: Celery, task: str) -> None:
-    """Send a task that a later sweep would send as well: a broker that is away is no reason to fail."""
+    """Send a task that a later sweep would send as well. If the broker does not answer, log it."""
     try:
         app.send_task(task)
     except UNSENT as error:
-        log.warning("left to the next sweep", task=task, error=str(error))
+        log.warning("task_unsent", task=task, error=str(error))

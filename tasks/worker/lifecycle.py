@@ -167,7 +167,7 @@ def start_pool_process(**_: Any) -> None:
         _worker.health.heartbeat.start()
     runtime = runtime_of(current_app)
     runtime.start_sentry()
-    runtime.maintenance.wake_up()
+    runtime.maintenance.note_worker_start()
 
 
 @task_prerun.connect

@@ -132,7 +132,7 @@ class CommandLine:
         key = canonical_key({"employeeId": str(employee)})
         letter = DeadLetter(source="employees_dlq", identity=identity, body=b'{"employeeId": 1}', route=route, keys=[key])
         with self.ledger() as ledger, ledger.begin() as tx:
-            dead_letters.record(tx, [letter], delays={route: 30.0})
+            dead_letters.record_dead_letters(tx, [letter], delays={route: 30.0})
             job_id = tx.connection.scalars(jobs.select().where(jobs.c.route == route, jobs.c.key == key)).one()
             if values:
                 tx.connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
@@ -143,7 +143,7 @@ class CommandLine:
         rejection = Rejection(reason=reason, detail=detail)
         letter = DeadLetter(source="employees_dlq", identity=identity, body=body, rejection=rejection)
         with self.ledger() as ledger, ledger.begin() as tx:
-            dead_letters.record(tx, [letter], delays={})
+            dead_letters.record_dead_letters(tx, [letter], delays={})
 
     @contextmanager
     def terminal(self, *arguments: str, columns: int = 80) -> Iterator[Terminal]:

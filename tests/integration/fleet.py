@@ -88,7 +88,7 @@ class Fleet:
         self._turns = cycle(range(workers))
         self.sweeps = Maintenance(self.bench.ledger, self.routes, self)
         self.intake = Intake(self.bench.ledger, self.routes, self)
-        self.sweeps.wake_up()
+        self.sweeps.note_worker_start()
 
     def _worker(self, number: int) -> Recovery:
         api = _Api(self, number)
@@ -103,8 +103,8 @@ class Fleet:
             wall=lambda: self.bench.clock.now / 1000,
         )
 
-    def ring(self, job_id: int, *, delay: float) -> None:
-        """Be SQS: hand the message out when its whole seconds are over."""
+    def send(self, job_id: int, *, delay: float) -> None:
+        """Be SQS: deliver the message when its whole seconds are over."""
         self.sent += 1
         heapq.heappush(self.messages, (self.now + math.ceil(delay) + LATENCY, next(self._numbers), job_id))
 
@@ -138,9 +138,9 @@ class Fleet:
 
     def _wake(self, worker: int, job_id: int) -> None:
         """Do as the Celery task does: its autoretry carries the job's own next wake-up."""
-        retry_at = self.workers[worker].run(job_id).retry_at
+        retry_at = self.workers[worker].run_slice(job_id).retry_at
         if retry_at is not None:
-            self.ring(job_id, delay=max(retry_at - self.now, 1.0))
+            self.send(job_id, delay=max(retry_at - self.now, 1.0))
 
     def _sweep(self) -> None:
         if self.beats:

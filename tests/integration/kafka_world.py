@@ -49,9 +49,9 @@ _numbers = count(1)
 
 
 class Silent:
-    """A doorbell that nobody hears."""
+    """Sends no wake-ups."""
 
-    def ring(self, job_id: int, *, delay: float) -> None:
+    def send(self, job_id: int, *, delay: float) -> None:
         """Do nothing."""
 
 

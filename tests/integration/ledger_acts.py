@@ -29,7 +29,8 @@ from sqlalchemy import delete, select, text
 
 from tasks.dlq.dead_letter import DeadLetter  # noqa: TC001 - names of types, read like any other
 from tasks.dlq.job import State  # noqa: TC001
-from tasks.dlq.ledger import Ledger, ManualClock, dead_letters, operations, routes
+from tasks.dlq.ledger import Ledger, ManualClock, dead_letters, operations
+from tasks.dlq.ledger.routes import lock_route
 from tasks.dlq.ledger.schema import jobs, metadata
 from tasks.dlq.ports import Record
 from tasks.dlq.reading.reader import submission
@@ -79,8 +80,8 @@ class World:
         )
         self.sweeps = Maintenance(self.ledger, {"employees": self.route}, self)
 
-    def ring(self, job_id: int, *, delay: float) -> None:
-        """Be the doorbell of a broker that loses everything."""
+    def send(self, job_id: int, *, delay: float) -> None:
+        """Send a wake-up by a broker that loses everything."""
 
     def seconds(self) -> float:
         """Return what any worker's own clock says: they differ by where they start, not in how fast they go."""
@@ -146,7 +147,9 @@ class World:
         fresh = {id(each): each for each, _ in batch if not each.accepted}
         try:
             found = self._transact(
-                lambda tx: dead_letters.record(tx, [letter for _, letter in batch], delays={"employees": ROUTE.delay})
+                lambda tx: dead_letters.record_dead_letters(
+                    tx, [letter for _, letter in batch], delays={"employees": ROUTE.delay}
+                )
             )
         except Exception as error:
             raise Violated(f"nothing lost: one row cost the whole batch: {error!r}") from error
@@ -207,7 +210,7 @@ class World:
         if act == "look" or (act != "pause" and key not in self.seen):
             self._look(key)
         elif act == "pause":
-            self._transact(lambda tx: routes.pause_route(tx, "employees", by="ops", reason=""))
+            self._transact(lambda tx: lock_route(tx, self.route).pause(by="ops", reason=""))
             self.paused = True
         else:
             self._act_upon(key, operations.discard if act == "discard" else operations.replay)
@@ -230,7 +233,7 @@ class World:
 
     def resume(self) -> None:
         self.tick += 1
-        self._transact(lambda tx: routes.resume_route(tx, "employees"))
+        self._transact(lambda tx: lock_route(tx, self.route).resume())
         self.paused = False
 
     def _transact(self, work: Any) -> Any:

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,22 @@ from typing import Any
 import postgresql_server
 from sqlalchemy import func, select, text
 
-from tasks.dlq.calls.outcome import Outcome
-from tasks.dlq.calls.retry import Decision, RetryPolicy, Verdict, decide
+from tasks.dlq.calls.breaker import FAULTS
+from tasks.dlq.calls.outcome import CallEnd, Outcome
+from tasks.dlq.calls.retry import Decision, RetryPolicy, Verdict
 from tasks.dlq.calls.route import Route
 from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.failures import group_key
-from tasks.dlq.job import WAITING, Claim, Ending, Settled, State
+from tasks.dlq.job import WAITING, Claim, Settled, State
 from tasks.dlq.ledger import Ledger, ManualClock, Transaction, wakeups
 from tasks.dlq.ledger.audit import Audit, audit
 from tasks.dlq.ledger.claims import claim
-from tasks.dlq.ledger.dead_letters import Recorded, record
+from tasks.dlq.ledger.dead_letters import Recorded, record_dead_letters
 from tasks.dlq.ledger.rescue import rescue
+from tasks.dlq.ledger.routes import lock_route
 from tasks.dlq.ledger.schema import attempts, dead_letters, jobs, metadata, needs, routes, tallies
-from tasks.dlq.ledger.settlement import settle
+from tasks.dlq.ledger.settlement import judge, settle
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 #: Where a ledger may be: what `open_bench` and `a_database` take.
@@ -85,7 +88,7 @@ class Bench:
 
     def put(self, *letters: DeadLetter, delay: float = 30.0) -> Recorded:
         """Record a batch, as intake does."""
-        return self.ledger.transact(lambda tx: record(tx, letters, delays={"employees": delay, "companies": delay}))
+        return self.ledger.transact(lambda tx: record_dead_letters(tx, letters, delays={"employees": delay, "companies": delay}))
 
     def put_due(self, *keys: str) -> int:
         """Record one letter about `keys` whose jobs are due at once; return the id of the first one's job."""
@@ -93,7 +96,7 @@ class Bench:
         return self.job(keys[0])["id"]
 
     def claim(self, worker: str = "w", route: Route | None = None) -> Claim | None:
-        return self.ledger.transact(lambda tx: claim(tx, route or self.route, worker=worker))
+        return self.ledger.transact(lambda tx: claim(lock_route(tx, route or self.route), worker=worker))
 
     def claimed(self, worker: str = "w", route: Route | None = None) -> Claim:
         found = self.claim(worker, route)
@@ -113,43 +116,56 @@ class Bench:
     ) -> Settled:
         """End a claim's call with `outcome`; the route's policy decides unless `decision` is given."""
         target = route or self.route
-        missed = outcome is Outcome.NOT_SENT
-        decision = decision or decide(
-            target.retry,
-            outcome,
-            attempts=held.attempts + (not missed),
-            misses=held.misses + missed,
-            retry_after=None,
-            rng=lambda: 1.0,
-        )
-        failed = outcome is not Outcome.SUCCESS
-        ending = Ending(
+        end = CallEnd(
             outcome=outcome,
             status=status,
             detail=detail,
-            group_key=group_key(target.name, outcome, status, detail) if failed else None,
+            group_key=group_key(target.name, outcome, status, detail) if outcome is not Outcome.SUCCESS else None,
+            unknown=unknown,
         )
-        return self.ledger.transact(lambda tx: settle(tx, target, held, ending, decision, unknown=unknown))
+
+        def work(tx: Transaction) -> Settled:
+            locked = lock_route(tx, target)
+            judged = judge(locked, held, end, chance=1.0)
+            if decision and (judged.spend or outcome not in FAULTS):  # a fault behind an open breaker is judged by its own rule
+                judged = replace(decision, misses=judged.misses, breaker=judged.breaker, refund=judged.refund)
+            return settle(locked, held, end, judged)
+
+        return self.ledger.transact(work)
 
     def call(self, outcome: Outcome = Outcome.SUCCESS, decision: Decision | None = None, **how: Any) -> Settled:
         """Claim whatever is due and settle it with `outcome`."""
         return self.settle(self.claimed(route=how.get("route")), outcome, decision, **how)
 
     def rescue(self) -> list[int]:
-        return self.ledger.transact(lambda tx: rescue(tx, self.route))
+        return self.ledger.transact(lambda tx: rescue(lock_route(tx, self.route)))
+
+    def on_route(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Run one of the ledger's functions that take a locked route."""
+        return self.ledger.transact(lambda tx: work(lock_route(tx, self.route), *args, **named))
+
+    def pause(self, *, by: str = "ops", reason: str = "", route: Route | None = None) -> bool:
+        return self.ledger.transact(lambda tx: lock_route(tx, route or self.route).pause(by=by, reason=reason))
+
+    def resume(self, *, route: Route | None = None) -> bool:
+        return self.ledger.transact(lambda tx: lock_route(tx, route or self.route).resume())
+
+    def hold_until(self, moment: int, *, route: Route | None = None) -> None:
+        """Let the route wait, as the API's Retry-After does; `moment` is in the ledger's milliseconds."""
+        self.ledger.transact(lambda tx: lock_route(tx, route or self.route).hold_until(moment))
 
     def do(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Run one of the ledger's functions in a transaction of its own."""
         return self.ledger.transact(lambda tx: work(tx, *args, **named))
 
     def promote(self) -> list[tuple[int, float]]:
-        return [(bell.job_id, bell.delay) for bell in self.do(wakeups.promote, self.route)]
+        return [(wakeup.job_id, wakeup.delay) for wakeup in self.on_route(wakeups.promote_due_jobs)]
 
     def reserve(self, job_ids: Sequence[int]) -> list[tuple[int, float]]:
-        return [(bell.job_id, bell.delay) for bell in self.do(wakeups.reserve, self.route, job_ids)]
+        return [(wakeup.job_id, wakeup.delay) for wakeup in self.on_route(wakeups.reserve_wakeups, job_ids)]
 
     def follow_up(self) -> list[tuple[int, float]]:
-        return [(bell.job_id, bell.delay) for bell in self.do(wakeups.follow_up, self.route)]
+        return [(wakeup.job_id, wakeup.delay) for wakeup in self.on_route(wakeups.reserve_follow_up)]
 
     # --- looks ----------------------------------------------------------------------------------------------------
 
@@ -222,17 +238,17 @@ def a_database(kind: str, folder: Path, *, empty: bool = False) -> Iterator[str]
     yield url
 
 
-class Bell:
-    """A doorbell that remembers; a `broken` one is a broker that is gone."""
+class WakeupRecorder:
+    """Records the wake-ups that it is given; when `broken`, its broker does not answer."""
 
     def __init__(self) -> None:
-        self.rung: list[tuple[int, float]] = []
+        self.sent: list[tuple[int, float]] = []
         self.broken = False
 
-    def ring(self, job_id: int, *, delay: float) -> None:
+    def send(self, job_id: int, *, delay: float) -> None:
         if self.broken:
             raise BrokerUnavailable("SQS does not answer")
-        self.rung.append((job_id, delay))
+        self.sent.append((job_id, delay))
 
 
 def employee(number: object) -> bytes:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from ledger_bench import A, B, Bench, C, a_database, a_letter
+from ledger_bench import COMPANIES, A, B, Bench, C, a_database, a_letter
 
 from tasks.dlq.alerts.kinds import FailureBurst, alert_kinds
 from tasks.dlq.alerts.state import update_alerts
@@ -16,7 +16,7 @@ from tasks.dlq.archive import file_format
 from tasks.dlq.archive.loader import read_in
 from tasks.dlq.archive.writer import export, header
 from tasks.dlq.calls.outcome import Outcome
-from tasks.dlq.ledger import repairs, routes
+from tasks.dlq.ledger import repairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,8 +47,8 @@ def history(bench: Bench) -> None:
     reread = repairs.Rereading(id=rejected.id, letter=mended, body=b'{"employeeId": 2}')
     bench.do(repairs.repair, [reread], delays={"employees": 0.0}, actor="ops", reason="\U0001f600")
     update_alerts(bench.ledger, alert_kinds(FailureBurst(failures=1, within=HOUR)))
-    bench.do(routes.pause_route, "companies", by="ops", reason="deploy")
-    bench.do(routes.hold_route, "companies", bench.clock.now - 1)
+    bench.pause(route=COMPANIES, by="ops", reason="deploy")
+    bench.hold_until(bench.clock.now - 1, route=COMPANIES)
     bench.claimed()
 
 

@@ -13,6 +13,7 @@ from tasks.dlq.calls.api import SyncResult
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import Claim
 from tasks.dlq.ledger import claims
+from tasks.dlq.ledger.routes import lock_route
 
 
 class Workers:
@@ -43,7 +44,7 @@ class Workers:
         self.acting, Actor.skew = worker, worker.skew
         if worker.stage == "idle":
             since = self.seconds()
-            self._holds(worker, self._transact(lambda tx: claims.claim(tx, self.route, worker=worker.name)), since)
+            self._holds(worker, self._transact(lambda tx: claims.claim(lock_route(tx, self.route), worker=worker.name)), since)
         elif worker.stage == "claimed":
             self.pass_time(dawdles)
             self._send(worker, refuses=refuses, lag=lag)
@@ -55,11 +56,10 @@ class Workers:
         Actor.skew = 0.0
 
     def _holds(self, worker: Worker, held: Claim | None, since: float) -> None:
-        worker.held, worker.since, worker.claimed, worker.call, worker.result, worker.judged = (
+        worker.held, worker.since, worker.claimed, worker.call, worker.ended = (
             held,
             since,
             self.tick,
-            None,
             None,
             None,
         )
@@ -74,7 +74,7 @@ class Workers:
         self.api.refuses, self.api.lag = refuses, lag
         calls = len(self.api.calls)
         assert worker.held is not None
-        result = self.recovery._call(self.route, worker.held, worker.since)
+        result = self.recovery.call(self.route, worker.held, worker.since)
         if len(self.api.calls) > calls:
             worker.call = self.api.calls[-1]
         else:
@@ -83,25 +83,21 @@ class Workers:
     def _end(self, worker: Worker, result: SyncResult, *, open_until: float = 0.0) -> None:
         """End a call; the worker judges it, and writes it down in another step."""
         assert worker.held is not None
-        worker.result = result
-        worker.judged = self.recovery._judge(self.route, worker.held, result)
+        worker.ended = self.recovery.end_call(self.route, result)
         if worker.call is not None:
             worker.call.open_until = open_until
-            worker.call.succeeded = worker.judged[0].outcome is Outcome.SUCCESS
+            worker.call.succeeded = worker.ended.outcome is Outcome.SUCCESS
 
     def _settle(self, worker: Worker, *, go_on: bool) -> None:
         """Write a call's end down, however late; a worker that goes on claims its next job in the same transaction."""
         assert worker.held is not None
-        assert worker.judged is not None
-        assert worker.result is not None
-        (ending, decision), since, unknown = worker.judged, self.seconds(), worker.result.unknown
+        assert worker.ended is not None
+        since = self.seconds()
         known = self._attempt_is_known(worker.held.token)
-        settled, following = self.recovery._settle(
-            self.route, worker.held, ending, decision, unknown=unknown, go_on=go_on, since=worker.since
-        )
+        settled, following = self.recovery.settle(self.route, worker.held, worker.ended, go_on=go_on, claimed_at=worker.since)
         if worker.call is not None:
             worker.call.written_down = known
-        self.paused |= decision.pause and not settled.late
+        self.paused |= settled.paused
         self._holds(worker, following, since)
 
     def _attempt_is_known(self, token: str) -> bool:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
-from tasks.dlq.calls.retry import Decision, RetryPolicy
+from tasks.dlq.calls.outcome import CallEnd
+from tasks.dlq.calls.retry import RetryPolicy
 from tasks.dlq.calls.route import Route
-from tasks.dlq.job import Claim, Ending
+from tasks.dlq.job import Claim
 from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Record
 from tasks.dlq.reading.mapping import BodyMapping
@@ -83,14 +84,13 @@ class Worker:
     since: float = 0.0
     claimed: int = 0
     call: Call | None = None
-    result: SyncResult | None = None
-    judged: tuple[Ending, Decision] | None = None
+    ended: CallEnd | None = None
 
     @property
     def stage(self) -> str:
         if self.held is None:
             return "idle"
-        if self.judged is not None:
+        if self.ended is not None:
             return "ended"
         return "calling" if self.call else "claimed"
 

@@ -11,7 +11,7 @@ from itertools import count
 from threading import BrokenBarrierError
 from typing import TYPE_CHECKING
 
-from ledger_bench import Bell, a_letter, count_unsettled
+from ledger_bench import WakeupRecorder, a_letter, count_unsettled
 
 from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
 from tasks.dlq.calls.retry import RetryPolicy
@@ -96,7 +96,7 @@ class Shared:
 def take_in(shared: Shared, name: str, batches: int, seed: int) -> None:
     """Take in batches of letters, each about two keys of all, in any order."""
     ledger, dice = Ledger(shared.url), random.Random(seed)
-    intake = Intake(ledger, {"employees": a_route(shared.limit)}, Bell())
+    intake = Intake(ledger, {"employees": a_route(shared.limit)}, WakeupRecorder())
     numbers = count(1)
     shared.start.wait(PATIENCE)
     for _ in range(batches):
@@ -111,11 +111,11 @@ def work(shared: Shared, name: str, diary: Path, seed: int) -> None:
     routes = {"employees": route}
     meets = shared.limit > 1 and seed < shared.meet.parties
     api = Diary(diary, seed, shared.meet if meets else None)
-    recovery = Recovery(ledger, routes, api, Bell(), slice_seconds=0.5, worker=name)
-    sweeps = Maintenance(ledger, routes, Bell())
+    recovery = Recovery(ledger, routes, api, WakeupRecorder(), slice_seconds=0.5, worker=name)
+    sweeps = Maintenance(ledger, routes, WakeupRecorder())
     shared.start.wait(PATIENCE)
     while not (shared.all_in.is_set() and not ledger.transact(count_unsettled)):
-        if not recovery.run(1).calls:  # any job's wake-up is its route's
+        if not recovery.run_slice(1).calls:  # any job's wake-up is its route's
             sweeps.rescue()
             sweeps.promote()
             time.sleep(0.02)  # nothing is due, or no slot is free

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 START, DEADLINE = 0.3, 1.0
 
 
-class NoBell:
-    """A doorbell in an empty house."""
+class NoWakeups:
+    """Sends no wake-ups."""
 
-    def ring(self, job_id: int, *, delay: float) -> None:
-        """Wake nobody."""
+    def send(self, job_id: int, *, delay: float) -> None:
+        """Do nothing."""
 
 
 def stop() -> None:
@@ -59,7 +59,7 @@ def sends(_phase: str, *_: object, sending: bool = False) -> bool:
 
 EDGES: dict[str, Callable[[], None]] = {
     "never": lambda: None,
-    "claimed": lambda: stop_before(Recovery, "_call"),
+    "claimed": lambda: stop_before(Recovery, "call"),
     "about to prepare": lambda: stop_before(RequestsSyncApi, "call"),
     "about to connect": lambda: stop_before(CallGuard, "enter", connects),
     "about to send": lambda: stop_before(CallGuard, "enter", sends),
@@ -81,7 +81,9 @@ def main(ledger_url: str, route_url: str, job_id: str, edge: str) -> None:
     )
     ledger = Ledger(ledger_url)
     api = RequestsSyncApi({})
-    Recovery(ledger, {"employees": employees}, api, NoBell(), slice_seconds=5.0, worker="w", rng=lambda: 1.0).run(int(job_id))
+    Recovery(ledger, {"employees": employees}, api, NoWakeups(), slice_seconds=5.0, worker="w", rng=lambda: 1.0).run_slice(
+        int(job_id)
+    )
     api.close()
     ledger.close()
 

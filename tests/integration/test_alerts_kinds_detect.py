@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from alerts_bench import AlertBench, open_bench
-from ledger_bench import URLS
+from ledger_bench import EMPLOYEES, URLS
 from sqlalchemy import update
 
 from tasks.dlq.alerts import kinds
 from tasks.dlq.calls.breaker import Breaker
 from tasks.dlq.ledger import groups
-from tasks.dlq.ledger.routes import ensure_routes, keep_breaker, pause_route, resume_route
+from tasks.dlq.ledger.routes import lock_route
 from tasks.dlq.ledger.schema import jobs
 
 
@@ -213,7 +213,7 @@ def test_the_calls_of_each_route_are_counted_apart(bench: AlertBench):
 
 def test_a_route_that_paused_itself_is_an_alert_until_it_is_resumed(bench: AlertBench):
     with bench.ledger.begin() as tx:
-        pause_route(tx, "employees", by="redrive", reason="HTTP 401: token t0p53cret")
+        lock_route(tx, EMPLOYEES).pause(by="redrive", reason="HTTP 401: token t0p53cret")
     bench.sweep()
     bench.sweep()
     (alert,) = bench.sink.alerts
@@ -223,14 +223,14 @@ def test_a_route_that_paused_itself_is_an_alert_until_it_is_resumed(bench: Alert
     assert "t0p53cret" not in repr(alert)
 
     with bench.ledger.begin() as tx:
-        resume_route(tx, "employees")
+        lock_route(tx, EMPLOYEES).resume()
     bench.sweep()
     assert bench.sink.titles[-1] == "employees: over: the route is resumed"
 
 
 def test_a_route_that_a_person_paused_is_no_alert(bench: AlertBench):
     with bench.ledger.begin() as tx:
-        pause_route(tx, "employees", by="anna", reason="deploy")
+        lock_route(tx, EMPLOYEES).pause(by="anna", reason="deploy")
     bench.sweep()
 
     assert not bench.sink.alerts
@@ -238,12 +238,11 @@ def test_a_route_that_a_person_paused_is_no_alert(bench: AlertBench):
 
 def test_ten_faults_in_a_row_are_an_alert_until_the_api_answers(bench: AlertBench):
     with bench.ledger.begin() as tx:
-        ensure_routes(tx, ["employees"])
-        keep_breaker(tx, "employees", Breaker(open=True, faults=9))
+        lock_route(tx, EMPLOYEES).save_breaker(Breaker(open=True, faults=9))
     bench.sweep()
     assert not bench.sink.alerts
     with bench.ledger.begin() as tx:
-        keep_breaker(tx, "employees", Breaker(open=True, faults=10))
+        lock_route(tx, EMPLOYEES).save_breaker(Breaker(open=True, faults=10))
     bench.sweep()
     bench.sweep()
     (alert,) = bench.sink.alerts
@@ -251,6 +250,6 @@ def test_ten_faults_in_a_row_are_an_alert_until_the_api_answers(bench: AlertBenc
     assert alert.text.startswith("The last 10 calls of route employees failed because of the API")
     assert alert.text.endswith("redrive stats")
     with bench.ledger.begin() as tx:
-        keep_breaker(tx, "employees", Breaker())
+        lock_route(tx, EMPLOYEES).save_breaker(Breaker())
     bench.sweep()
     assert bench.sink.titles[-1] == "employees: over: the API answers again"

@@ -13,7 +13,7 @@ from ledger_bench import EMPLOYEES, URLS, Bench, open_bench
 from tasks.dlq.calls.api import Answer, SyncResult
 from tasks.dlq.calls.retry import RetryPolicy
 from tasks.dlq.job import State
-from tasks.dlq.ledger import operations, routes
+from tasks.dlq.ledger import operations
 from tasks.dlq.parameters import Integer
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def test_a_paused_route_makes_no_call_and_rings_nothing_while_intake_goes_on(ben
     fleet.run(1.5)
     assert bench.state('{"employeeId":"1"}') is State.PARKED
     assert bench.state('{"employeeId":"2"}') is State.RETRYABLE
-    bench.do(routes.pause_route, "employees", by="ops", reason="a deploy")
+    bench.pause(by="ops", reason="a deploy")
     sent, calls = fleet.sent, len(fleet.calls)
 
     parked = bench.job('{"employeeId":"1"}')
@@ -206,7 +206,7 @@ def test_a_paused_route_makes_no_call_and_rings_nothing_while_intake_goes_on(ben
     assert bench.sums() == {"accepted": 31, "pending": 31}
 
     fleet.answer = lambda _: OK
-    bench.do(routes.resume_route, "employees")
+    bench.resume()
     resumed = fleet.now
     fleet.run(2 * SWEEP)
     assert fleet.calls_between(resumed, fleet.now)[0].begin - resumed <= SWEEP + 1  # by a sweep; `redrive resume` rings itself

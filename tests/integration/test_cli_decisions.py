@@ -144,7 +144,7 @@ def test_a_route_is_paused_once_and_resumed_with_a_bell(on_sqs: CommandLine, sqs
     assert (stats["paused"], stats["pause_reason"]) == (True, "deploy"), "the first reason stands"
 
     with cli.ledger() as ledger, ledger.begin() as tx:  # beat rang just before the pause, and would be patient now
-        tx.connection.execute(update(routes).values(rung_at=tx.now(), rung_ttl=300_000))
+        tx.connection.execute(update(routes).values(swept_at=tx.now(), sweep_timeout=300_000))
     assert cli.run("resume", "employees").stdout == "route employees is resumed\n"
     assert depth(cli, sqs, "redrive-recovery") == 1, "what is due is called at once"
     assert cli.run("resume", "employees").stdout == "route employees was not paused\n"

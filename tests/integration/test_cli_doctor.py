@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from command_line import AWAY, CommandLine, Done, client_of, command_line
 from doubles.hostile_server import HostileServer
+from ledger_bench import EMPLOYEES
 from sqlalchemy import insert, update
 
 from tasks.adapters.liveness import LivenessFile
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.ledger.processes import record_heartbeat
-from tasks.dlq.ledger.routes import ensure_routes, pause_route
+from tasks.dlq.ledger.routes import ensure_routes, lock_route
 from tasks.dlq.ledger.schema import attempts, jobs
 from tasks.dlq.process import Process, Role
 from tasks.doctor import ledger as the_ledgers
@@ -194,7 +195,7 @@ def test_a_ledger_that_holds_work_up(tmp_path: Path, sqs: EmbeddedSqs):
         cli.arrange("m-1", state="parked")
         cli.reject("m-2", b"{", "not-json", "it is not JSON")
         with cli.ledger() as ledger, ledger.begin() as tx:
-            pause_route(tx, "employees", by="alice@host", reason="maintenance")
+            lock_route(tx, EMPLOYEES).pause(by="alice@host", reason="maintenance")
             tx.connection.exec_driver_sql("UPDATE routes SET breaker_open = 1 WHERE name = 'teams'")
             tx.connection.exec_driver_sql("UPDATE processes SET seen_at = seen_at - 120000 WHERE role = 'worker'")
         report = examine(cli, code=1, HERE_TOKEN=TOKEN)
@@ -278,7 +279,7 @@ def test_a_worker_that_was_killed_is_not_alive_and_its_call_is_told(tmp_path: Pa
             now = tx.now()
             lease = {"state": "executing", "token": "t", "lease_until": now + 600_000}
             tx.connection.execute(update(jobs).where(jobs.c.id == job).values(**lease))
-            call = {"job_id": job, "number": 1, "token": "t", "fence": now, "mark": 1, "began_at": now}
+            call = {"job_id": job, "number": 1, "token": "t", "fence": now, "covers_seq": 1, "began_at": now}
             tx.connection.execute(insert(attempts).values(worker=f"{gethostname()}:{gone.pid}", **call))
         report = examine(cli, "--offline", code=1, HERE_TOKEN=TOKEN)
     assert of(report, "worker")["detail"].startswith(f"none runs; {gethostname()}:{gone.pid} did not stop cleanly")
@@ -292,7 +293,7 @@ def test_work_that_waits_though_nothing_holds_it_up(tmp_path: Path, sqs: Embedde
         report = examine(cli, "--offline", code=1, HERE_TOKEN=TOKEN)
         assert "; no call of employees has begun for 5m or longer" in of(report, "backlog")["detail"]
         with cli.ledger() as ledger, ledger.begin() as tx:
-            pause_route(tx, "employees", by="alice@host", reason="maintenance")
+            lock_route(tx, EMPLOYEES).pause(by="alice@host", reason="maintenance")
         report = examine(cli, "--offline", code=0, HERE_TOKEN=TOKEN)
         assert of(report, "backlog")["detail"].endswith("; employees is paused")
 
@@ -325,7 +326,7 @@ def test_a_locked_ledger_sends_to_the_doctor(tmp_path: Path):
         with ledger.begin(read_only=True) as tx:
             tx.connection.exec_driver_sql("PRAGMA busy_timeout = 0")
         with pytest.raises(LedgerUnavailable, match="database is locked") as caught:
-            ledger.transact(lambda tx: pause_route(tx, "employees", by="alice@host", reason=""))
+            ledger.transact(lambda tx: lock_route(tx, EMPLOYEES).pause(by="alice@host", reason=""))
     assert caught.value.hint.endswith("redrive doctor tells which")
 
 

@@ -200,7 +200,7 @@ def test_attempts_that_ended_alike_are_one_row_and_free_ones_are_explained(cli: 
     outcomes = ["conflict", *["deadline"] * 34, "not_sent", "conflict", None]
     with cli.ledger() as ledger, ledger.begin() as tx:
         now = tx.now()
-        common = {"job_id": job_id, "fence": 1, "mark": 1, "worker": "w"}
+        common = {"job_id": job_id, "fence": 1, "covers_seq": 1, "worker": "w"}
         rows = [
             {**common, "number": n, "token": f"{n:032}", "began_at": now - 60_000 * (40 - n), "outcome": each, "detail": each}
             for n, each in enumerate(outcomes, start=1)

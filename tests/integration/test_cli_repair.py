@@ -43,7 +43,7 @@ def put(cli: CommandLine, *bodies: bytes, source: str = "employees_dlq", reason:
     with cli.ledger() as ledger, ledger.begin() as tx:
         for body in bodies:
             letter = DeadLetter(source=source, identity=f"{body!r}", body=body, rejection=rejection, **more)
-            letters.record(tx, [letter], delays={})
+            letters.record_dead_letters(tx, [letter], delays={})
         made = select(column.id).where(column.source == source).order_by(column.id)
         return list(tx.connection.scalars(made))[-len(bodies) :]
 

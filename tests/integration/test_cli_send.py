@@ -62,12 +62,12 @@ def test_without_sqs_it_is_recorded_all_the_same(away: CommandLine):
 
 def test_a_bell_that_broke_does_not_remember_each_ring():
     """A long file rings thousands of times; what is raised again and again grows by what raised it."""
-    bell = session._Bell()
-    bell.unsent = BrokerUnavailable("away")
+    sender = session._Sender()
+    sender.unsent = BrokerUnavailable("away")
     depths = set()
     for _ in range(3):
         with pytest.raises(BrokerUnavailable) as caught:
-            bell.ring(1, delay=0)
+            sender.send(1, delay=0)
         depths.add(len(traceback.extract_tb(caught.value.__traceback__)))
     assert len(depths) == 1
 

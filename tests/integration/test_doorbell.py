@@ -10,7 +10,7 @@ from doubles.http_server import Handler, LoopbackServer
 
 from tasks.devstack import child
 from tasks.dlq.errors import BrokerUnavailable
-from tasks.worker.delivery import CeleryDoorbell, send_if_possible
+from tasks.worker.delivery import CeleryWakeupSender, send_if_possible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,12 +43,12 @@ def app_at(port: int) -> Celery:
 
 def test_a_broker_that_refuses_is_unavailable(refusing: int):
     with pytest.raises(BrokerUnavailable):
-        CeleryDoorbell(app_at(refusing)).ring(1, delay=0.0)
+        CeleryWakeupSender(app_at(refusing)).send(1, delay=0.0)
 
 
 def test_a_broker_that_is_gone_is_unavailable():
     with pytest.raises(BrokerUnavailable):
-        CeleryDoorbell(app_at(child.free_port())).ring(1, delay=0.0)
+        CeleryWakeupSender(app_at(child.free_port())).send(1, delay=0.0)
 
 
 def test_what_a_sweep_sends_anyway_is_no_reason_to_fail(refusing: int):

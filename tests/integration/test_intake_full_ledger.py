@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog.testing
 from command_line import client_of
-from ledger_bench import SQLITE, Bell, Bench, open_bench
+from ledger_bench import SQLITE, Bench, WakeupRecorder, open_bench
 from patience import until
 from sqlalchemy import event
 
@@ -106,7 +106,7 @@ def test_continuous_intake_waits_for_room_and_goes_on(
     ledger = bench.connect()
     disk = Disk(ledger)
     source = CountedSource("queue", client, queue)
-    intake = Intake(ledger, {"employees": ROUTE}, Bell())
+    intake = Intake(ledger, {"employees": ROUTE}, WakeupRecorder())
     ended = threading.Event()
     runtime: Any = SimpleNamespace(intake=intake, settings=SimpleNamespace(worker=SimpleNamespace(slice=5.0)))
     follower = Follower(runtime, source, READER, ended)
@@ -134,7 +134,7 @@ def test_a_sweep_leaves_the_queue_alone_until_there_is_room(client: SQSClient, q
     ledger = bench.connect()
     disk = Disk(ledger)
     source = CountedSource("queue", client, queue)
-    intake = Intake(ledger, {"employees": ROUTE}, Bell())
+    intake = Intake(ledger, {"employees": ROUTE}, WakeupRecorder())
     for _ in range(2 * MAX_RECEIVES):
         with pytest.raises(LedgerUnavailable, match="disk is full"):
             intake.drain(source, READER, seconds=5)

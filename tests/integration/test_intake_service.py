@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from ledger_bench import EMPLOYEES, URLS, A, B, Bell, Bench, C, employee, open_bench
+from ledger_bench import EMPLOYEES, URLS, A, B, Bench, C, WakeupRecorder, employee, open_bench
 
 from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import LedgerUnavailable, OutOfReach
@@ -62,14 +62,14 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def bell() -> Bell:
-    return Bell()
+def sender() -> WakeupRecorder:
+    return WakeupRecorder()
 
 
 @pytest.fixture
-def intake(bench: Bench, bell: Bell) -> Iterator[Intake]:
+def intake(bench: Bench, sender: WakeupRecorder) -> Iterator[Intake]:
     ledger = bench.connect()
-    yield Intake(ledger, {"employees": ROUTE}, bell)
+    yield Intake(ledger, {"employees": ROUTE}, sender)
     ledger.close()
 
 
@@ -169,27 +169,27 @@ def test_a_message_about_several_entities_needs_them_all(bench: Bench, intake: I
     assert (row["stream"], row["origin"]) == ("orders/0", '{"offset":7}')
 
 
-def test_workers_are_woken_after_the_commit_within_the_window(bench: Bench, intake: Intake, bell: Bell):
+def test_workers_are_woken_after_the_commit_within_the_window(bench: Bench, intake: Intake, sender: WakeupRecorder):
     intake.take("queue", READER, records(1, 2, 3, 4, 5))
 
-    assert [delay for _, delay in bell.rung] == [ROUTE.delay] * ROUTE.window
+    assert [delay for _, delay in sender.sent] == [ROUTE.delay] * ROUTE.window
     waiting = [row["id"] for row in bench.rows("jobs")]
-    assert {job_id for job_id, _ in bell.rung} < set(waiting)
+    assert {job_id for job_id, _ in sender.sent} < set(waiting)
 
 
-def test_needs_that_coalesce_ring_once(intake: Intake, bell: Bell):
+def test_needs_that_coalesce_ring_once(intake: Intake, sender: WakeupRecorder):
     intake.take("queue", READER, records(*[1] * 40))
 
-    assert len(bell.rung) == 1
+    assert len(sender.sent) == 1
 
 
-def test_a_broker_that_is_gone_costs_no_letter(bench: Bench, intake: Intake, bell: Bell):
-    bell.broken = True
+def test_a_broker_that_is_gone_costs_no_letter(bench: Bench, intake: Intake, sender: WakeupRecorder):
+    sender.broken = True
     queue = Queue(bench, records(1))
 
     assert intake.drain(queue, READER, seconds=60).accepted == 1
     assert queue.acknowledged == ["m-0"]
-    assert bench.job(A)["rung_until"] is None  # what was not rung takes no place in the window
+    assert bench.job(A)["wakeup_until"] is None  # what was not rung takes no place in the window
 
 
 def test_a_submission_names_its_own_route(bench: Bench, intake: Intake):

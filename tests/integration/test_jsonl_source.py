@@ -9,7 +9,7 @@ from itertools import chain, repeat
 from typing import IO, TYPE_CHECKING
 
 import pytest
-from ledger_bench import SQLITE, Bell, Bench, open_bench
+from ledger_bench import SQLITE, Bench, WakeupRecorder, open_bench
 
 from tasks.adapters import jsonl
 from tasks.adapters.jsonl import LONGEST_LINE, JsonlSource, LineReader
@@ -54,7 +54,7 @@ def lines(content: bytes) -> list[tuple[object, bytes]]:
 
 def intake(bench: Bench, content: bytes | IO[bytes], **how: str) -> Recorded:
     made = source(content, **how)
-    return Intake(bench.ledger, ROUTES, Bell()).drain(made, READER, seconds=float("inf"))
+    return Intake(bench.ledger, ROUTES, WakeupRecorder()).drain(made, READER, seconds=float("inf"))
 
 
 def reason(content: bytes) -> str | None:
@@ -169,7 +169,7 @@ def test_another_route_or_another_salt_makes_other_failures(bench: Bench):
 def test_a_run_that_the_ledger_ended_is_resumed_by_running_it_again(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jsonl, "BATCH", 3)
     content = employees(1, 2, 3, 1, 2, 3, 1)
-    service = Intake(bench.ledger, ROUTES, Bell())
+    service = Intake(bench.ledger, ROUTES, WakeupRecorder())
     transact, calls = bench.ledger.transact, iter((True, True, False))
 
     def fail_once(work: object) -> object:

@@ -9,7 +9,7 @@ from ledger_bench import EMPLOYEES, RETRY, URLS, A, B, Bench, C, D, a_letter, op
 
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.ledger import operations, routes, wakeups
-from tasks.dlq.ledger.wakeups import BELL_LIFE, ON_ITS_WAY, SPARE
+from tasks.dlq.ledger.wakeups import IN_TRANSIT, LIFETIME, SPARE_PLACES
 
 
 @pytest.fixture(params=URLS)
@@ -26,7 +26,7 @@ def put(bench: Bench, *wanted: str, delay: float = 0.0) -> list[int]:
 
 
 def outstanding(bench: Bench) -> int:
-    return bench.do(wakeups.outstanding, "employees", bench.clock.now)
+    return bench.do(wakeups.count_outstanding, "employees", bench.clock.now)
 
 
 # --- the window ------------------------------------------------------------------------------------------------------
@@ -72,9 +72,9 @@ def test_in_an_hour_without_workers_sweeps_and_intake_ring_for_ten_more_at_most(
         rung += len(bench.promote())
         rung += len(bench.reserve(put(bench, f'{{"employeeId":"{1000 + number}"}}')))
 
-    assert rung <= bench.route.window + SPARE
+    assert rung <= bench.route.window + SPARE_PLACES
 
-    bench.do(wakeups.forget_patience)  # a worker starts
+    bench.do(wakeups.reset_timeouts)  # a worker starts
     assert len(bench.promote()) == 1
 
 
@@ -83,37 +83,37 @@ def test_workers_that_are_busy_elsewhere_get_no_more_bells_than_window_and_spare
     line = [job_id for job_id, _ in bench.reserve(put(bench, *keys(400)))]
     most = len(line)
     for _ in range(200):
-        bench.do(wakeups.receive, bench.route, line.pop(0))
+        bench.on_route(wakeups.receive_wakeup, line.pop(0))
         bench.call()
         line += [job_id for job_id, _ in bench.follow_up()]
         for _ in range(12):
             bench.clock.advance(5)
             line += [job_id for job_id, _ in bench.promote()]
             most = max(most, len(line))
-    assert most <= bench.route.window + SPARE
+    assert most <= bench.route.window + SPARE_PLACES
 
 
 def test_also_when_all_places_are_taken_by_bells_that_were_lost_somebody_is_called_in_the_end(bench: Bench):
     bench.route = replace(EMPLOYEES, window=5)
     put(bench, *keys(50))
     bench.reserve(list(range(1, 51)))
-    while outstanding(bench) < bench.route.window + SPARE:
+    while outstanding(bench) < bench.route.window + SPARE_PLACES:
         bench.clock.advance(5)
         if bench.promote():
-            bench.do(wakeups.forget_patience)
-    bench.do(wakeups.receive, bench.route, 1)
-    bench.do(wakeups.follow_up, bench.route)
+            bench.do(wakeups.reset_timeouts)
+    bench.on_route(wakeups.receive_wakeup, 1)
+    bench.on_route(wakeups.reserve_follow_up)
     waited = 0
     while not bench.promote():
         bench.clock.advance(5)
         waited += 5
-    assert waited < BELL_LIFE / 10_000
+    assert waited < LIFETIME / 10_000
 
 
 def test_a_slice_whose_fellow_bells_were_all_lost_goes_on_at_once(bench: Bench):
     job_ids = put(bench, *keys(50))
     bench.reserve(job_ids)
-    bench.clock.advance(ON_ITS_WAY / 1000)
+    bench.clock.advance(IN_TRANSIT / 1000)
 
     assert bench.follow_up() == [(job_ids[0], 0.0)]
 
@@ -130,7 +130,7 @@ def test_a_wake_up_that_is_received_leaves_the_window(bench: Bench):
     first, second = put(bench, A, B)
     assert bench.reserve([first, second]) == [(first, 0.0)]
 
-    bench.do(wakeups.receive, bench.route, first)
+    bench.on_route(wakeups.receive_wakeup, first)
 
     assert outstanding(bench) == 0
     assert bench.reserve([second]) == [(second, 0.0)]
@@ -140,7 +140,7 @@ def test_a_wake_up_that_never_comes_leaves_the_window_in_the_end(bench: Bench):
     bench.route = replace(EMPLOYEES, window=1)
     first, second = put(bench, A, B)
     bench.reserve([first])
-    bench.clock.advance(BELL_LIFE / 1000 - 1)
+    bench.clock.advance(LIFETIME / 1000 - 1)
     assert bench.reserve([second]) == []
     bench.clock.advance(1)
     assert bench.reserve([second]) == [(second, 0.0)]
@@ -234,7 +234,7 @@ def test_patience_starts_anew_once_someone_came(bench: Bench):
     for wait in (9, 18, 36):
         bench.promote()
         bench.clock.advance(wait)
-    bench.do(wakeups.receive, bench.route, job_id)
+    bench.on_route(wakeups.receive_wakeup, job_id)
 
     assert bench.promote()
     bench.clock.advance(8.999)
@@ -250,7 +250,7 @@ def test_a_worker_that_starts_lets_the_next_sweep_ring_at_once(bench: Bench):
         bench.clock.advance(wait)
     assert bench.promote() == []
 
-    bench.do(wakeups.forget_patience)
+    bench.do(wakeups.reset_timeouts)
 
     assert bench.promote()
 
@@ -259,17 +259,17 @@ def test_nothing_rings_for_a_paused_route(bench: Bench):
     due = put(bench, A)
     later = put(bench, B, delay=30.0)
     bench.reserve(later)
-    bench.do(routes.pause_route, "employees", by="ops", reason="")
+    bench.pause(by="ops", reason="")
     assert bench.promote() == bench.follow_up() == bench.reserve(due) == []
-    assert bench.do(wakeups.receive, bench.route, later[0]) == []  # though it came too early
-    bench.do(routes.resume_route, "employees")
+    assert bench.on_route(wakeups.receive_wakeup, later[0]) == []  # though it came too early
+    bench.resume()
     assert bench.promote()
 
 
 def test_nothing_rings_for_a_route_that_has_to_wait(bench: Bench):
     put(bench, A)
     bench.do(routes.ensure_routes, ["employees"])
-    bench.do(routes.hold_route, "employees", bench.clock.now + 60_000)
+    bench.hold_until(bench.clock.now + 60_000)
     assert bench.promote() == bench.follow_up() == []
     bench.clock.advance(60)
     assert bench.promote()
@@ -295,7 +295,7 @@ def test_whoever_comes_too_early_for_the_probe_rings_for_it_unless_someone_has(b
     ((rung, _),) = bench.follow_up()
     bench.clock.advance(2)
 
-    bench.do(wakeups.receive, bench.route, rung)
+    bench.on_route(wakeups.receive_wakeup, rung)
 
     assert [delay for _, delay in bench.follow_up()] == [bench.route.probe_interval - 2]
     assert bench.follow_up() == []
@@ -356,7 +356,7 @@ def test_a_slice_rings_nothing_when_a_bell_that_is_due_is_on_its_way(bench: Benc
     first, second = put(bench, A, B)
     bench.reserve([second])
     assert bench.follow_up() == []
-    bench.do(wakeups.receive, bench.route, second)
+    bench.on_route(wakeups.receive_wakeup, second)
     assert bench.follow_up() == [(first, 0.0)]
 
 
@@ -395,7 +395,7 @@ def test_bells_that_never_went_out_leave_the_window_and_the_next_sweep_rings_at_
     job_ids = put(bench, A, B)
     assert len(bench.reserve(job_ids)) == 2
 
-    bench.do(wakeups.take_back, job_ids)
+    bench.do(wakeups.release_wakeups, job_ids)
 
     assert outstanding(bench) == 0
     assert bench.promote()
@@ -407,9 +407,9 @@ def test_a_bell_that_comes_too_early_is_rung_again_for_its_time(bench: Bench):
     bench.reserve([job_id])
     bench.call(Outcome.CONFLICT, RETRY)
 
-    again = bench.do(wakeups.receive, bench.route, job_id)
+    again = bench.on_route(wakeups.receive_wakeup, job_id)
 
-    assert [(bell.job_id, bell.delay) for bell in again] == [(job_id, RETRY.delay)]
+    assert [(wakeup.job_id, wakeup.delay) for wakeup in again] == [(job_id, RETRY.delay)]
     assert outstanding(bench) == 1
 
 
@@ -418,7 +418,7 @@ def test_a_bell_that_comes_for_a_job_that_is_over_is_not_rung_again(bench: Bench
     bench.reserve([job_id])
     bench.call()
 
-    assert bench.do(wakeups.receive, bench.route, job_id) == []
+    assert bench.on_route(wakeups.receive_wakeup, job_id) == []
     assert outstanding(bench) == 0
 
 
@@ -433,7 +433,7 @@ def test_a_replayed_job_is_rung_for_like_any_other(bench: Bench):
 def test_a_job_that_failed_is_rung_for_when_it_is_due_again(bench: Bench):
     (job_id,) = put(bench, A)
     bench.reserve([job_id])
-    bench.do(wakeups.receive, bench.route, job_id)
+    bench.on_route(wakeups.receive_wakeup, job_id)
     bench.call(Outcome.CONFLICT, RETRY)
 
     assert bench.reserve([job_id]) == [(job_id, RETRY.delay)]

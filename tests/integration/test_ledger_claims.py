@@ -148,23 +148,23 @@ def test_routes_do_not_take_each_others_slots(bench: Bench):
 
 def test_a_paused_route_claims_nothing_until_it_is_resumed(bench: Bench):
     bench.put_due(A)
-    assert bench.do(routes.pause_route, "employees", by="ops", reason="deploy")
-    assert not bench.do(routes.pause_route, "employees", by="redrive", reason="401")
+    assert bench.pause(by="ops", reason="deploy")
+    assert not bench.pause(by="redrive", reason="401")
     assert bench.claim() is None
     (row,) = bench.rows("routes")
     assert (row["paused_by"], row["pause_reason"]) == ("ops", "deploy")
 
-    assert bench.do(routes.resume_route, "employees")
+    assert bench.resume()
 
-    assert not bench.do(routes.resume_route, "employees")
+    assert not bench.resume()
     assert bench.claim() is not None
 
 
 def test_a_route_that_was_asked_to_wait_waits_and_an_earlier_time_never_shortens_it(bench: Bench):
     bench.put_due(A)
     bench.do(routes.ensure_routes, ["employees"])
-    bench.do(routes.hold_route, "employees", bench.clock.now + 60_000)
-    bench.do(routes.hold_route, "employees", bench.clock.now + 10_000)
+    bench.hold_until(bench.clock.now + 60_000)
+    bench.hold_until(bench.clock.now + 10_000)
 
     bench.clock.advance(59.999)
     assert bench.claim() is None
@@ -255,8 +255,8 @@ def test_a_key_that_is_left_alone_behind_an_open_breaker_spends_its_attempts_and
 
 def test_resuming_a_route_closes_its_breaker(bench: Bench):
     opened(bench)
-    bench.do(routes.pause_route, "employees", by="ops", reason="deploy")
-    bench.do(routes.resume_route, "employees")
+    bench.pause(by="ops", reason="deploy")
+    bench.resume()
 
     assert not bench.claimed().probe
 

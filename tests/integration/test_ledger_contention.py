@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from ledger_bench import EMPLOYEES, URLS, A, B, Bench, a_letter, count_unsettled, open_bench
 
-from tasks.dlq.calls.outcome import Outcome
+from tasks.dlq.calls.outcome import CallEnd, Outcome
 from tasks.dlq.calls.retry import Decision, Verdict
 from tasks.dlq.calls.route import Route
-from tasks.dlq.job import Claim, Ending, State
-from tasks.dlq.ledger import DatabaseClock, Ledger
+from tasks.dlq.job import Claim, State
+from tasks.dlq.ledger import DatabaseClock, Ledger, Transaction
 from tasks.dlq.ledger.claims import claim
-from tasks.dlq.ledger.dead_letters import record
+from tasks.dlq.ledger.dead_letters import record_dead_letters
+from tasks.dlq.ledger.routes import lock_route
 from tasks.dlq.ledger.settlement import settle
 
 JOBS = 24
@@ -34,10 +35,11 @@ def work_off(url: str, route: Route, worker: str, call: threading.Event | None =
     ledger = Ledger(url)
     done = []
 
-    def go_on(tx: object, held: Claim | None) -> Claim | None:
+    def go_on(tx: Transaction, held: Claim | None) -> Claim | None:
+        locked = lock_route(tx, route)
         if held is not None:
-            settle(tx, route, held, Ending(outcome=Outcome.SUCCESS, status=200), Decision(verdict=Verdict.COMPLETE))
-        return claim(tx, route, worker=worker)
+            settle(locked, held, CallEnd(outcome=Outcome.SUCCESS, status=200), Decision(verdict=Verdict.COMPLETE))
+        return claim(locked, worker=worker)
 
     held = None
     while True:
@@ -117,7 +119,7 @@ def test_letters_that_overlap_come_in_side_by_side(bench: Bench):
         start.wait(PATIENCE)
         for _ in range(15):
             batch = [a_letter(*keys) for _ in range(3)]
-            done = ledger.transact(lambda tx, batch=batch: record(tx, batch, delays={"employees": 0.0}))
+            done = ledger.transact(lambda tx, batch=batch: record_dead_letters(tx, batch, delays={"employees": 0.0}))
             accepted.append(done.accepted)
 
     threads = [threading.Thread(target=intake, args=args) for args in ((bench.ledger, (A, B)), (other, (B, A)))]

@@ -15,6 +15,7 @@ from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable, Out
 from tasks.dlq.job import State
 from tasks.dlq.ledger import DatabaseClock, Ledger, queries, rescue, sqlite, wakeups
 from tasks.dlq.ledger.claims import claim
+from tasks.dlq.ledger.routes import lock_route
 
 
 @pytest.fixture(params=URLS)
@@ -91,8 +92,8 @@ def test_a_ledger_that_stays_locked(sqlite_bench: Bench, monkeypatch: pytest.Mon
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
     other = sqlite_bench.connect()
     with sqlite_bench.ledger.begin(), pytest.raises(LedgerUnavailable, match="database is locked"):
-        other.transact(lambda tx: claim(tx, sqlite_bench.route, worker="w"))
-    assert other.transact(lambda tx: claim(tx, sqlite_bench.route, worker="w")) is None  # and goes on when it is free
+        other.transact(lambda tx: claim(lock_route(tx, sqlite_bench.route), worker="w"))
+    assert other.transact(lambda tx: claim(lock_route(tx, sqlite_bench.route), worker="w")) is None  # and goes on when it is free
     other.close()
 
 
@@ -187,7 +188,7 @@ def test_writers_wait_in_line_instead_of_failing(sqlite_bench: Bench):
     thread.start()
     assert inside.wait(10)
     threading.Timer(0.05, go_on.set).start()
-    other.transact(lambda tx: order.append("second") or claim(tx, sqlite_bench.route, worker="w"))
+    other.transact(lambda tx: order.append("second") or claim(lock_route(tx, sqlite_bench.route), worker="w"))
     thread.join(10)
     other.close()
 
@@ -242,12 +243,12 @@ def busy(sqlite_bench: Bench) -> Bench:
 
 
 HOT = {
-    "claim": lambda tx, bench: claim(tx, bench.route, worker="w"),
-    "rescue": lambda tx, bench: rescue.rescue(tx, bench.route),
-    "promote": lambda tx, bench: wakeups.promote(tx, bench.route),
-    "follow up": lambda tx, bench: wakeups.follow_up(tx, bench.route),
-    "receive": lambda tx, bench: wakeups.receive(tx, bench.route, 7),
-    "reserve": lambda tx, bench: wakeups.reserve(tx, bench.route, [7, 8, 9]),
+    "claim": lambda tx, bench: claim(lock_route(tx, bench.route), worker="w"),
+    "rescue": lambda tx, bench: rescue.rescue(lock_route(tx, bench.route)),
+    "promote": lambda tx, bench: wakeups.promote_due_jobs(lock_route(tx, bench.route)),
+    "follow up": lambda tx, bench: wakeups.reserve_follow_up(lock_route(tx, bench.route)),
+    "receive": lambda tx, bench: wakeups.receive_wakeup(lock_route(tx, bench.route), 7),
+    "reserve": lambda tx, bench: wakeups.reserve_wakeups(lock_route(tx, bench.route), [7, 8, 9]),
 }
 
 
@@ -263,7 +264,7 @@ def test_what_runs_for_every_call_stays_flat_because_it_uses_an_index(busy: Benc
 
 
 def test_the_claims_order_comes_from_its_index(busy: Bench):
-    found = plans(busy, lambda tx: claim(tx, busy.route, worker="w"))
+    found = plans(busy, lambda tx: claim(lock_route(tx, busy.route), worker="w"))
 
     used = " ".join(step for plan in found.values() for step in plan)
     assert "ix_jobs_due" in used

@@ -20,7 +20,7 @@ from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.errors import LedgerUnavailable, Refused
 from tasks.dlq.job import State
 from tasks.dlq.ledger import operations, routes
-from tasks.dlq.ledger.dead_letters import record
+from tasks.dlq.ledger.dead_letters import record_dead_letters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,7 +120,7 @@ def test_what_waits_waits_no_longer_where_the_clock_is_behind(fresh: Fresh):
     bench.call(Outcome.NETWORK, unknown=True)
     bench.put(a_letter(B), delay=400.0)
     bench.clock.advance(340)
-    bench.do(routes.hold_route, "employees", bench.clock.now + 30_000)
+    bench.hold_until(bench.clock.now + 30_000)
     copy.clock.now = bench.clock.now - round(HOUR * 1000)
 
     import_into(copy.ledger, exported(bench.ledger))
@@ -179,8 +179,8 @@ def test_a_ledger_that_holds_anything_is_left_alone(kind: str, fresh: Fresh):
     acts: list[Callable[[], object]] = [
         lambda: copy.put(a_letter(A)),
         lambda: copy.do(operations.log, actor="ops", action="repair", subject=""),
-        lambda: copy.do(routes.pause_route, "employees", by="ops", reason=""),
-        lambda: copy.do(routes.hold_route, "employees", 1),
+        lambda: copy.pause(by="ops", reason=""),
+        lambda: copy.hold_until(1),
         lambda: copy.execute("UPDATE routes SET fence = 1"),
     ]
     for act in acts:
@@ -278,7 +278,7 @@ def test_nobody_writes_into_a_ledger_that_is_being_filled(fresh: Fresh):
 
     def write(theirs: Transaction) -> None:
         theirs.connection.execute(text("SET LOCAL lock_timeout = '50ms'"))
-        record(theirs, [a_letter(A)], delays={"employees": 0.0})
+        record_dead_letters(theirs, [a_letter(A)], delays={"employees": 0.0})
 
     with copy.ledger.begin() as tx:
         refuse_unless_empty(tx)

@@ -13,6 +13,7 @@ from tasks.dlq.calls.retry import Decision, Verdict
 from tasks.dlq.job import State
 from tasks.dlq.ledger import DatabaseClock, Ledger, ManualClock, Transaction, rescue
 from tasks.dlq.ledger.rescue import MAX_CRASHES
+from tasks.dlq.ledger.routes import lock_route
 
 LONG_DRAIN = replace(EMPLOYEES, drain=60.0)
 
@@ -118,7 +119,7 @@ def test_a_process_that_has_just_started_cannot_know_of_a_step(bench: Bench):
     bench.claimed()
     bench.clock.step(3600)
     other = Ledger(bench.url, clock=ManualClock(bench.clock.now))
-    assert len(other.transact(lambda tx: rescue.rescue(tx, bench.route))) == 1
+    assert len(other.transact(lambda tx: rescue.rescue(lock_route(tx, bench.route)))) == 1
     other.close()
 
     bench.clock.advance(bench.route.lease + bench.route.drain - 0.001)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from command_line import command_line
 from kafka_world import PARTITIONS, World, employee
-from ledger_bench import Bell, count_unsettled
+from ledger_bench import WakeupRecorder, count_unsettled
 from patience import until
 from sources_harness import client_of
 from sqlalchemy import select, update
@@ -70,12 +70,12 @@ class Service:
 
     def __init__(self, cli: CommandLine) -> None:
         self.cli = cli
-        self.bell = Bell()
+        self.sender = WakeupRecorder()
         self.runtime = self._runtime()
 
     def _runtime(self) -> Runtime:
         file = self.cli.folder / "redrive.toml"
-        made = Runtime(assemble(tomllib.loads(file.read_text()), {}, file=str(file)), self.bell)
+        made = Runtime(assemble(tomllib.loads(file.read_text()), {}, file=str(file)), self.sender)
         made.ensure_ledger()
         return made
 
@@ -107,8 +107,8 @@ class Service:
         """Answer each wake-up, and sweep, until there is nothing left to do."""
         while self._unsettled():
             self.runtime.maintenance.promote()
-            while self.bell.rung:
-                self.runtime.recovery.run(self.bell.rung.pop(0)[0])
+            while self.sender.sent:
+                self.runtime.recovery.run_slice(self.sender.sent.pop(0)[0])
 
     def _unsettled(self) -> int:
         with self.runtime.ledger.begin(read_only=True) as tx:
@@ -116,7 +116,7 @@ class Service:
 
     def stop(self) -> None:
         self.runtime.close()
-        self.bell.rung.clear()
+        self.sender.sent.clear()
 
     def lose_the_ledger(self) -> None:
         """Stop every process, and delete the ledger's files."""

@@ -11,11 +11,11 @@ import pytest
 from ledger_bench import SQLITE, A, B, Bench, C, a_letter, open_bench
 from sqlalchemy import Connection, event, update
 
-from tasks.dlq.calls.outcome import Outcome
-from tasks.dlq.calls.retry import Decision, Verdict
+from tasks.dlq.calls.outcome import CallEnd, Outcome
 from tasks.dlq.errors import LedgerUnavailable
-from tasks.dlq.job import Claim, Ending
+from tasks.dlq.job import Claim
 from tasks.dlq.ledger import Ledger, ManualClock, Transaction, claims, dead_letters, rescue, routes, settlement, sqlite, wakeups
+from tasks.dlq.ledger.routes import LockedRoute, lock_route
 from tasks.dlq.ledger.schema import jobs
 
 PATIENCE = 30.0  # seconds: only a test that hangs needs so long
@@ -39,9 +39,9 @@ def race(bench: Bench, counted: dict[int, int]) -> list[Claim]:
     def work() -> None:
         ledger = bench.connect()
         with ledger.begin(read_only=True) as tx:
-            counted[threading.get_ident()] = routes.occupied(tx, "employees", bench.clock.now)
+            counted[threading.get_ident()] = lock_route(tx, bench.route).count_occupied()
         both_counted.wait(PATIENCE)
-        found.append(ledger.transact(lambda tx: claims.claim(tx, bench.route, worker="w")))
+        found.append(ledger.transact(lambda tx: claims.claim(lock_route(tx, bench.route), worker="w")))
         ledger.close()
 
     threads = [threading.Thread(target=work) for _ in range(2)]
@@ -58,7 +58,7 @@ def test_two_claims_that_both_saw_a_free_slot_are_one(bench: Bench):
 
 def test_rule_3_off_two_claims_that_counted_before_the_lock_both_call(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     counted: dict[int, int] = {}
-    monkeypatch.setattr(claims, "occupied", lambda *_: counted[threading.get_ident()])
+    monkeypatch.setattr(LockedRoute, "count_occupied", lambda _: counted[threading.get_ident()])
 
     assert len(race(bench, counted)) == 2  # the route allows one
 
@@ -73,10 +73,10 @@ def claim_while_another_writes(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     first, second = bench.connect(), bench.connect()
     try:
         with first.begin() as tx:
-            routes.lock_route(tx, "employees")
+            locked = lock_route(tx, bench.route)
             with contextlib.suppress(LedgerUnavailable):  # it stands in line until its patience is over
-                second.transact(lambda tx: dead_letters.record(tx, [a_letter(B)], delays={"employees": 0.0}))
-            return claims.claim(tx, bench.route, worker="w")
+                second.transact(lambda tx: dead_letters.record_dead_letters(tx, [a_letter(B)], delays={"employees": 0.0}))
+            return claims.claim(locked, worker="w")
     finally:
         first.close()
         second.close()
@@ -134,7 +134,7 @@ def trace(bench: Bench, work: Callable[[Transaction], Any]) -> list[str]:
 
 
 def settle_and_claim(tx: Transaction, bench: Bench) -> None:
-    ending, decision = Ending(outcome=Outcome.CONFLICT), Decision(verdict=Verdict.RETRY)
+    end = CallEnd(outcome=Outcome.CONFLICT)
     with bench.ledger.begin(read_only=True) as look:
         token, job_id = look.connection.exec_driver_sql("SELECT token, id FROM jobs WHERE token IS NOT NULL").one()
     held = Claim(
@@ -145,23 +145,23 @@ def settle_and_claim(tx: Transaction, bench: Bench) -> None:
         token=token,
         fence=1,
         number=1,
-        mark=1,
+        covers_seq=1,
         attempts=0,
         misses=0,
-        lease_until=0,
     )
-    settlement.settle(tx, bench.route, held, ending, decision)
-    claims.claim(tx, bench.route, worker="w")
+    locked = lock_route(tx, bench.route)
+    settlement.settle(locked, held, end, settlement.judge(locked, held, end, chance=0.5))
+    claims.claim(locked, worker="w")
 
 
 UNDER_THE_ROUTE: dict[str, Callable[[Transaction, Bench], Any]] = {
-    "claim": lambda tx, bench: claims.claim(tx, bench.route, worker="w"),
+    "claim": lambda tx, bench: claims.claim(lock_route(tx, bench.route), worker="w"),
     "settle and claim": settle_and_claim,
-    "rescue": lambda tx, bench: rescue.rescue(tx, bench.route),
-    "reserve": lambda tx, bench: wakeups.reserve(tx, bench.route, [1, 2]),
-    "receive": lambda tx, bench: wakeups.receive(tx, bench.route, 1),
-    "follow up": lambda tx, bench: wakeups.follow_up(tx, bench.route),
-    "promote": lambda tx, bench: wakeups.promote(tx, bench.route),
+    "rescue": lambda tx, bench: rescue.rescue(lock_route(tx, bench.route)),
+    "reserve": lambda tx, bench: wakeups.reserve_wakeups(lock_route(tx, bench.route), [1, 2]),
+    "receive": lambda tx, bench: wakeups.receive_wakeup(lock_route(tx, bench.route), 1),
+    "follow up": lambda tx, bench: wakeups.reserve_follow_up(lock_route(tx, bench.route)),
+    "promote": lambda tx, bench: wakeups.promote_due_jobs(lock_route(tx, bench.route)),
 }
 
 
@@ -181,24 +181,28 @@ def test_the_route_is_locked_before_the_clock_is_read_and_before_any_job(bench: 
 
 
 def test_rule_11_off_a_clock_that_is_read_before_the_lock_shows(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(claims, "lock_route", lambda tx, name: (tx.now(), routes.lock_route(tx, name))[1])
+    def clock_first(tx: Transaction, bench: Bench) -> Any:
+        tx.now()
+        return claims.claim(lock_route(tx, bench.route), worker="w")
+
+    monkeypatch.setitem(UNDER_THE_ROUTE, "claim", clock_first)
 
     assert not is_in_order(bench, "claim")
 
 
 def test_rule_11_off_a_job_that_is_locked_before_its_route_shows(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    def job_first(tx: Transaction, name: str) -> Any:
-        tx.connection.execute(update(jobs).where(jobs.c.route == name).values(rung_until=None))
-        return routes.lock_route(tx, name)
+    def job_first(tx: Transaction, bench: Bench) -> None:
+        tx.connection.execute(update(jobs).where(jobs.c.route == bench.route.name).values(wakeup_until=None))
+        settle_and_claim(tx, bench)
 
-    monkeypatch.setattr(settlement, "lock_route", job_first)
+    monkeypatch.setitem(UNDER_THE_ROUTE, "settle and claim", job_first)
 
     assert not is_in_order(bench, "settle and claim")
 
 
 def written(bench: Bench) -> list[str]:
     batch = [a_letter(C, A, identity="m-2"), a_letter(B, identity="m-3"), a_letter(A, identity="m-1")]
-    found = trace(bench, lambda tx: dead_letters.record(tx, batch, delays={"employees": 0.0}))
+    found = trace(bench, lambda tx: dead_letters.record_dead_letters(tx, batch, delays={"employees": 0.0}))
     return [step for step in found if step.startswith(("m-", "{"))]
 
 

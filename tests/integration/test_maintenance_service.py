@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_bench import COMPANIES, EMPLOYEES, URLS, A, B, Bell, Bench, a_letter, open_bench
+from ledger_bench import COMPANIES, EMPLOYEES, URLS, A, B, Bench, WakeupRecorder, a_letter, open_bench
 
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.errors import BrokerUnavailable, LedgerUnavailable
 from tasks.dlq.job import State
-from tasks.dlq.ledger import routes, wakeups
+from tasks.dlq.ledger import wakeups
 from tasks.dlq.services.maintenance import Maintenance, Pruned
 
 A_DAY = 86400.0
@@ -25,35 +25,35 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def bell() -> Bell:
-    return Bell()
+def sender() -> WakeupRecorder:
+    return WakeupRecorder()
 
 
 @pytest.fixture
-def sweeps(bench: Bench, bell: Bell) -> Maintenance:
-    return Maintenance(bench.ledger, ROUTES, bell)
+def sweeps(bench: Bench, sender: WakeupRecorder) -> Maintenance:
+    return Maintenance(bench.ledger, ROUTES, sender)
 
 
-def test_promote_rings_for_each_route_that_nobody_comes_for(bench: Bench, sweeps: Maintenance, bell: Bell):
+def test_promote_rings_for_each_route_that_nobody_comes_for(bench: Bench, sweeps: Maintenance, sender: WakeupRecorder):
     bench.put(a_letter(A), a_letter(A, route="companies"), delay=0.0)
 
     assert sweeps.promote() == 2
-    assert sorted(bell.rung) == sorted((bench.job(A, name)["id"], 0.0) for name in ROUTES)
+    assert sorted(sender.sent) == sorted((bench.job(A, name)["id"], 0.0) for name in ROUTES)
     assert sweeps.promote() == 0
 
 
-def test_two_beats_ring_once(bench: Bench, sweeps: Maintenance, bell: Bell):
+def test_two_beats_ring_once(bench: Bench, sweeps: Maintenance, sender: WakeupRecorder):
     bench.put(a_letter(A), delay=0.0)
-    other = Maintenance(bench.ledger, ROUTES, bell)
+    other = Maintenance(bench.ledger, ROUTES, sender)
 
     assert sweeps.promote() + other.promote() == 1
 
 
-def test_a_broker_that_is_gone_is_no_error_and_the_next_sweep_rings(bench: Bench, sweeps: Maintenance, bell: Bell):
+def test_a_broker_that_is_gone_is_no_error_and_the_next_sweep_rings(bench: Bench, sweeps: Maintenance, sender: WakeupRecorder):
     bench.put(a_letter(A), delay=0.0)
-    bell.broken = True
+    sender.broken = True
     assert sweeps.promote() == 0
-    bell.broken = False
+    sender.broken = False
     assert sweeps.promote() == 1  # without patience: nobody has heard the bell that was not rung
 
 
@@ -88,20 +88,22 @@ def while_nobody_comes(bench: Bench, sweeps: Maintenance) -> None:
 
 
 @pytest.mark.parametrize("there", [0, 40])
-def test_bells_that_the_queue_no_longer_holds_leave_their_places(bench: Bench, bell: Bell, there: int):
-    sweeps = Maintenance(bench.ledger, {"employees": NARROW}, bell, in_queue=lambda: there)
+def test_bells_that_the_queue_no_longer_holds_leave_their_places(bench: Bench, sender: WakeupRecorder, there: int):
+    sweeps = Maintenance(bench.ledger, {"employees": NARROW}, sender, count_queued=lambda: there)
     fill_all_places(bench)
-    rung = len(bell.rung)
+    rung = len(sender.sent)
     assert sweeps.promote() == (1 if there == 0 else 0)
-    assert bench.do(wakeups.outstanding, "employees", bench.clock.now) == (1 if there == 0 else NARROW.window + wakeups.SPARE)
-    assert len(bell.rung) == rung + (there == 0)
+    assert bench.do(wakeups.count_outstanding, "employees", bench.clock.now) == (
+        1 if there == 0 else NARROW.window + wakeups.SPARE_PLACES
+    )
+    assert len(sender.sent) == rung + (there == 0)
 
 
-def test_a_queue_that_cannot_be_counted_changes_nothing(bench: Bench, bell: Bell):
-    sweeps = Maintenance(bench.ledger, {"employees": NARROW}, bell, in_queue=gone)
+def test_a_queue_that_cannot_be_counted_changes_nothing(bench: Bench, sender: WakeupRecorder):
+    sweeps = Maintenance(bench.ledger, {"employees": NARROW}, sender, count_queued=gone)
     fill_all_places(bench)
     assert sweeps.promote() == 0
-    assert bench.do(wakeups.outstanding, "employees", bench.clock.now) == NARROW.window + wakeups.SPARE
+    assert bench.do(wakeups.count_outstanding, "employees", bench.clock.now) == NARROW.window + wakeups.SPARE_PLACES
 
 
 def gone() -> int:
@@ -114,8 +116,8 @@ def fill_all_places(bench: Bench) -> None:
     keys = [f'{{"employeeId":"{number}"}}' for number in range(1, 40)]
     bench.put(*map(a_letter, keys), delay=0.0)
     bench.reserve(list(range(1, 40)))
-    while bench.do(wakeups.outstanding, "employees", bench.clock.now) < NARROW.window + wakeups.SPARE:
-        bench.clock.advance(wakeups.MOST_PATIENCE / 1000)
+    while bench.do(wakeups.count_outstanding, "employees", bench.clock.now) < NARROW.window + wakeups.SPARE_PLACES:
+        bench.clock.advance(wakeups.LONGEST_TIMEOUT / 1000)
         bench.promote()
     bench.clock.advance(61)
 
@@ -132,7 +134,7 @@ def test_rescue_takes_back_the_leases_of_every_route_once(bench: Bench, sweeps: 
     assert bench.state() is State.RETRYABLE
 
 
-def test_a_rescued_job_is_rung_for_once_it_has_rested(bench: Bench, sweeps: Maintenance, bell: Bell):
+def test_a_rescued_job_is_rung_for_once_it_has_rested(bench: Bench, sweeps: Maintenance, sender: WakeupRecorder):
     bench.put_due(A)
     bench.claimed()
     bench.clock.advance(EMPLOYEES.lease)
@@ -140,7 +142,7 @@ def test_a_rescued_job_is_rung_for_once_it_has_rested(bench: Bench, sweeps: Main
     assert sweeps.promote() == 0
     bench.clock.advance(EMPLOYEES.drain)
     assert sweeps.promote() == 1
-    assert bell.rung
+    assert sender.sent
 
 
 def test_prune_removes_what_is_over_for_as_long_as_asked_and_reports_it(bench: Bench, sweeps: Maintenance):
@@ -169,7 +171,7 @@ def test_prune_is_bounded(bench: Bench, sweeps: Maintenance):
 def test_a_paused_route_rings_nothing_and_is_rescued_all_the_same(bench: Bench, sweeps: Maintenance):
     bench.put(a_letter(A), a_letter(B), delay=0.0)
     bench.claimed()
-    bench.do(routes.pause_route, "employees", by="ops", reason="")
+    bench.pause(by="ops", reason="")
     bench.clock.advance(A_DAY)
 
     assert (sweeps.rescue(), sweeps.promote()) == (1, 0)

@@ -17,7 +17,8 @@ from sqlalchemy import select, update
 
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import Settled, State
-from tasks.dlq.ledger import Ledger, Transaction, audit, claims, dead_letters, operations, rescue, settlement
+from tasks.dlq.ledger import Ledger, Transaction, audit, dead_letters, operations, rescue, settlement
+from tasks.dlq.ledger.routes import LockedRoute
 from tasks.dlq.ledger.schema import jobs, needs
 from tasks.dlq.reading import reader as reading
 from tasks.dlq.reading.reader import BodyReader, SubmissionReader
@@ -68,57 +69,55 @@ def test_rule_1_needs_numbered_before_the_upsert(ledger: Ledger, monkeypatch: py
 
 
 def test_rule_2_read_that_nothing_is_new_then_complete(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    judge, settle, completed = Recovery._judge, recovery.settle, settlement._completed
+    end_call, settle, completed = Recovery.end_call, recovery.settle, settlement._completed_values
     news: dict[str, bool] = {}
     acting: list[str] = []
 
-    def read(self: Recovery, route: Any, current: Any, result: Any) -> Any:
+    def read(self: Recovery, route: Any, result: Any) -> Any:
         with self._ledger.begin(read_only=True) as tx:
-            row = tx.connection.execute(
-                select(jobs.c.last_seq, jobs.c.claimed_seq).where(jobs.c.id == current.job_id)
-            ).one_or_none()
-        news[current.token] = row is not None and row.last_seq > row.claimed_seq
-        return judge(self, route, current, result)
+            for row in tx.connection.execute(select(jobs).where(jobs.c.token.is_not(None))):
+                news[row.token] = row.last_seq > row.claimed_seq
+        return end_call(self, route, result)
 
-    def settle_as_read(tx: Transaction, route: Any, claim: Any, *rest: Any, **named: Any) -> Settled:
+    def settle_as_read(locked: Any, claim: Any, *rest: Any) -> Settled:
         acting[:] = [claim.token]
-        return settle(tx, route, claim, *rest, **named)
+        return settle(locked, claim, *rest)
 
-    def complete(route: Any, now: int) -> dict[str, Any]:
-        state = State.SCHEDULED if news[acting[0]] else State.COMPLETED
-        return completed(route, now) | {"state": state}
+    def complete(locked: Any) -> dict[str, Any]:
+        state = State.SCHEDULED if news.get(acting[0]) else State.COMPLETED
+        return completed(locked) | {"state": state}
 
-    monkeypatch.setattr(Recovery, "_judge", read)
+    monkeypatch.setattr(Recovery, "end_call", read)
     monkeypatch.setattr(recovery, "settle", settle_as_read)
-    monkeypatch.setattr(settlement, "_completed", complete)
+    monkeypatch.setattr(settlement, "_completed_values", complete)
     breaks(ledger, "nothing lost: .* is completed without", "read", "work", "work")
 
 
 def test_rule_3_no_count_of_the_slots_in_use(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(claims, "occupied", lambda *_: 0)
+    monkeypatch.setattr(LockedRoute, "count_occupied", lambda _: 0)
     breaks(ledger, "single flight: . calls are open", "read", "work")
 
 
 def test_rule_4_a_late_end_is_taken_for_one_in_time(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    def release(tx: Transaction, claim: Any, values: dict[str, Any]) -> Any:
+    def release(locked: Any, claim: Any, values: dict[str, Any]) -> Any:
         statement = update(jobs).where(jobs.c.id == claim.job_id).values(token=None, lease_until=None, **values)
-        return tx.connection.execute(statement.returning(jobs.c.state, jobs.c.due_at)).one_or_none()
+        state = locked.tx.connection.scalar(statement.returning(jobs.c.state))
+        return None if state is None else State(state)
 
     monkeypatch.setattr(settlement, "_release", release)
     breaks(ledger, "single flight|covered means covered|nothing lost", "read", "work", "work", "lease_ends")
 
 
 def test_rule_4_a_late_success_is_ignored(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    late = lambda _tx, claim, _ending: Settled(job_id=claim.job_id, state=None, due_at=0, late=True)  # noqa: E731
-    monkeypatch.setattr(settlement, "_settle_late", late)
+    monkeypatch.setattr(settlement, "_settle_late", lambda *_: None)
     breaks(ledger, "covered means covered: .* was written down", "read", "work", "work", "lease_ends")
 
 
 def test_rule_4_a_late_success_covers_what_came_after_it_began(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    def late(tx: Transaction, claim: Any, ending: Any) -> Settled:
-        if ending.outcome is Outcome.SUCCESS:
-            tx.connection.execute(update(jobs).where(jobs.c.id == claim.job_id).values(covered_seq=jobs.c.last_seq))
-        return Settled(job_id=claim.job_id, state=None, due_at=0, late=True)
+    def late(locked: Any, claim: Any, end: Any) -> None:
+        if end.outcome is Outcome.SUCCESS:
+            statement = update(jobs).where(jobs.c.id == claim.job_id).values(covered_seq=jobs.c.last_seq)
+            locked.tx.connection.execute(statement)
 
     monkeypatch.setattr(settlement, "_settle_late", late)
     breaks(ledger, "covered means covered: no success", "read", "work", "work", "lease_ends")
@@ -131,19 +130,20 @@ def test_rule_5_a_call_is_sent_however_old_its_lease_is(ledger: Ledger, monkeypa
 
 def test_rule_5_no_rest_after_an_unknown_outcome(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     settle = recovery.settle
-    monkeypatch.setattr(recovery, "settle", lambda *args, **named: settle(*args, **named | {"unknown": False}))
+    known = lambda locked, claim, end, decision: settle(locked, claim, replace(end, unknown=False), decision)  # noqa: E731
+    monkeypatch.setattr(recovery, "settle", known)
     breaks(ledger, "single flight: ", "read", "work")
 
 
 def test_rule_5_no_rest_after_a_killed_worker(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     take_back = rescue._take_back
-    monkeypatch.setattr(rescue, "_take_back", lambda *args, now, **_: take_back(*args, now=now, rest_until=now))
+    monkeypatch.setattr(rescue, "_take_back", lambda locked, row, **_: take_back(locked, row, rest_until=locked.now))
     breaks(ledger, "single flight: ", "read", "work", "work", "lease_ends", "worker_dies")
 
 
 def test_rule_6_a_try_that_never_reached_the_api_spends_an_attempt(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    decide = recovery.decide
-    monkeypatch.setattr(recovery, "decide", lambda *args, **named: replace(decide(*args, **named), spend=True))
+    decide = settlement.decide
+    monkeypatch.setattr(settlement, "decide", lambda *args, **named: replace(decide(*args, **named), spend=True))
     breaks(ledger, "bounded: . attempts are spent on", "read", "work")
 
 

@@ -3,7 +3,7 @@
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from ledger_bench import POSTGRESQL, A, B, Bench, C, D, a_letter, open_bench
 from postgresql_processes import LETTERS, PATIENCE, Call, Shared, read_diary, take_in, work
 from sqlalchemy import select, text
 
-from tasks.dlq.ledger import DatabaseClock, claims
-from tasks.dlq.ledger.routes import ensure_routes
+from tasks.dlq.calls.route import Route
+from tasks.dlq.ledger import DatabaseClock, Transaction, claims
+from tasks.dlq.ledger.routes import LockedRoute, ensure_routes, lock_route
 from tasks.dlq.ledger.schema import routes
 
 DUE, BATCHES = 50, 10
@@ -69,6 +70,10 @@ def test_processes_keep_to_one_call_a_key_and_to_the_limit_exactly(bench: Bench,
     assert len(bench.rows("attempts")) == len(calls)
 
 
+def read_without_lock(tx: Transaction, route: Route) -> LockedRoute:
+    return LockedRoute(tx, route, tx.connection.execute(select(routes)).mappings().one())
+
+
 @pytest.mark.parametrize("limit", [1, 3])
 def test_without_the_routes_lock_the_limit_is_exceeded(bench: Bench, limit: int, monkeypatch: pytest.MonkeyPatch):
     """Two that claim the last slot at the same moment: only the lock on the route keeps the second from counting too early."""
@@ -81,19 +86,18 @@ def test_without_the_routes_lock_the_limit_is_exceeded(bench: Bench, limit: int,
     other = bench.connect()
     other.clock = DatabaseClock()
 
-    def both() -> list[bool]:
+    def both(lock: Callable[[Transaction, Route], LockedRoute]) -> list[bool]:
         with bench.ledger.begin() as first:
-            held = [claims.claim(first, bench.route, worker="w") is not None]
+            held = [claims.claim(lock(first, bench.route), worker="w") is not None]
             with other.begin() as second:
                 second.connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
-                held.append(claims.claim(second, bench.route, worker="w") is not None)
+                held.append(claims.claim(lock(second, bench.route), worker="w") is not None)
         return held
 
-    with pytest.raises(Exception, match="lock timeout"):  # it stands in line
-        both()
-    monkeypatch.setattr(claims, "lock_route", lambda tx, _: tx.connection.execute(select(routes)).one())
+    with pytest.raises(Exception, match="lock timeout"):  # the second waits for the first
+        both(lock_route)
     monkeypatch.setattr(claims, "_lease", lambda *_args, **_rest: True)
-    assert both() == [True, True]
+    assert both(read_without_lock) == [True, True]
     other.close()
 
 

@@ -11,6 +11,7 @@ from ledger_bench import EMPLOYEES, POSTGRESQL, A, B, Bench, a_letter, open_benc
 from sqlalchemy import text
 
 from tasks.dlq.ledger import DatabaseClock, Transaction, rescue, wakeups
+from tasks.dlq.ledger.routes import lock_route
 
 PATIENCE = 30.0  # seconds: only a test that hangs needs so long
 ROUTE = replace(EMPLOYEES, delay=0.0, drain=0.0)
@@ -93,18 +94,18 @@ def both_waiting(bench: Bench) -> None:
 
 def test_the_rescue_and_an_intake_never_wait_for_each_other(bench: Bench):
     both_executing(bench)
-    assert held_up(bench, [A, B], lambda tx: rescue.rescue(tx, bench.route)) == []
+    assert held_up(bench, [A, B], lambda tx: rescue.rescue(lock_route(tx, bench.route))) == []
     assert len(bench.rescue()) >= 1  # what the intake held is left for the next sweep
 
 
 def test_bells_and_an_intake_never_wait_for_each_other(bench: Bench):
     both_waiting(bench)
     ids = [row["id"] for row in bench.rows("jobs")]
-    assert held_up(bench, [A, B], lambda tx: wakeups.reserve(tx, bench.route, ids)) == []
+    assert held_up(bench, [A, B], lambda tx: wakeups.reserve_wakeups(lock_route(tx, bench.route), ids)) == []
 
 
 def test_bells_in_the_order_of_their_due_times_would_meet_an_intake(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     both_waiting(bench)
     monkeypatch.setattr(wakeups, "sorted", lambda rows, **_: list(rows), raising=False)
     ids = [row["id"] for row in bench.rows("jobs")]
-    assert held_up(bench, [A, B], lambda tx: wakeups.reserve(tx, bench.route, ids)) == ["deadlock"]
+    assert held_up(bench, [A, B], lambda tx: wakeups.reserve_wakeups(lock_route(tx, bench.route), ids)) == ["deadlock"]

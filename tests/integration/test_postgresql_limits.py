@@ -7,14 +7,15 @@ from pathlib import Path
 
 import postgresql_server
 import pytest
-from ledger_bench import A, B, Bench, a_letter
+from ledger_bench import EMPLOYEES, A, B, Bench, a_letter
 from postgresql_server import EmbeddedPostgresql
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.errors import LedgerUnavailable
-from tasks.dlq.ledger import DatabaseClock, Ledger, Transaction, migrations, operations, postgresql, pruning, wakeups
+from tasks.dlq.ledger import DatabaseClock, Ledger, Transaction, migrations, operations, postgresql, pruning
+from tasks.dlq.ledger.routes import lock_route
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_whoever_is_stopped_inside_a_transaction_loses_its_locks(bench: Bench, m
         other.clock = DatabaseClock()
 
         def stopped(tx: Transaction) -> None:
-            wakeups.lock_route(tx, "employees")
+            lock_route(tx, bench.route)
             assert bench.claim() is not None  # it waited for the end of the other's transaction
             tx.now()
 
@@ -71,9 +72,9 @@ def test_whoever_is_stopped_inside_a_transaction_loses_its_locks(bench: Bench, m
 def test_a_lock_that_does_not_come_is_given_up_and_told(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(postgresql.LIMITS, "lock_timeout", "50")
     with closing(bench.connect()) as other, bench.ledger.begin() as tx:
-        wakeups.lock_route(tx, "employees")
+        lock_route(tx, bench.route)
         with pytest.raises(LedgerUnavailable, match="lock timeout"):
-            other.transact(lambda tx: wakeups.lock_route(tx, "employees"))
+            other.transact(lambda tx: lock_route(tx, bench.route))
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def as_role(bench: Bench, server: EmbeddedPostgresql) -> Iterator[Ledger]:
 
 def test_a_role_without_grants_is_told_plainly(as_role: Ledger):
     with pytest.raises(LedgerUnavailable, match="permission denied"):
-        as_role.transact(lambda tx: wakeups.lock_route(tx, "employees"))
+        as_role.transact(lambda tx: lock_route(tx, EMPLOYEES))
 
 
 def test_the_grants_of_the_documentation_are_enough(bench: Bench, as_role: Ledger):

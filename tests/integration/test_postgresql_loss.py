@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from doubles.tcp_proxy import TcpProxy
-from ledger_bench import EMPLOYEES, A, B, Bell, Bench, a_letter
+from ledger_bench import EMPLOYEES, A, B, Bench, WakeupRecorder, a_letter
 from postgresql_processes import Letters
 from postgresql_server import EmbeddedPostgresql
 from sqlalchemy import text
@@ -60,7 +60,7 @@ class Api:
 
 
 def recovery(bench: Bench, api: Api, **rest: Any) -> Recovery:
-    return Recovery(bench.ledger, {"employees": ROUTE}, api, Bell(), slice_seconds=5.0, worker="w", **rest)
+    return Recovery(bench.ledger, {"employees": ROUTE}, api, WakeupRecorder(), slice_seconds=5.0, worker="w", **rest)
 
 
 # --- connections and servers that go away ----------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_a_server_that_crashed_is_found_again_with_all_that_was_committed(bench:
 
 def test_a_transaction_whose_connection_is_ended_is_rolled_back_and_told(bench: Bench, server: EmbeddedPostgresql):
     def work(tx: Transaction) -> None:
-        dead_letters.record(tx, [a_letter(A)], delays={"employees": 0.0})
+        dead_letters.record_dead_letters(tx, [a_letter(A)], delays={"employees": 0.0})
         terminate_all(server)
         tx.now()
 
@@ -128,7 +128,7 @@ def test_a_server_that_became_a_standby_is_left_for_the_primary(bench: Bench, se
 
     server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # what a standby tells who connects
     with pytest.raises(LedgerUnavailable, match="read-only"), closing(Ledger(bench.url)) as ledger:
-        ledger.transact(lambda tx: dead_letters.record(tx, [a_letter(B)], delays={"employees": 0.0}))
+        ledger.transact(lambda tx: dead_letters.record_dead_letters(tx, [a_letter(B)], delays={"employees": 0.0}))
 
 
 # --- commits whose answer never came ---------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def three_records() -> list[Record]:
 
 @pytest.mark.parametrize("at", [b"INSERT INTO dead_letters", b"COMMIT"])
 def test_a_batch_that_was_cut_off_before_its_commit_comes_again_as_new(bench: Bench, cutter: Cutter, at: bytes):
-    intake = Intake(bench.ledger, {"employees": ROUTE}, Bell())
+    intake = Intake(bench.ledger, {"employees": ROUTE}, WakeupRecorder())
     cutter.at = at
     with pytest.raises(LedgerUnavailable):
         intake.take("queue", Letters(), three_records())
@@ -210,7 +210,7 @@ def test_a_settle_that_was_cut_off_before_its_commit_is_said_again_and_claims_th
 
 
 def test_a_batch_whose_commit_was_not_answered_is_known_when_it_comes_again(bench: Bench, lose_the_answer: Callable[[], None]):
-    intake = Intake(bench.ledger, {"employees": ROUTE}, Bell())
+    intake = Intake(bench.ledger, {"employees": ROUTE}, WakeupRecorder())
     records = three_records()
     lose_the_answer()
     with pytest.raises(LedgerUnavailable):  # so the source is not acknowledged
@@ -264,5 +264,5 @@ def test_of_several_hosts_the_one_that_answers_is_taken(bench: Bench, server: Em
     there = make_url(bench.url)
     hosts = f"host=127.0.0.1:1&host=127.0.0.1:{server.port}"
     with closing(Ledger(f"postgresql://{there.username}:{there.password}@/{there.database}?{hosts}")) as ledger:
-        ledger.transact(lambda tx: dead_letters.record(tx, [a_letter(A)], delays={"employees": 0.0}))
+        ledger.transact(lambda tx: dead_letters.record_dead_letters(tx, [a_letter(A)], delays={"employees": 0.0}))
     assert bench.sums() == {"accepted": 1, "pending": 1}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ledger_bench import EMPLOYEES, A, Bell, Bench
+from ledger_bench import EMPLOYEES, A, Bench, WakeupRecorder
 from patience import until
 from postgresql_processes import Letters
 from postgresql_server import EmbeddedPostgresql
@@ -74,7 +74,7 @@ def test_a_batch_whose_commit_was_not_waited_for_is_not_acknowledged(
     bench: Bench, server: EmbeddedPostgresql, background: ThreadPoolExecutor, how: str
 ):
     """PostgreSQL calls a commit whose wait was cancelled a success, with a warning: a fail-over would lose it."""
-    intake = Intake(bench.ledger, {"employees": ROUTE}, Bell())
+    intake = Intake(bench.ledger, {"employees": ROUTE}, WakeupRecorder())
     have_standby(server, "nobody")
     taking = waiting(server, background, lambda: intake.take("queue", Letters(), RECORDS))
     end_waits(server, how)

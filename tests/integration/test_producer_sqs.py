@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 from celery import Celery
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
-from ledger_bench import Bell
+from ledger_bench import WakeupRecorder
 from patience import until
 from redrive_producer import Redrive, to_celery, to_sqs
 from sqlalchemy import select
@@ -111,7 +111,7 @@ def redrive_side(sqs: EmbeddedSqs, tmp_path: Path) -> Iterator[Runtime]:
     """Redrive with the source that the page shows, its queue and an empty ledger."""
     file = tmp_path / "redrive.toml"
     file.write_text(CONFIG.format(port=sqs.port, folder=tmp_path) + SOURCE)
-    runtime = Runtime(load(file, {}), Bell())
+    runtime = Runtime(load(file, {}), WakeupRecorder())
     runtime.ensure_ledger()
     runtime.ensure_queues()
     yield runtime

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_bench import EMPLOYEES, URLS, A, B, Bell, Bench, C, a_letter, bounded, open_bench
+from ledger_bench import EMPLOYEES, URLS, A, B, Bench, C, WakeupRecorder, a_letter, bounded, open_bench
 from sqlalchemy import select
 
 from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
@@ -64,7 +64,7 @@ class World:
     def __init__(self, bench: Bench, *, route: Any = ROUTE) -> None:
         self.stopping = False
         self.bench = bench
-        self.bell = Bell()
+        self.sender = WakeupRecorder()
         self.api = Api(self)
         self.routes = {"employees": route}
         self.time = 1000.0
@@ -73,7 +73,7 @@ class World:
             bench.ledger,
             self.routes,
             self.api,
-            self.bell,
+            self.sender,
             slice_seconds=SLICE,
             worker="w",
             monotonic=lambda: self.time,
@@ -121,18 +121,18 @@ def test_a_worker_that_is_to_stop_ends_its_call_and_rings_for_what_is_left(world
 
     world.answer(stop)
 
-    assert world.recovery.run(first).calls == 1
+    assert world.recovery.run_slice(first).calls == 1
     assert bench.sums() == {"accepted": 2, "recovered": 1, "pending": 1}
     assert (bench.state(B), bench.due_in(B)) == (State.SCHEDULED, -1.0)  # due since the call began
-    assert world.bell.rung == [(second, 0.0)]
+    assert world.sender.sent == [(second, 0.0)]
 
 
 def test_a_wake_up_that_a_stopping_worker_receives_is_rung_again(world: World, bench: Bench):
     (job_id,) = put_due(bench, A)
     world.stopping = True
 
-    assert world.recovery.run(job_id).calls == 0
-    assert world.bell.rung == [(job_id, 0.0)]
+    assert world.recovery.run_slice(job_id).calls == 0
+    assert world.sender.sent == [(job_id, 0.0)]
 
 
 # --- one job ---------------------------------------------------------------------------------------------------------
@@ -141,66 +141,66 @@ def test_a_wake_up_that_a_stopping_worker_receives_is_rung_again(world: World, b
 def test_a_call_that_succeeds_completes_its_job(world: World, bench: Bench):
     (job_id,) = put_due(bench, A)
 
-    done = world.recovery.run(job_id)
+    done = world.recovery.run_slice(job_id)
 
     assert (done.calls, done.completed, done.parked, done.retry_at) == (1, 1, 0, None)
     assert bench.sums() == {"accepted": 1, "recovered": 1}
     (request,) = world.api.requests
     assert (request.parameters, request.job_id, request.attempt) == ({"employeeId": "1"}, job_id, 1)
     assert request.fence == bench.job(A)["fence"]
-    assert world.bell.rung == []
+    assert world.sender.sent == []
 
 
 def test_a_503_of_the_named_job_is_due_again_when_the_ledger_says(world: World, bench: Bench):
     (job_id,) = put_due(bench, A)
     world.answer(answered(503))
 
-    done = world.recovery.run(job_id)
+    done = world.recovery.run_slice(job_id)
 
     assert done.retry_at == world.time + 8.0
     assert bench.due_in() == 8.0
     assert bench.state() is State.RETRYABLE
-    assert world.bell.rung == []  # that wake-up is Celery's own retry
+    assert world.sender.sent == []  # that wake-up is Celery's own retry
 
 
 def test_another_job_that_fails_is_rung_for_by_itself(world: World, bench: Bench):
     named, other = put_due(bench, A, B)
     world.answer(OK, answered(409))
 
-    done = world.recovery.run(named)
+    done = world.recovery.run_slice(named)
 
     assert (done.calls, done.completed, done.retry_at) == (2, 1, None)
-    assert world.bell.rung == [(other, 8.0)]
+    assert world.sender.sent == [(other, 8.0)]
 
 
 def test_a_wake_up_that_comes_too_early_calls_nothing_and_is_rung_again(world: World, bench: Bench):
     bench.put(a_letter(A), delay=30.0)
     job_id = bench.job(A)["id"]
 
-    assert world.recovery.run(job_id).calls == 0
-    assert world.bell.rung == [(job_id, 30.0)]
+    assert world.recovery.run_slice(job_id).calls == 0
+    assert world.sender.sent == [(job_id, 30.0)]
 
 
 def test_a_wake_up_for_a_job_that_is_gone_or_of_an_unknown_route_is_dropped(world: World, bench: Bench):
     bench.put(a_letter(A, route="companies"), delay=0.0)
 
-    assert world.recovery.run(404).calls == 0
-    assert world.recovery.run(bench.job(A, "companies")["id"]).calls == 0
+    assert world.recovery.run_slice(404).calls == 0
+    assert world.recovery.run_slice(bench.job(A, "companies")["id"]).calls == 0
     assert bench.job(A, "companies")["state"] == "scheduled"
 
 
 def test_a_doubled_wake_up_calls_once(world: World, bench: Bench):
     (job_id,) = put_due(bench, A)
 
-    assert [world.recovery.run(job_id).calls for _ in range(2)] == [1, 0]
+    assert [world.recovery.run_slice(job_id).calls for _ in range(2)] == [1, 0]
 
 
 def test_a_wake_up_that_finds_no_free_slot_is_dropped(world: World, bench: Bench):
     *_, second = put_due(bench, A, B)
     bench.claimed()
 
-    assert world.recovery.run(second).calls == 0
-    assert world.bell.rung == []
+    assert world.recovery.run_slice(second).calls == 0
+    assert world.sender.sent == []
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_a_400_parks_with_its_failure_group(world: World, bench: Bench):
     first, second = put_due(bench, A, B)
     world.answer(answered(400), answered(400))
 
-    done = world.recovery.run(first)
+    done = world.recovery.run_slice(first)
 
     assert (done.parked, done.retry_at) == (2, None)
     assert bench.state(A) is bench.state(B) is State.PARKED
@@ -224,32 +224,32 @@ def test_a_401_pauses_the_route_parks_nothing_and_ends_the_slice(world: World, b
     first, _ = put_due(bench, A, B)
     world.answer(answered(401))
 
-    done = world.recovery.run(first)
+    done = world.recovery.run_slice(first)
 
     assert (done.calls, done.parked, done.paused) == (1, 0, True)
     assert (bench.state(A), bench.job(A)["attempts"]) == (State.RETRYABLE, 0)
     (row,) = bench.rows("routes")
     assert row["paused_by"] == "redrive"
     world.advance(3600)
-    assert world.recovery.run(first).calls == 0
+    assert world.recovery.run_slice(first).calls == 0
 
 
 def test_a_retry_after_holds_the_whole_route(world: World, bench: Bench):
     first, second = put_due(bench, A, B)
     world.answer(answered(503, retry_after="120"))
 
-    assert world.recovery.run(first).calls == 1
+    assert world.recovery.run_slice(first).calls == 1
     world.advance(118)
-    assert world.recovery.run(second).calls == 0
+    assert world.recovery.run_slice(second).calls == 0
     world.advance(2)
-    assert world.recovery.run(second).calls >= 1
+    assert world.recovery.run_slice(second).calls >= 1
 
 
 def test_a_job_that_never_succeeds_parks_after_its_last_allowed_attempt(world: World, bench: Bench):
     (job_id,) = put_due(bench, A)
     world.answer(*[answered(409)] * 10)
     for _ in range(6):
-        world.recovery.run(job_id)
+        world.recovery.run_slice(job_id)
         world.advance(120)
 
     assert (bench.state(), len(world.api.requests)) == (State.PARKED, 3)
@@ -259,11 +259,11 @@ def test_a_try_that_was_not_sent_spends_no_attempt(world: World, bench: Bench):
     (job_id,) = put_due(bench, A)
     world.answer(*[UNSENT] * 5)
     for _ in range(5):
-        assert world.recovery.run(job_id).retry_at is not None
+        assert world.recovery.run_slice(job_id).retry_at is not None
         world.advance(120)
 
     assert [bench.job(A)[name] for name in ("attempts", "misses")] == [0, 5]
-    assert world.recovery.run(job_id).completed == 1
+    assert world.recovery.run_slice(job_id).completed == 1
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_key_that_its_route_does_not_take_is_not_called_and_parked_in_the_end(
     wrong, right = put_due(bench, key, A)
 
     for _ in range(3):
-        world.recovery.run(wrong)
+        world.recovery.run_slice(wrong)
         world.advance(route.retry.cap)
 
     assert (bench.state(key), bench.state(A)) == (State.PARKED, State.COMPLETED)
@@ -296,17 +296,17 @@ def test_after_an_unknown_outcome_nobody_calls_until_the_drain_is_over(world: Wo
     first, second = put_due(bench, A, B)
     world.answer(result)
 
-    assert world.recovery.run(first).calls == 1
-    assert world.recovery.run(second).calls == 0
+    assert world.recovery.run_slice(first).calls == 1
+    assert world.recovery.run_slice(second).calls == 0
     world.advance(ROUTE.drain)
-    assert world.recovery.run(second).calls >= 1
+    assert world.recovery.run_slice(second).calls >= 1
 
 
 def test_two_keys_that_find_the_api_down_open_the_breaker_and_the_slice_ends(world: World, bench: Bench):
     first, *_ = put_due(bench, A, B, C)
     world.answer(*[answered(500)] * 10)
 
-    assert world.recovery.run(first).calls == 2
+    assert world.recovery.run_slice(first).calls == 2
     assert bench.rows("routes")[0]["breaker_open"]
 
 
@@ -322,12 +322,12 @@ def test_needs_that_come_in_the_middle_of_the_call_get_exactly_one_more(world: W
         return OK
 
     world.answer(meanwhile)
-    world.recovery.run(job_id)
+    world.recovery.run_slice(job_id)
 
     assert bench.sums() == {"accepted": 4, "recovered": 1, "pending": 3}
-    assert (job_id, ROUTE.delay) in world.bell.rung
+    assert (job_id, ROUTE.delay) in world.sender.sent
     world.advance(ROUTE.delay)
-    world.recovery.run(job_id)
+    world.recovery.run_slice(job_id)
     assert world.api.called == ["1", "1", "2"]
     assert bench.sums() == {"accepted": 4, "recovered": 4}
 
@@ -340,7 +340,7 @@ def test_a_last_failure_with_news_starts_anew(world: World, bench: Bench):
         return answered(400)
 
     world.answer(meanwhile)
-    world.recovery.run(job_id)
+    world.recovery.run_slice(job_id)
 
     assert (bench.state(), bench.due_in(), bench.job(A)["attempts"]) == (State.SCHEDULED, ROUTE.delay, 0)
 
@@ -356,25 +356,25 @@ def test_a_slice_goes_on_to_what_else_is_due_and_one_wake_up_is_enough(world: Wo
     world.api.takes = 0.1
     first, *_ = put_due(bench, *keys(20))
 
-    assert world.recovery.run(first).calls == 20
-    assert world.bell.rung == []
+    assert world.recovery.run_slice(first).calls == 20
+    assert world.sender.sent == []
 
 
 def test_a_slice_ends_after_its_seconds_and_rings_once_more(world: World, bench: Bench):
     world.api.takes = 1.0
     first, *_ = put_due(bench, *keys(20))
 
-    done = world.recovery.run(first)
+    done = world.recovery.run_slice(first)
 
     assert done.calls == SLICE
-    (rung,) = world.bell.rung
+    (rung,) = world.sender.sent
     assert rung[1] == 0.0
     assert bench.state(f'{{"employeeId":"{rung[0]}"}}') is State.SCHEDULED
 
 
 def test_a_slice_calls_what_has_been_due_for_longest_first(world: World, bench: Bench):
     *_, last = put_due(bench, A, B, C)
-    world.recovery.run(last)
+    world.recovery.run_slice(last)
 
     assert world.api.called == ["1", "2", "3"]
 
@@ -383,16 +383,16 @@ def test_a_failing_job_is_called_once_in_a_slice(world: World, bench: Bench):
     first, *_ = put_due(bench, A, B, C)
     world.answer(answered(409), OK, OK)
 
-    assert world.recovery.run(first).calls == 3
+    assert world.recovery.run_slice(first).calls == 3
     assert world.api.called == ["1", "2", "3"]
 
 
 def test_a_broker_that_is_gone_fails_no_call(world: World, bench: Bench):
     first, _ = put_due(bench, A, B)
-    world.bell.broken = True
+    world.sender.broken = True
     world.answer(OK, answered(409))
 
-    assert world.recovery.run(first).calls == 2
+    assert world.recovery.run_slice(first).calls == 2
     assert bench.state(A) is State.COMPLETED
 
 
@@ -419,12 +419,12 @@ def test_a_lease_that_is_nearly_over_sends_nothing_and_spends_no_attempt(
 
     with monkeypatch.context() as patch:
         patch.setattr(bench.ledger, "transact", slow)
-        world.recovery.run(job_id)
+        world.recovery.run_slice(job_id)
 
     assert world.api.requests == []
     assert (bench.state(), bench.job(A)["attempts"], bench.job(A)["misses"]) == (State.RETRYABLE, 0, 1)
     world.advance(60)
-    assert world.recovery.run(job_id).completed == 1
+    assert world.recovery.run_slice(job_id).completed == 1
 
 
 class Locked:
@@ -447,7 +447,7 @@ def test_a_ledger_that_is_locked_when_the_call_ends_is_asked_again(world: World,
     (job_id,) = put_due(bench, A)
     Locked(world, monkeypatch, 4)
 
-    assert world.recovery.run(job_id).completed == 1
+    assert world.recovery.run_slice(job_id).completed == 1
     assert len(world.naps) == 4
     assert len(world.api.requests) == 1
     assert bench.sums() == {"accepted": 1, "recovered": 1}
@@ -460,21 +460,21 @@ def test_a_ledger_that_stays_locked_beyond_the_lease_is_told_and_the_job_is_call
     with monkeypatch.context() as patch:
         Locked(world, patch, 10**6)
         with pytest.raises(LedgerUnavailable):
-            world.recovery.run(job_id)
+            world.recovery.run_slice(job_id)
     assert world.time <= 1000.0 + ROUTE.lease
     assert bench.state() is State.EXECUTING
 
     world.advance(ROUTE.lease)
-    assert Maintenance(bench.ledger, world.routes, world.bell).rescue() == 1
+    assert Maintenance(bench.ledger, world.routes, world.sender).rescue() == 1
     world.advance(ROUTE.drain)
-    assert world.recovery.run(job_id).completed == 1
+    assert world.recovery.run_slice(job_id).completed == 1
     first, second = (request.fence for request in world.api.requests)
     assert second > first
 
 
 def test_a_call_that_ends_after_its_lease_was_taken_still_covers_what_it_began_after(world: World, bench: Bench):
     (job_id,) = put_due(bench, A)
-    sweeps = Maintenance(bench.ledger, world.routes, world.bell)
+    sweeps = Maintenance(bench.ledger, world.routes, world.sender)
 
     def slow(_request: SyncRequest) -> SyncResult:
         bench.put(a_letter(A))
@@ -483,7 +483,7 @@ def test_a_call_that_ends_after_its_lease_was_taken_still_covers_what_it_began_a
         return OK
 
     world.answer(slow)
-    done = world.recovery.run(job_id)
+    done = world.recovery.run_slice(job_id)
 
     assert (done.calls, done.completed) == (1, 0)
     assert bench.sums() == {"accepted": 2, "recovered": 1, "pending": 1}
@@ -496,17 +496,17 @@ def test_a_shortage_ends_the_slice_and_counts_for_no_job_however_long_it_lasts(w
     [first, second] = put_due(bench, A, B)
     world.answer(*[SyncResult(answer=Answer.NOT_SENT, short="this process may open no more files")] * 60)
     for _ in range(60):
-        done = world.recovery.run(first)
+        done = world.recovery.run_slice(first)
         assert (done.completed, done.retry_at) == (0, None), "else each wake-up would live on, beside those that it makes"
         world.advance(20)
     assert len(world.api.requests) == 60, "one try a wake-up"
-    assert world.bell.rung == []
-    Maintenance(bench.ledger, world.routes, world.bell).promote()
-    assert len(world.bell.rung) == 1, "a sweep looks whether it is over"
+    assert world.sender.sent == []
+    Maintenance(bench.ledger, world.routes, world.sender).promote()
+    assert len(world.sender.sent) == 1, "a sweep looks whether it is over"
     with bench.ledger.begin(read_only=True) as tx:
         found = tx.connection.execute(select(jobs.c.id, jobs.c.state, jobs.c.attempts, jobs.c.misses)).all()
     assert {each.id for each in found} == {first, second}
     assert {(each.attempts, each.misses) for each in found} == {(0, 0)}
     assert State.PARKED not in {each.state for each in found}
     world.answer()
-    assert world.recovery.run(first).completed == 2
+    assert world.recovery.run_slice(first).completed == 2

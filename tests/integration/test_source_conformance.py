@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
-from ledger_bench import EMPLOYEES, SQLITE, Bell, Bench, open_bench
+from ledger_bench import EMPLOYEES, SQLITE, Bench, WakeupRecorder, open_bench
 from patience import until
 from sources_file import File
 from sources_harness import Fifo, Memory, Sqs, SqsServer, employee
@@ -96,7 +96,7 @@ class Process:
         self.name = source.name
         self.source = source
         self.ledger: Ledger = bench.connect()
-        self.intake = Intake(self.ledger, {"employees": ROUTE}, Bell())
+        self.intake = Intake(self.ledger, {"employees": ROUTE}, WakeupRecorder())
         self.batches: list[Sequence[Record]] = []
         self.acknowledged: list[str] = []
         self.before_reading: Callable[[], object] = lambda: None

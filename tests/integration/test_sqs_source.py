@@ -57,7 +57,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 class Silent:
-    def ring(self, job_id: int, *, delay: float) -> None:
+    def send(self, job_id: int, *, delay: float) -> None:
         pass
 
 

@@ -45,7 +45,7 @@ class Line:
         self.url = client.create_queue(QueueName="wakeups-bounded")["QueueUrl"]
         self.sent = self.most = 0
 
-    def ring(self, job_id: int, *, delay: float) -> None:
+    def send(self, job_id: int, *, delay: float) -> None:
         assert delay == 0.0, "every job of this test is due at once"
         self.client.send_message(QueueUrl=self.url, MessageBody=str(job_id))
         self.sent += 1
@@ -81,7 +81,7 @@ class Works:
         self.called: list[str] = []
         self.reader = SubmissionReader(routes=routes)
         self.intake = Intake(bench.ledger, routes, line)
-        self.sweeps = Maintenance(bench.ledger, routes, line, in_queue=line.out)
+        self.sweeps = Maintenance(bench.ledger, routes, line, count_queued=line.out)
         self.workers = [
             Recovery(
                 bench.ledger, routes, self, line, slice_seconds=5.0, worker=f"w{n}", monotonic=lambda: bench.clock.now / 1000

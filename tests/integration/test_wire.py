@@ -13,7 +13,7 @@ from celery.signals import task_failure
 from patience import until
 
 from tasks.dlq.ledger import queries
-from tasks.dlq.ledger.wakeups import outstanding
+from tasks.dlq.ledger.wakeups import count_outstanding
 from tasks.dlq.ports import Record
 from tasks.dlq.reading.reader import submission
 
@@ -65,7 +65,7 @@ def test_2000_waiting_jobs_never_exceed_the_window(runtime: Runtime, wire: SqsRe
     assert len(wire.sent(RECOVERY)) <= window
     with runtime.ledger.begin(read_only=True) as tx:
         assert queries.counts(tx)["employees"]["scheduled"] >= 2000
-        assert outstanding(tx, "employees", tx.now()) == window
+        assert count_outstanding(tx, "employees", tx.now()) == window
 
 
 @pytest.mark.usefixtures("runtime")

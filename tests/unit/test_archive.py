@@ -218,4 +218,4 @@ def test_wake_ups_that_are_out_stay_behind():
     for table in exported():
         names = {column.name for column in columns_of(table)}
         assert names == {column.name for column in table.columns} - LEFT_OUT_COLUMNS.get(table.name, set())
-    assert {name for columns in LEFT_OUT_COLUMNS.values() for name in columns} == {"rung_until", "rung_at", "rung_ttl"}
+    assert {name for columns in LEFT_OUT_COLUMNS.values() for name in columns} == {"wakeup_until", "swept_at", "sweep_timeout"}

@@ -40,7 +40,7 @@ FORMAT, VERSION = "redrive-ledger", 1
 #: Tables that stay behind. All others go along, later ones too.
 LEFT_OUT = {"processes": "the processes that run on this ledger; those of another one tell of themselves"}
 #: Columns that stay behind: which wake-ups are out. Nobody may come for those, and the new ledger must not wait for them.
-LEFT_OUT_COLUMNS = {"jobs": {"rung_until"}, "routes": {"rung_at", "rung_ttl"}}
+LEFT_OUT_COLUMNS = {"jobs": {"wakeup_until"}, "routes": {"swept_at", "sweep_timeout"}}
 
 #: Bytes of the first line and of any other: a value has up to 1 GiB, where PostgreSQL holds it.
 _LONGEST_HEADER, _LONGEST = 1 << 16, 3 << 30

@@ -21,7 +21,7 @@ from tasks.dlq.archive.file_format import Row, exported
 from tasks.dlq.archive.rules import LAST_MOMENT
 from tasks.dlq.archive.writer import numbered
 from tasks.dlq.errors import Refused
-from tasks.dlq.ledger.routes import ensure_routes, hold_route
+from tasks.dlq.ledger.routes import lock_route
 from tasks.dlq.ledger.savepoints import REFUSALS, is_the_rows_fault
 from tasks.dlq.ledger.schema import alerts, jobs, routes
 from tasks.dlq.text import shorten
@@ -60,9 +60,9 @@ def read_in(tx: Transaction, reader: Reader, reached: Callable[[int], None], *, 
         reached(reader.rows.total())
     for table in numbered():
         _count_on(tx, table, reader.header.last_ids.get(table.name, 0))
-    ensure_routes(tx, configured)
-    for name, route in configured.items():
-        hold_route(tx, name, tx.now() + round(hold(route) * 1000))
+    for _, route in sorted(configured.items()):
+        locked = lock_route(tx, route)
+        locked.hold_until(locked.now + round(hold(route) * 1000))
 
 
 def hold(route: Route) -> float:

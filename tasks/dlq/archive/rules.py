@@ -180,7 +180,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "number": _count(MOST_INT, least=1),
         "token": DIGEST,
         "fence": FENCE,
-        "mark": COUNT,
+        "covers_seq": COUNT,
         "worker": TEXT,
         "began_at": MOMENT,
         "ended_at": MOMENT,

@@ -1,7 +1,7 @@
-"""The circuit breaker of a route: when the API is down, calls stop; probes tell when it is back. Pure: state in, state out.
+"""The circuit breaker of a route: while the API is down calls stop, and probes find out when it is back.
 
-It opens when at least two different keys fail for the API's fault in a row, so that one poisoned key cannot open it. While it is
-open, one probe at a time goes out, each with another key, and no call spends an attempt.
+The breaker opens when at least two different keys fail in a row through the API's fault, so that one failing key cannot open
+it. While it is open, one probe at a time goes out, each for another key, and no call uses up an attempt.
 """
 
 from __future__ import annotations
@@ -10,24 +10,27 @@ from dataclasses import dataclass, replace
 
 from tasks.dlq.calls.outcome import Outcome
 
-#: Outcomes that speak against the API itself.
+#: Outcomes that are the API's fault.
 FAULTS = frozenset({Outcome.API_FAULT, Outcome.NETWORK, Outcome.DEADLINE})
-#: Outcomes that tell nothing about the API.
-SILENT = frozenset({Outcome.NOT_SENT, Outcome.LOST, Outcome.REFUSED})
+#: Outcomes that say nothing about the API.
+NEUTRAL = frozenset({Outcome.NOT_SENT, Outcome.LOST, Outcome.REFUSED})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Breaker:
-    """The breaker's state as the route's row keeps it. `probe_at` is the ledger's milliseconds."""
+    """The breaker's state, a value: each change returns a new one."""
 
     open: bool = False
+    #: API faults in a row, over all keys.
     faults: int = 0
+    #: The key that failed first in that row.
     first_key: str | None = None
+    #: No probe before this moment, in the ledger's milliseconds.
     probe_at: int = 0
 
     def after(self, outcome: Outcome, *, key: str, now: int, interval: float) -> Breaker:
         """Return the state after a call of `key` ended with `outcome`; the next probe is due `interval` seconds later."""
-        if outcome in SILENT:
+        if outcome in NEUTRAL:
             return self
         if outcome not in FAULTS:
             return Breaker()
@@ -41,5 +44,5 @@ class Breaker:
         )
 
     def probing(self, *, now: int, interval: float) -> Breaker:
-        """Return the state once a probe has been given out: the next one is due `interval` seconds later."""
+        """Return the state after a probe was given out; the next one is due `interval` seconds later."""
         return replace(self, probe_at=now + round(interval * 1000))

@@ -29,6 +29,25 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CallEnd:
+    """How a call ended."""
+
+    outcome: Outcome
+    #: The HTTP status, if there was one.
+    status: int | None = None
+    #: One line for people, without secrets.
+    detail: str = ""
+    #: The failure group's key (`tasks.dlq.failures`); None after a success.
+    group_key: str | None = None
+    #: Seconds that the API asked to wait, from its Retry-After header.
+    retry_after: float | None = None
+    #: Whether the API may still be working on the call: key and slot then rest for the route's drain.
+    unknown: bool = False
+    #: Whether this process lacked a resource (a file descriptor, memory) and sent nothing: that counts for nothing.
+    short: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answers:
     """Which HTTP status means what; each a frozenset of codes. A code in none of them is hopeless.
 

@@ -1,6 +1,6 @@
-"""The claim: one worker's lease on one due job, with the route's limit kept exactly.
+"""The claim: one worker's lease on one due job. The route's limit of open calls holds exactly.
 
-The route's row is locked before anything is counted: without it two claims that both count no call in flight both call.
+The route's row is locked before open calls are counted. Without the lock, two claims could both count none and both call.
 """
 
 from __future__ import annotations
@@ -12,48 +12,48 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, or_, select, update
 
 from tasks.dlq.job import Claim, State
-from tasks.dlq.ledger.routes import breaker_of, is_shut, keep_breaker, lock_route, occupied
-from tasks.dlq.ledger.schema import attempts, jobs, routes, waiting
+from tasks.dlq.ledger.schema import attempts, jobs, waiting
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Row, Select
+    from sqlalchemy import ColumnElement, Select
 
-    from tasks.dlq.calls.route import Route
     from tasks.dlq.ledger.engine import Transaction
+    from tasks.dlq.ledger.routes import LockedRoute
 
 
-def claim(tx: Transaction, route: Route, *, worker: str) -> Claim | None:
-    """Lease the route's job that has been due for longest: a wake-up's own job has no right of way, or it could starve others.
+def claim(locked: LockedRoute, *, worker: str) -> Claim | None:
+    """Lease the route's job that has been due for longest. The job that a wake-up names has no priority: others would starve.
 
     Returns:
-        The claim, or None: nothing is due, no slot is free, the route is paused or has to wait, or its breaker is open and no
-        probe is due. The call may begin once the transaction has committed.
+        The claim. None if nothing is due, no slot is free, the route is paused or must wait, or its breaker is open and no
+        probe is due. The call may begin after the transaction has committed.
     """
-    row = lock_route(tx, route.name)
-    now = tx.now()
-    if is_shut(row, now) or occupied(tx, route.name, now) >= route.max_in_flight:
+    if locked.is_shut:
         return None
-    if row.breaker_open:
-        return _probe(tx, route, row, worker=worker, now=now)
-    found = _first(tx, select(jobs.c.id).where(due(route.name, now)).order_by(jobs.c.due_at, jobs.c.id))
-    return _lease(tx, route, row, found, worker=worker, now=now) if found is not None else None
-
-
-def _probe(tx: Transaction, route: Route, row: Row[Any], *, worker: str, now: int) -> Claim | None:
-    """Lease the next due job after the one probed last, so that one poisoned key cannot keep the breaker open."""
-    breaker = breaker_of(row)
-    if now < breaker.probe_at or occupied(tx, route.name, now):
+    occupied = locked.count_occupied()
+    if locked.breaker.open:
+        return _claim_probe(locked, worker=worker) if occupied == 0 else None
+    if occupied >= locked.route.max_in_flight:
         return None
-    any_due = select(jobs.c.id).where(due(route.name, now)).order_by(jobs.c.id)
-    found = _first(tx, any_due.where(jobs.c.id > row.probed)) or _first(tx, any_due)
-    if found is None:
+    due = select(jobs.c.id).where(is_due(locked.route.name, locked.now)).order_by(jobs.c.due_at, jobs.c.id)
+    job_id = _select_first(locked.tx, due)
+    return _lease(locked, job_id, worker=worker) if job_id is not None else None
+
+
+def _claim_probe(locked: LockedRoute, *, worker: str) -> Claim | None:
+    """Lease the due job that follows the last probed one, so that one failing key cannot keep the breaker open."""
+    if locked.now < locked.breaker.probe_at:
         return None
-    keep_breaker(tx, route.name, breaker.probing(now=now, interval=route.probe_interval), probed=found)
-    return _lease(tx, route, row, found, worker=worker, now=now, probe=True)
+    due = select(jobs.c.id).where(is_due(locked.route.name, locked.now)).order_by(jobs.c.id)
+    job_id = _select_first(locked.tx, due.where(jobs.c.id > locked["probed"])) or _select_first(locked.tx, due)
+    if job_id is None:
+        return None
+    probing = locked.breaker.probing(now=locked.now, interval=locked.route.probe_interval)
+    return _lease(locked, job_id, worker=worker, probe_at=probing.probe_at, probed=job_id)
 
 
-def due(route: str, now: int) -> ColumnElement[bool]:
-    """Return the condition that a job of the route waits, is due, and rests from no call whose outcome is unknown."""
+def is_due(route: str, now: int) -> ColumnElement[bool]:
+    """Return the condition: a job of the route waits, is due, and does not rest after a call whose outcome is unknown."""
     return and_(
         jobs.c.route == route,
         waiting,
@@ -62,14 +62,15 @@ def due(route: str, now: int) -> ColumnElement[bool]:
     )
 
 
-def _first(tx: Transaction, statement: Select[int]) -> int | None:
+def _select_first(tx: Transaction, statement: Select[int]) -> int | None:
     return tx.connection.scalar(statement.limit(1).with_for_update(skip_locked=True))
 
 
-def _lease(tx: Transaction, route: Route, row: Row[Any], job_id: int, *, worker: str, now: int, probe: bool = False) -> Claim:
+def _lease(locked: LockedRoute, job_id: int, *, worker: str, **route_values: Any) -> Claim:
     token = secrets.token_hex(16)
-    fence = max(row.fence + 1, now)  # by the clock, so that it grows over a lost or restored ledger, too: docs/adr/0003
-    tx.connection.execute(update(routes).where(routes.c.name == route.name).values(fence=fence))
+    # By the clock, so that fences also grow after a ledger was lost or restored: docs/adr/0003-lease-and-fence.md
+    fence = max(locked["fence"] + 1, locked.now)
+    locked.write(fence=fence, **route_values)
     statement = (
         update(jobs)
         .where(jobs.c.id == job_id)
@@ -77,38 +78,34 @@ def _lease(tx: Transaction, route: Route, row: Row[Any], job_id: int, *, worker:
             state=State.EXECUTING,
             token=token,
             fence=fence,
-            lease_until=now + round(route.lease * 1000),
+            lease_until=locked.now + round(locked.route.lease * 1000),
             rest_until=None,
             claimed_seq=jobs.c.last_seq,
             calls=jobs.c.calls + 1,
-            changed_at=now,
+            changed_at=locked.now,
         )
-        .returning(*jobs.c)
+        .returning(jobs.c.key, jobs.c.calls, jobs.c.claimed_seq, jobs.c.attempts, jobs.c.misses)
     )
-    job = tx.connection.execute(statement).one()
-    tx.connection.execute(
-        attempts.insert(),
-        {
-            "job_id": job_id,
-            "number": job.calls,
-            "token": token,
-            "fence": fence,
-            "mark": job.claimed_seq,
-            "worker": worker,
-            "began_at": now,
-        },
-    )
+    job = locked.tx.connection.execute(statement).one()
+    attempt = {
+        "job_id": job_id,
+        "number": job.calls,
+        "token": token,
+        "fence": fence,
+        "covers_seq": job.claimed_seq,
+        "worker": worker,
+        "began_at": locked.now,
+    }
+    locked.tx.connection.execute(attempts.insert(), attempt)
     return Claim(
         job_id=job_id,
-        route=route.name,
+        route=locked.route.name,
         key=job.key,
         parameters=json.loads(job.key),
         token=token,
         fence=fence,
         number=job.calls,
-        mark=job.claimed_seq,
+        covers_seq=job.claimed_seq,
         attempts=job.attempts,
         misses=job.misses,
-        lease_until=job.lease_until,
-        probe=probe,
     )

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.job import CLOSED, State
 from tasks.dlq.ledger.savepoints import REFUSALS, is_the_rows_fault
-from tasks.dlq.ledger.schema import dead_letters, jobs, needs, tallies
+from tasks.dlq.ledger.schema import FRESH_BUDGET, dead_letters, jobs, needs, tallies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class Recorded:
         )
 
 
-def record(tx: Transaction, letters: Sequence[DeadLetter], *, delays: Mapping[str, float]) -> Recorded:
+def record_dead_letters(tx: Transaction, letters: Sequence[DeadLetter], *, delays: Mapping[str, float]) -> Recorded:
     """Write a batch of dead letters; a row that the database will not take becomes a rejection, never the batch's end.
 
     Args:
@@ -186,9 +186,7 @@ def attach_statement(tx: Transaction) -> Any:
             "due_at": when_closed(new.due_at, jobs.c.due_at),
             "changed_at": when_closed(new.changed_at, jobs.c.changed_at),
             # A fresh budget: what failed before may have been mended since.
-            "attempts": when_closed(0, jobs.c.attempts),
-            "misses": when_closed(0, jobs.c.misses),
-            "crashes": when_closed(0, jobs.c.crashes),
+            **{name: when_closed(value, jobs.c[name]) for name, value in FRESH_BUDGET.items()},
         },
     ).returning(jobs.c.id, jobs.c.route, jobs.c.key, jobs.c.last_seq, jobs.c.state, jobs.c.due_at)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 
 from tasks.dlq.job import CLOSED, WAITING, State
-from tasks.dlq.ledger.schema import audit_log, jobs
+from tasks.dlq.ledger.schema import FRESH_BUDGET, audit_log, jobs
 
 if TYPE_CHECKING:
     from tasks.dlq.ledger.engine import Transaction
@@ -22,7 +22,7 @@ def replay(tx: Transaction, job_id: int, *, state: State, last_seq: int) -> bool
     statement = (
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state == state, jobs.c.last_seq == last_seq, jobs.c.state.in_(CLOSED))
-        .values(state=State.SCHEDULED, due_at=now, attempts=0, misses=0, crashes=0, changed_at=now)
+        .values(state=State.SCHEDULED, due_at=now, changed_at=now, **FRESH_BUDGET)
     )
     return tx.connection.execute(statement).rowcount == 1
 

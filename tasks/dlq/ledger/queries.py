@@ -118,6 +118,12 @@ def route_states(tx: Transaction) -> list[dict[str, Any]]:
     ]
 
 
+def find_route_of(tx: Transaction, job_id: int) -> str | None:
+    """Return the name of a job's route; None if there is no such job."""
+    name: str | None = tx.connection.scalar(select(jobs.c.route).where(jobs.c.id == job_id))
+    return name
+
+
 def job_view(row: Row[Any]) -> dict[str, Any]:
     """Return a job as people see it."""
     return {
@@ -161,7 +167,7 @@ def _attempt_view(row: Row[Any]) -> dict[str, Any]:
     return {
         "number": row.number,
         "fence": row.fence,
-        "covers": row.mark,
+        "covers": row.covers_seq,
         "worker": row.worker,
         "began_at": format_time(row.began_at),
         "ended_at": format_time(row.ended_at),

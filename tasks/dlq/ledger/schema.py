@@ -5,6 +5,8 @@ A change here needs a migration in `tasks/dlq/migrations/versions/`; a test comp
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -91,7 +93,7 @@ jobs = Table(
     Column("fence", BigInteger, nullable=False, server_default="0", doc="grows with each claim of the key, for ever"),
     Column("lease_until", Millis, doc="set while executing"),
     Column("rest_until", Millis, doc="key and slot rest until then: the API may still be working"),
-    Column("rung_until", Millis, doc="a wake-up for this job is out until received or until then"),
+    Column("wakeup_until", Millis, doc="a wake-up for this job is out, until it is received or expires then"),
     # The last outcome, for people.
     Column("outcome", String(12), doc="see tasks.dlq.calls.outcome.Outcome"),
     Column("status", Integer),
@@ -107,6 +109,9 @@ jobs = Table(
 #: Conditions of partial indexes, in literals: databases use such an index only where they see its very condition.
 waiting = jobs.c.state.in_([literal_column("'scheduled'"), literal_column("'retryable'")])
 executing = jobs.c.state == literal_column("'executing'")
+#: Needs came while the call was open: its success does not cover them.
+has_new_needs = jobs.c.last_seq > jobs.c.claimed_seq
+FRESH_BUDGET: dict[str, Any] = {"attempts": 0, "misses": 0, "crashes": 0}
 #: A job keeps so many attempts for as long as it lives. The number stands in the index `ix_jobs_busy`, too.
 ATTEMPTS_KEPT = 100
 busy = jobs.c.calls > literal_column(str(ATTEMPTS_KEPT))
@@ -120,11 +125,11 @@ Index(
     postgresql_where=jobs.c.rest_until.is_not(None),
 )
 Index(
-    "ix_jobs_rung",
+    "ix_jobs_wakeup",
     jobs.c.route,
-    jobs.c.rung_until,
-    sqlite_where=jobs.c.rung_until.is_not(None),
-    postgresql_where=jobs.c.rung_until.is_not(None),
+    jobs.c.wakeup_until,
+    sqlite_where=jobs.c.wakeup_until.is_not(None),
+    postgresql_where=jobs.c.wakeup_until.is_not(None),
 )
 Index("ix_jobs_busy", jobs.c.id, sqlite_where=busy, postgresql_where=busy)
 Index("ix_jobs_state", jobs.c.state, jobs.c.changed_at, jobs.c.id)
@@ -147,7 +152,7 @@ attempts = Table(
     Column("number", Integer, nullable=False, doc="counts from 1 over the job's life"),
     Column("token", String(32), nullable=False, unique=True),
     Column("fence", BigInteger, nullable=False),
-    Column("mark", BigInteger, nullable=False, doc="claimed_seq of this attempt: what its success covers"),
+    Column("covers_seq", BigInteger, nullable=False, doc="the job's claimed_seq in this attempt: what its success covers"),
     Column("worker", String(200), nullable=False),
     Column("began_at", Millis, nullable=False, doc="the claim's commit; the call begins after it"),
     Column("ended_at", Millis),
@@ -173,9 +178,15 @@ routes = Table(
     Column("fault_key", Text, doc="the key that failed first in that row"),
     Column("probe_at", Millis, nullable=False, server_default="0", doc="no probe before, while open"),
     Column("probed", Id, nullable=False, server_default="0", doc="the job probed last: probes rotate over the due jobs"),
-    # The doorbell.
-    Column("rung_at", Millis, doc="when a sweep rang last, until someone came"),
-    Column("rung_ttl", Integer, nullable=False, server_default="15000", doc="milliseconds until a sweep rings again"),
+    # Wake-ups.
+    Column("swept_at", Millis, doc="when a sweep sent last; null once a wake-up came"),
+    Column(
+        "sweep_timeout",
+        Integer,
+        nullable=False,
+        server_default="9000",
+        doc="milliseconds until a sweep sends another",
+    ),
 )
 
 alerts = Table(

@@ -1,11 +1,14 @@
-"""The bounded doorbell: which wake-ups may be out. The ledger is the truth; a wake-up only says "look now".
+"""Wake-ups: Celery messages that start a worker's slice. At most a window of them is out for each route.
 
-At most `route.window` wake-ups are out per route; further jobs wait in the ledger. A wake-up counts as out until it is received,
-or for `BELL_LIFE` after it was due. Losing them all costs one sweep: `promote` rings again when something is due, a slot is free
-and no recent bell is out; the time that it waits for an answer doubles from 9 s to 15 min until someone comes. Where bells that
-nobody answers take all places, SQS is asked how many it holds: the others are lost.
+A wake-up may be lost, late or doubled without harm: the ledger holds the job, and `promote` sends another. A worker that is awake
+goes on by itself, so a few wake-ups serve many jobs. Every wake-up has a place in its job's row (`wakeup_until`) until it
+is received, or until it expires.
 
-A paused route rings nothing. Behind an open breaker one bell is out, for the next probe.
+- A sweep that has sent a wake-up waits for an answer before it sends another: first 9 s, then twice as long each time.
+- If the places are full and nobody answers for a minute, SQS is asked how many wake-ups it holds. The others are lost.
+- A paused route sends none. Behind an open breaker one wake-up is out, for the next probe.
+
+Each function here reserves places and returns the wake-ups; the caller sends them after the commit.
 """
 
 from __future__ import annotations
@@ -15,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, or_, select, update
 
 from tasks.dlq.calls.limits import LONGEST_DELAY
-from tasks.dlq.job import WAITING, State, Wakeup
-from tasks.dlq.ledger.claims import due
-from tasks.dlq.ledger.routes import is_shut, lock_route, occupied
+from tasks.dlq.job import State, Wakeup
+from tasks.dlq.ledger.claims import is_due
 from tasks.dlq.ledger.schema import jobs, routes, waiting
 
 if TYPE_CHECKING:
@@ -25,201 +27,202 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Row, Select
 
-    from tasks.dlq.calls.route import Route
     from tasks.dlq.ledger.engine import Transaction
+    from tasks.dlq.ledger.routes import LockedRoute
 
-#: Milliseconds after its due time until an unanswered wake-up is taken for lost and leaves the window.
-BELL_LIFE = 4 * 3_600_000
-#: Milliseconds that a sweep waits for an answer to its bell before it rings again: doubled each time, up to the cap.
-FIRST_PATIENCE = 9_000
-MOST_PATIENCE = 900_000
-#: The patience of a sweep when a worker has just started.
-_NONE = 0
-#: Milliseconds for which a bell that is due counts as on its way. One that is not answered by then may be lost, or wait in line.
-ON_ITS_WAY = 5_000
-#: Wake-ups beyond the window that may be rung for others that nobody answers. The last is kept for a sweep after somebody came:
-#: he may have come for the last bell there was.
-SPARE = 10
-#: Milliseconds that make no difference to a bell: SQS delays by whole seconds.
-_SOON = 500
-#: Milliseconds after its due time from which a bell may be missed in the queue: SQS' own counts may lag by a minute.
-_COUNTED = 60_000
-#: SQS delays a message by at most this many seconds; what is due later waits in the ledger until `promote`.
-MAX_DELAY = LONGEST_DELAY
+#: Milliseconds after a wake-up is due until it expires: it counts as lost, and its place is free.
+LIFETIME = 4 * 3_600_000
+#: Milliseconds that a sweep waits for an answer to its wake-up: doubled each time, up to the longest.
+FIRST_TIMEOUT = 9_000
+LONGEST_TIMEOUT = 900_000
+#: The timeout after a worker has just started: the next sweep sends at once.
+_NO_TIMEOUT = 0
+#: Milliseconds after it is due in which a wake-up counts as about to arrive.
+IN_TRANSIT = 5_000
+#: Places beyond the window, for wake-ups that replace unanswered ones. The last is reserved for the sweep that follows a received
+#: wake-up: that one may have been the only one left.
+SPARE_PLACES = 10
+#: A difference in milliseconds that does not matter: SQS delays by whole seconds.
+_NEGLIGIBLE = 500
+#: Milliseconds after which a wake-up should show in the queue's counts: those of SQS may lag by a minute.
+_COUNT_LAG = 60_000
 _JOBS: Select[Any] = select(jobs.c.id, jobs.c.route, jobs.c.key, jobs.c.due_at)
 _OLDEST = (jobs.c.due_at, jobs.c.id)
-_SILENT = jobs.c.rung_until.is_(None)
+_HAS_NO_WAKEUP = jobs.c.wakeup_until.is_(None)
 
 
-def reserve(tx: Transaction, route: Route, job_ids: Sequence[int]) -> list[Wakeup]:
-    """Take places in the window for these waiting jobs, as far as there are any. The caller rings after the commit."""
-    row = lock_route(tx, route.name)
-    return _reserve(tx, route, row, tx.now(), jobs.c.id.in_(job_ids)) if job_ids else []
+def reserve_wakeups(locked: LockedRoute, job_ids: Sequence[int]) -> list[Wakeup]:
+    """Reserve a wake-up for each of these waiting jobs, as far as the window has room."""
+    return _reserve(locked, jobs.c.id.in_(job_ids)) if job_ids else []
 
 
-def _reserve(tx: Transaction, route: Route, row: Row[Any], now: int, *which: ColumnElement[bool]) -> list[Wakeup]:
-    if row.paused_at is not None:
+def _reserve(locked: LockedRoute, *which: ColumnElement[bool]) -> list[Wakeup]:
+    if locked.is_paused:
         return []
-    if row.breaker_open:
-        return _ring_for_probe(tx, route, row, now, *which)
-    if row.rung_at is not None and row.rung_ttl >= MOST_PATIENCE:
-        return []  # nobody has come for long: what is out is enough, also once it is an hour old and counts no more
-    room = route.window - outstanding(tx, route.name, now)
+    if locked.breaker.open:
+        return _reserve_for_probe(locked, *which)
+    if locked["swept_at"] is not None and locked["sweep_timeout"] >= LONGEST_TIMEOUT:
+        return []  # nobody has answered for long: the wake-ups that are out suffice, also after they have expired
+    room = locked.route.window - count_outstanding(locked.tx, locked.route.name, locked.now)
     if room <= 0:
         return []
-    silent = or_(jobs.c.rung_until.is_(None), jobs.c.rung_until <= now)
-    waiting = _JOBS.where(*which, silent, jobs.c.state.in_(WAITING))
-    soon = waiting.where(jobs.c.due_at <= now + MAX_DELAY * 1000).order_by(*_OLDEST).limit(room)
-    return _take(tx, tx.connection.execute(soon).all(), now, at=now)
+    without = or_(_HAS_NO_WAKEUP, jobs.c.wakeup_until <= locked.now)
+    soon = jobs.c.due_at <= locked.now + round(LONGEST_DELAY * 1000)
+    rows = _select(locked, waiting, *which, without, soon, count=room)
+    return _take_places(locked, rows, earliest=locked.now)
 
 
-def receive(tx: Transaction, route: Route, job_id: int) -> list[Wakeup]:
-    """Note that a wake-up came: it leaves the window, and sweeps are patient no longer than at first.
+def receive_wakeup(locked: LockedRoute, job_id: int) -> list[Wakeup]:
+    """Record that a wake-up came: its place is free, and sweeps wait no longer than at first.
 
     Returns:
-        The wake-up to ring in its place when it came too early: an earlier slice called the job, and it is due again later.
+        The wake-up to send in its place if it came too early: an earlier slice called the job, and it is due again later.
     """
-    row = lock_route(tx, route.name)
-    tx.connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.rung_until.is_not(None)).values(rung_until=None))
-    impatient = or_(routes.c.rung_at.is_not(None), routes.c.rung_ttl == _NONE)
-    answered = update(routes).where(routes.c.name == route.name, impatient)
-    tx.connection.execute(answered.values(rung_at=None, rung_ttl=FIRST_PATIENCE))
-    now = tx.now()
-    return _reserve(tx, route, row, now, jobs.c.id == job_id, jobs.c.due_at > now)
+    freed = update(jobs).where(jobs.c.id == job_id, jobs.c.wakeup_until.is_not(None)).values(wakeup_until=None)
+    locked.tx.connection.execute(freed)
+    if locked["swept_at"] is not None or locked["sweep_timeout"] == _NO_TIMEOUT:
+        locked.write(swept_at=None, sweep_timeout=FIRST_TIMEOUT)
+    return _reserve(locked, jobs.c.id == job_id, jobs.c.due_at > locked.now)
 
 
-def take_back(tx: Transaction, job_ids: Sequence[int]) -> None:
-    """Note that these wake-ups never went out: they leave the window, and the next sweep rings without patience."""
-    silent = select(jobs.c.route).where(jobs.c.id.in_(job_ids))
-    tx.connection.execute(update(routes).where(routes.c.name.in_(silent)).values(rung_at=None))
-    _set_rung_until(tx, dict.fromkeys(tx.connection.execute(_JOBS.where(jobs.c.id.in_(job_ids))).all()))
+def release_wakeups(tx: Transaction, job_ids: Sequence[int]) -> None:
+    """Record that these wake-ups were never sent: their places are free, and the next sweep sends at once."""
+    affected = select(jobs.c.route).where(jobs.c.id.in_(job_ids))
+    tx.connection.execute(update(routes).where(routes.c.name.in_(affected)).values(swept_at=None))
+    _set_wakeup_until(tx, dict.fromkeys(tx.connection.execute(_JOBS.where(jobs.c.id.in_(job_ids))).all()))
 
 
-def follow_up(tx: Transaction, route: Route) -> list[Wakeup]:
-    """Ring once more at the end of a slice when jobs are due, nobody runs, and no bell that is due is out."""
-    row = lock_route(tx, route.name)
-    now = tx.now()
-    if is_shut(row, now):
+def reserve_follow_up(locked: LockedRoute) -> list[Wakeup]:
+    """Reserve one more wake-up at the end of a slice, if jobs are due, no worker is busy, and none is about to arrive."""
+    if locked.is_shut:
         return []
-    if row.breaker_open:
-        return _ring_for_probe(tx, route, row, now)
-    if occupied(tx, route.name, now) >= route.max_in_flight:
-        return _ring_after_rest(tx, route, now)
-    if _is_ringing(tx, route.name, since=now - ON_ITS_WAY, now=now):
+    if locked.breaker.open:
+        return _reserve_for_probe(locked)
+    if locked.count_occupied() >= locked.route.max_in_flight:
+        return _reserve_after_rest(locked)
+    if _is_one_arriving(locked, since=locked.now - IN_TRANSIT, until=locked.now):
         return []
-    return _ring_due(tx, route, now, count=min(1, _spare(tx, route, now) - 1))
+    return _reserve_due(locked, count=min(1, _count_free_places(locked) - 1))
 
 
-def _ring_after_rest(tx: Transaction, route: Route, now: int) -> list[Wakeup]:
-    """Ring the job due for longest when a slot that rests after an unknown outcome is free again; whoever runs goes on anyway."""
-    resting = select(func.min(jobs.c.rest_until)).where(jobs.c.route == route.name, jobs.c.rest_until > now)
-    until = tx.connection.scalar(resting.where(jobs.c.state != State.EXECUTING))
-    if until is None or _is_ringing(tx, route.name, since=until - 1, now=until + FIRST_PATIENCE):
+def _reserve_after_rest(locked: LockedRoute) -> list[Wakeup]:
+    """Reserve a wake-up for when a slot ends its rest after an unknown outcome. A slot with an open call needs none."""
+    resting = select(func.min(jobs.c.rest_until)).where(jobs.c.route == locked.route.name, jobs.c.rest_until > locked.now)
+    until = locked.tx.connection.scalar(resting.where(jobs.c.state != State.EXECUTING))
+    if until is None or until > locked.now + round(LONGEST_DELAY * 1000):
         return []
-    if until > now + MAX_DELAY * 1000:
+    if _is_one_arriving(locked, since=until - 1, until=until + FIRST_TIMEOUT):
         return []
-    return _take(tx, tx.connection.execute(_JOBS.where(due(route.name, now)).order_by(*_OLDEST).limit(1)).all(), now, at=until)
+    return _take_places(locked, _select(locked, is_due(locked.route.name, locked.now), count=1), earliest=until)
 
 
-def _ring_for_probe(tx: Transaction, route: Route, row: Row[Any], now: int, *which: ColumnElement[bool]) -> list[Wakeup]:
-    """Ring when the next probe may begin, unless a bell comes by then: whoever answers that one looks here again."""
-    soonest = tx.connection.execute(_JOBS.where(jobs.c.route == route.name, waiting, *which).order_by(*_OLDEST).limit(1)).first()
-    if soonest is None:
+def _reserve_for_probe(locked: LockedRoute, *which: ColumnElement[bool]) -> list[Wakeup]:
+    """Reserve a wake-up for the next probe, unless one arrives by then: whoever receives that one looks here again."""
+    rows = _select(locked, jobs.c.route == locked.route.name, waiting, *which, count=1)
+    if not rows:
         return []
-    rests = tx.connection.scalar(select(func.max(jobs.c.rest_until)).where(jobs.c.route == route.name, jobs.c.rest_until > now))
-    at = max(soonest.due_at, row.probe_at, rests or 0, now)
-    if at > now + MAX_DELAY * 1000 or _is_ringing(tx, route.name, since=now - ON_ITS_WAY, now=at + _SOON):
+    resting = select(func.max(jobs.c.rest_until)).where(jobs.c.route == locked.route.name, jobs.c.rest_until > locked.now)
+    rest_until = locked.tx.connection.scalar(resting) or 0
+    at = max(rows[0].due_at, locked.breaker.probe_at, rest_until, locked.now)
+    if at > locked.now + round(LONGEST_DELAY * 1000):
         return []
-    return _take(tx, [soonest], now, at=at)
+    if _is_one_arriving(locked, since=locked.now - IN_TRANSIT, until=at + _NEGLIGIBLE):
+        return []
+    return _take_places(locked, rows, earliest=at)
 
 
-def promote(tx: Transaction, route: Route) -> list[Wakeup]:
-    """Ring for due jobs that nobody comes for: as many as there are free slots, and places among those that may be out."""
-    row = lock_route(tx, route.name)
-    now = tx.now()
-    if is_shut(row, now) or (row.breaker_open and now < row.probe_at):
+def promote_due_jobs(locked: LockedRoute) -> list[Wakeup]:
+    """Reserve wake-ups for due jobs that no worker comes for: as many as there are free slots, and free places."""
+    breaker, swept_at, timeout = locked.breaker, locked["swept_at"], locked["sweep_timeout"]
+    if locked.is_shut or (breaker.open and locked.now < breaker.probe_at):
         return []
-    if row.rung_at is not None and now < row.rung_at + row.rung_ttl:
+    if swept_at is not None and locked.now < swept_at + timeout:
         return []
-    if _is_ringing(tx, route.name, since=now - ON_ITS_WAY, now=now):
+    if _is_one_arriving(locked, since=locked.now - IN_TRANSIT, until=locked.now):
         return []
-    room = _spare(tx, route, now) - (row.rung_at is not None)
-    if row.rung_ttl in {_NONE, MOST_PATIENCE}:
-        room = max(room, 1)  # a worker has just started, or nobody came for long: all that is out may be lost
-    free = route.max_in_flight - occupied(tx, route.name, now)
-    wakeups = _ring_due(tx, route, now, count=min(free, room, 1 if row.breaker_open else free))
+    room = _count_free_places(locked) - (swept_at is not None)
+    if timeout in {_NO_TIMEOUT, LONGEST_TIMEOUT}:
+        room = max(room, 1)  # a worker has just started, or nobody has answered for long: all that are out may be lost
+    free = locked.route.max_in_flight - locked.count_occupied()
+    wakeups = _reserve_due(locked, count=min(free, room, 1 if breaker.open else free))
     if wakeups or room <= 0:
-        patience = FIRST_PATIENCE if row.rung_at is None else min(row.rung_ttl * 2, MOST_PATIENCE)
-        tx.connection.execute(update(routes).where(routes.c.name == route.name).values(rung_at=now, rung_ttl=patience))
+        longer = FIRST_TIMEOUT if swept_at is None else min(timeout * 2, LONGEST_TIMEOUT)
+        locked.write(swept_at=locked.now, sweep_timeout=longer)
     return wakeups
 
 
-def unheard(tx: Transaction, route: Route) -> int:
-    """Count the bells that nobody answered for a minute, where they leave no place for others and a slot is free; else 0."""
-    row, now = tx.connection.execute(select(routes).where(routes.c.name == route.name)).first(), tx.now()
-    if row is None or is_shut(row, now) or row.breaker_open or _spare(tx, route, now) > 1:
+def count_unanswered(locked: LockedRoute) -> int:
+    """Count the wakeups that nobody has answered for a minute, if they leave no place for others and a slot is free; else 0."""
+    if locked.is_shut or locked.breaker.open or _count_free_places(locked) > 1:
         return 0
-    if occupied(tx, route.name, now) >= route.max_in_flight:
+    if locked.count_occupied() >= locked.route.max_in_flight:
         return 0
-    return tx.connection.scalars(select(func.count()).where(*_unheard(route, now))).one()
+    return locked.tx.connection.scalars(select(func.count()).where(*_is_unanswered(locked))).one()
 
 
-def give_up(tx: Transaction, route: Route, count: int) -> int:
-    """Take the first of these bells for lost, for the queue does not hold as many; return how many."""
-    oldest = select(jobs.c.id).where(*_unheard(route, tx.now())).order_by(jobs.c.rung_until, jobs.c.id).limit(count)
-    lost = tx.connection.scalars(oldest).all()
-    take_back(tx, lost)
+def drop_lost(locked: LockedRoute, count: int) -> int:
+    """Release the oldest `count` unanswered wake-ups, because the queue does not hold them. Return how many there were."""
+    oldest = select(jobs.c.id).where(*_is_unanswered(locked)).order_by(jobs.c.wakeup_until, jobs.c.id).limit(count)
+    lost = locked.tx.connection.scalars(oldest).all()
+    release_wakeups(locked.tx, lost)
     return len(lost)
 
 
-def _unheard(route: Route, now: int) -> tuple[ColumnElement[bool], ...]:
-    return jobs.c.route == route.name, jobs.c.rung_until > now, jobs.c.rung_until <= now + BELL_LIFE - _COUNTED
+def _is_unanswered(locked: LockedRoute) -> tuple[ColumnElement[bool], ...]:
+    until = locked.now + LIFETIME - _COUNT_LAG
+    return jobs.c.route == locked.route.name, jobs.c.wakeup_until > locked.now, jobs.c.wakeup_until <= until
 
 
-def forget_patience(tx: Transaction) -> None:
-    """Let the next sweep ring at once: a worker has just started."""
-    tx.connection.execute(update(routes).values(rung_at=None, rung_ttl=_NONE))
+def reset_timeouts(tx: Transaction) -> None:
+    """Let the next sweep of every route send at once: a worker has just started."""
+    tx.connection.execute(update(routes).values(swept_at=None, sweep_timeout=_NO_TIMEOUT))
 
 
-def outstanding(tx: Transaction, route: str, now: int) -> int:
+def count_outstanding(tx: Transaction, route: str, now: int) -> int:
     """Count the route's wake-ups that are out."""
-    return tx.connection.scalars(select(func.count()).where(jobs.c.route == route, jobs.c.rung_until > now)).one()
+    return tx.connection.scalars(select(func.count()).where(jobs.c.route == route, jobs.c.wakeup_until > now)).one()
 
 
-def _spare(tx: Transaction, route: Route, now: int) -> int:
-    return route.window + SPARE - outstanding(tx, route.name, now)
+def _count_free_places(locked: LockedRoute) -> int:
+    return locked.route.window + SPARE_PLACES - count_outstanding(locked.tx, locked.route.name, locked.now)
 
 
-def _is_ringing(tx: Transaction, route: str, *, since: int, now: int) -> bool:
-    """Tell whether a bell that became due after `since` is out: someone will come for it any moment."""
-    ringing = select(jobs.c.id).where(
-        jobs.c.route == route, jobs.c.rung_until > since + BELL_LIFE, jobs.c.rung_until <= now + BELL_LIFE
+def _is_one_arriving(locked: LockedRoute, *, since: int, until: int) -> bool:
+    """Whether a wake-up is out that is due after `since` and by `until`."""
+    arriving = select(jobs.c.id).where(
+        jobs.c.route == locked.route.name,
+        jobs.c.wakeup_until > since + LIFETIME,
+        jobs.c.wakeup_until <= until + LIFETIME,
     )
-    return tx.connection.execute(ringing.limit(1)).first() is not None
+    return locked.tx.connection.scalar(arriving.limit(1)) is not None
 
 
-def _ring_due(tx: Transaction, route: Route, now: int, *, count: int) -> list[Wakeup]:
-    """Ring for the jobs due for longest that have no bell out; else for those whose bell is not expected any moment.
+def _reserve_due(locked: LockedRoute, *, count: int) -> list[Wakeup]:
+    """Reserve wake-ups for the jobs that have been due for longest and have none; else for those whose wake-up is overdue.
 
-    In this order a bell that is rung because others were not answered has a place of its own among those that are out.
+    In this order a wake-up that replaces unanswered ones has a place of its own.
     """
     if count <= 0:
         return []
-    unanswered = _JOBS.where(due(route.name, now), or_(_SILENT, jobs.c.rung_until <= now + BELL_LIFE - ON_ITS_WAY))
-    rows = tx.connection.execute(unanswered.where(_SILENT).order_by(*_OLDEST).limit(count)).all()
+    due = is_due(locked.route.name, locked.now)
+    rows = _select(locked, due, _HAS_NO_WAKEUP, count=count)
     if not rows:
-        rows = tx.connection.execute(unanswered.order_by(*_OLDEST).limit(count)).all()
-    return _take(tx, rows, now, at=now)
+        rows = _select(locked, due, jobs.c.wakeup_until <= locked.now + LIFETIME - IN_TRANSIT, count=count)
+    return _take_places(locked, rows, earliest=locked.now)
 
 
-def _take(tx: Transaction, rows: Sequence[Row[Any]], now: int, *, at: int) -> list[Wakeup]:
-    """Take a place for each job, to be rung when it is due and not before `at`."""
-    ringing = {row: max(row.due_at, at) for row in rows}
-    _set_rung_until(tx, {row: rings_at + BELL_LIFE for row, rings_at in ringing.items()})
-    return [Wakeup(job_id=row.id, delay=(rings_at - now) / 1000) for row, rings_at in ringing.items()]
+def _select(locked: LockedRoute, *which: ColumnElement[bool], count: int) -> Sequence[Row[Any]]:
+    return locked.tx.connection.execute(_JOBS.where(*which).order_by(*_OLDEST).limit(count)).all()
 
 
-def _set_rung_until(tx: Transaction, until: Mapping[Row[Any], int | None]) -> None:
-    """Write it into the jobs in the order in which intake locks their keys: else the two may wait for each other."""
+def _take_places(locked: LockedRoute, rows: Sequence[Row[Any]], *, earliest: int) -> list[Wakeup]:
+    """Take a place for each job, whose wake-up arrives when the job is due, and not before `earliest`."""
+    arrivals = {row: max(row.due_at, earliest) for row in rows}
+    _set_wakeup_until(locked.tx, {row: at + LIFETIME for row, at in arrivals.items()})
+    return [Wakeup(job_id=row.id, delay=(at - locked.now) / 1000) for row, at in arrivals.items()]
+
+
+def _set_wakeup_until(tx: Transaction, until: Mapping[Row[Any], int | None]) -> None:
+    """Write the column in the order in which intake locks keys: otherwise the two could deadlock."""
     for row in sorted(until, key=lambda row: (row.route, row.key)):
-        tx.connection.execute(update(jobs).where(jobs.c.id == row.id).values(rung_until=until[row]))
+        tx.connection.execute(update(jobs).where(jobs.c.id == row.id).values(wakeup_until=until[row]))

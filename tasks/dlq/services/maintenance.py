@@ -1,6 +1,6 @@
-"""Maintenance: the sweeps that bring every job on, whatever was killed, lost or doubled.
+"""Maintenance: the sweeps. They bring every job on after processes were killed or messages were lost or doubled.
 
-Each sweep is bounded, safe to run twice at once, and returns what it did.
+Each sweep is bounded, may run twice at once, and returns what it did.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tasks.dlq.errors import BrokerUnavailable, LedgerUnavailable
-from tasks.dlq.ledger import processes, pruning, wakeups
-from tasks.dlq.ledger import rescue as leases
-from tasks.dlq.services.wakeups import ring_all
+from tasks.dlq.ledger import processes, pruning
+from tasks.dlq.ledger.rescue import rescue
+from tasks.dlq.ledger.routes import lock_route
+from tasks.dlq.ledger.wakeups import count_unanswered, drop_lost, promote_due_jobs, reset_timeouts
+from tasks.dlq.services.wakeups import send_wakeups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tasks.dlq.calls.route import Route
-    from tasks.dlq.job import Wakeup
     from tasks.dlq.ledger import Ledger, Transaction
-    from tasks.dlq.ports import Doorbell
+    from tasks.dlq.ports import WakeupSender
 
 
 log = structlog.get_logger("redrive.maintenance")
@@ -29,36 +30,43 @@ log = structlog.get_logger("redrive.maintenance")
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What a prune removed."""
+    """How many rows a prune removed."""
 
     letters: int = 0
     jobs: int = 0
 
 
 class Maintenance:
-    """The sweeps over one ledger. `in_queue` counts the wake-ups in the queue, of all routes, or raises BrokerUnavailable."""
+    """The sweeps over one ledger.
+
+    Args:
+        ledger: the ledger.
+        routes: the configured routes by name.
+        sender: sends wake-ups.
+        count_queued: counts the wake-ups in the queue, of all routes, or raises BrokerUnavailable; None if it cannot be counted.
+    """
 
     def __init__(
-        self, ledger: Ledger, routes: Mapping[str, Route], doorbell: Doorbell, *, in_queue: Callable[[], int] | None = None
+        self, ledger: Ledger, routes: Mapping[str, Route], sender: WakeupSender, *, count_queued: Callable[[], int] | None = None
     ) -> None:
         self._ledger = ledger
         self._routes = routes
-        self._doorbell = doorbell
-        self._in_queue = in_queue
-        self._unsaid = False
+        self._sender = sender
+        self._count_queued = count_queued
+        self._must_reset = False
 
     def promote(self) -> int:
-        """Ring for due jobs that nobody comes for; return how many wake-ups went out."""
-        if self._unsaid:
-            self._forget_patience()
-        return sum(ring_all(self._ledger, self._doorbell, self._ringing(route)) for route in self._routes.values())
+        """Send wake-ups for due jobs that no worker comes for; return how many were sent."""
+        if self._must_reset:
+            self._reset_timeouts()
+        return sum(self._promote_route(route) for route in self._routes.values())
 
     def rescue(self) -> int:
-        """Take back the leases that have run out; return how many."""
-        return len([job for route in self._routes.values() for job in self._rescued(route)])
+        """Take back the leases that have expired; return how many."""
+        return sum(self._rescue_route(route) for route in self._routes.values())
 
     def prune(self, *, keep: float, batch: int = 500, batches: int = 20) -> Pruned:
-        """Remove what has been over for `keep` seconds, in short transactions, up to `batches` of each kind."""
+        """Remove dead letters and jobs that ended `keep` seconds ago, in short transactions: up to `batches` of each."""
         letters = gone = 0
         for _ in range(batches):
             removed = self._ledger.transact(lambda tx: pruning.prune_letters(tx, before=_before(tx, keep), limit=batch))
@@ -73,41 +81,41 @@ class Maintenance:
         self._ledger.transact(processes.remove_old_processes)
         return Pruned(letters=letters, jobs=gone)
 
-    def wake_up(self) -> None:
-        """Let the next promote ring at once: a worker has just started. A ledger that is away is told by that promote."""
-        self._unsaid = True
+    def note_worker_start(self) -> None:
+        """Let the next promote send at once: a worker has just started. If the ledger does not answer, that promote tells it."""
+        self._must_reset = True
         try:
-            self._forget_patience()
+            self._reset_timeouts()
         except LedgerUnavailable as error:
-            log.warning("the ledger is told later that a worker has started", error=error.message)
+            log.warning("worker_start_unrecorded", error=error.message)
 
-    def _forget_patience(self) -> None:
-        self._ledger.transact(wakeups.forget_patience)
-        self._unsaid = False
+    def _reset_timeouts(self) -> None:
+        self._ledger.transact(reset_timeouts)
+        self._must_reset = False
 
-    def _ringing(self, route: Route) -> list[Wakeup]:
-        self._give_up_lost(route)
-        return self._ledger.transact(lambda tx: wakeups.promote(tx, route))
+    def _rescue_route(self, route: Route) -> int:
+        return len(self._ledger.transact(lambda tx: rescue(lock_route(tx, route))))
 
-    def _give_up_lost(self, route: Route) -> None:
-        """Where bells that nobody answers leave no place for others, see whether the queue holds them at all."""
-        if self._in_queue is None:
+    def _promote_route(self, route: Route) -> int:
+        self._drop_lost(route)
+        wakeups = self._ledger.transact(lambda tx: promote_due_jobs(lock_route(tx, route)))
+        return send_wakeups(self._ledger, self._sender, wakeups)
+
+    def _drop_lost(self, route: Route) -> None:
+        """If unanswered wake-ups leave no place for others, ask the queue how many it holds. The others are lost."""
+        if self._count_queued is None:
             return
-        with self._ledger.begin(read_only=True) as tx:
-            unheard = wakeups.unheard(tx, route)
-        if not unheard:
+        unanswered = self._ledger.transact(lambda tx: count_unanswered(lock_route(tx, route)))
+        if not unanswered:
             return
         try:
-            lost = unheard - self._in_queue()
+            lost = unanswered - self._count_queued()
         except BrokerUnavailable as error:
-            log.warning("the queue's wake-ups cannot be counted", error=error.message)
+            log.warning("wakeups_uncounted", error=error.message)
             return
         if lost > 0:
-            lost = self._ledger.transact(lambda tx: wakeups.give_up(tx, route, lost))
-            log.warning("wake-ups were lost; others are rung", route=route.name, lost=lost)
-
-    def _rescued(self, route: Route) -> list[int]:
-        return self._ledger.transact(lambda tx: leases.rescue(tx, route))
+            lost = self._ledger.transact(lambda tx: drop_lost(lock_route(tx, route), lost))
+            log.warning("wakeups_lost", route=route.name, count=lost)
 
 
 def _before(tx: Transaction, keep: float) -> int:

@@ -1,4 +1,4 @@
-"""Waking workers: the bells that the ledger has reserved are rung after its commit."""
+"""Sends the wake-ups that the ledger has reserved, after its commit."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tasks.dlq.errors import BrokerUnavailable
-from tasks.dlq.ledger import wakeups as bells
+from tasks.dlq.ledger.wakeups import release_wakeups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tasks.dlq.job import Wakeup
     from tasks.dlq.ledger import Ledger
-    from tasks.dlq.ports import Doorbell
+    from tasks.dlq.ports import WakeupSender
 
-log = structlog.get_logger("redrive.waking")
+log = structlog.get_logger("redrive.wakeups")
 
 
-def ring_all(ledger: Ledger, doorbell: Doorbell, wakeups: Sequence[Wakeup]) -> int:
-    """Ring; return how many went out.
+def send_wakeups(ledger: Ledger, sender: WakeupSender, wakeups: Sequence[Wakeup]) -> int:
+    """Send wake-ups; return how many were sent.
 
-    A broker that is gone costs a sweep, never a job: it is said once, and what was not rung leaves the window again, so that the
-    next `promote` does not wait for it.
+    If the broker does not answer, the rest is released: the next `promote` sends others at once. No job is lost.
     """
     for sent, wakeup in enumerate(wakeups):
         try:
-            doorbell.ring(wakeup.job_id, delay=wakeup.delay)
+            sender.send(wakeup.job_id, delay=wakeup.delay)
         except BrokerUnavailable as error:
-            unsent = [each.job_id for each in wakeups[sent:]]
-            log.warning("wake-ups wait for a sweep", unsent=len(unsent), error=error.message)
-            ledger.transact(partial(bells.take_back, job_ids=unsent))
+            unsent = [wakeup.job_id for wakeup in wakeups[sent:]]
+            log.warning("wakeups_unsent", count=len(unsent), error=error.message)
+            ledger.transact(partial(release_wakeups, job_ids=unsent))
             return sent
     return len(wakeups)

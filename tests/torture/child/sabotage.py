@@ -10,8 +10,9 @@ from sqlalchemy import case, select, update
 
 from tasks.adapters.sqs import SqsSource
 from tasks.dlq.job import State
-from tasks.dlq.ledger import claims, dead_letters, settlement
-from tasks.dlq.ledger.schema import jobs, needs
+from tasks.dlq.ledger import dead_letters, settlement
+from tasks.dlq.ledger.routes import LockedRoute
+from tasks.dlq.ledger.schema import FRESH_BUDGET, jobs, needs
 from tasks.dlq.services import recovery
 
 
@@ -20,17 +21,17 @@ def _lease_off() -> None:
 
     claim = recovery.claim
 
-    def greedy(tx: Any, route: Any, *, worker: str) -> Any:
-        mine = update(jobs).where(jobs.c.route == route.name, jobs.c.state == State.EXECUTING)
-        tx.connection.execute(mine.values(state=State.RETRYABLE, token=None, lease_until=None))
-        return claim(tx, route, worker=worker)
+    def greedy(locked: Any, *, worker: str) -> Any:
+        mine = update(jobs).where(jobs.c.route == locked.route.name, jobs.c.state == State.EXECUTING)
+        locked.tx.connection.execute(mine.values(state=State.RETRYABLE, token=None, lease_until=None))
+        return claim(locked, worker=worker)
 
     recovery.claim = greedy
 
 
 def _limit_off() -> None:
     """Count no call in flight."""
-    claims.occupied = lambda *_: 0
+    LockedRoute.count_occupied = lambda _: 0  # type: ignore[method-assign]
 
 
 def _early_acknowledgement() -> None:
@@ -47,8 +48,8 @@ def _early_acknowledgement() -> None:
 
 def _coverage_by_what_is_there() -> None:
     """Take a success for all that has been asked for by its end, not by its beginning."""
-    settlement._completed = lambda _route, _now: {
-        **settlement._FRESH_BUDGET,
+    settlement._completed_values = lambda _locked: {
+        **FRESH_BUDGET,
         "covered_seq": jobs.c.last_seq,
         "state": State.COMPLETED,
     }

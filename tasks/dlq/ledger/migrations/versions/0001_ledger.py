@@ -90,7 +90,7 @@ def upgrade() -> None:
         sa.Column("fence", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("lease_until", sa.BigInteger(), nullable=True),
         sa.Column("rest_until", sa.BigInteger(), nullable=True),
-        sa.Column("rung_until", sa.BigInteger(), nullable=True),
+        sa.Column("wakeup_until", sa.BigInteger(), nullable=True),
         sa.Column("outcome", sa.String(length=12), nullable=True),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("detail", sa.Text(), nullable=True),
@@ -127,11 +127,11 @@ def upgrade() -> None:
             postgresql_where=sa.text("rest_until IS NOT NULL"),
         )
         batch_op.create_index(
-            "ix_jobs_rung",
-            ["route", "rung_until"],
+            "ix_jobs_wakeup",
+            ["route", "wakeup_until"],
             unique=False,
-            sqlite_where=sa.text("rung_until IS NOT NULL"),
-            postgresql_where=sa.text("rung_until IS NOT NULL"),
+            sqlite_where=sa.text("wakeup_until IS NOT NULL"),
+            postgresql_where=sa.text("wakeup_until IS NOT NULL"),
         )
         batch_op.create_index("ix_jobs_state", ["state", "changed_at", "id"], unique=False)
 
@@ -148,8 +148,8 @@ def upgrade() -> None:
         sa.Column("fault_key", sa.Text(), nullable=True),
         sa.Column("probe_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("probed", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), server_default="0", nullable=False),
-        sa.Column("rung_at", sa.BigInteger(), nullable=True),
-        sa.Column("rung_ttl", sa.Integer(), server_default="15000", nullable=False),
+        sa.Column("swept_at", sa.BigInteger(), nullable=True),
+        sa.Column("sweep_timeout", sa.Integer(), server_default="9000", nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_routes")),
     )
     op.create_table(
@@ -170,7 +170,7 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("token", sa.String(length=32), nullable=False),
         sa.Column("fence", sa.BigInteger(), nullable=False),
-        sa.Column("mark", sa.BigInteger(), nullable=False),
+        sa.Column("covers_seq", sa.BigInteger(), nullable=False),
         sa.Column("worker", sa.String(length=200), nullable=False),
         sa.Column("began_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),

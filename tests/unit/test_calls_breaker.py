@@ -2,10 +2,10 @@
 
 import pytest
 
-from tasks.dlq.calls.breaker import FAULTS, SILENT, Breaker
+from tasks.dlq.calls.breaker import FAULTS, NEUTRAL, Breaker
 from tasks.dlq.calls.outcome import Outcome
 
-ANSWERS_OF_A_WELL_API = sorted(set(Outcome) - FAULTS - SILENT)
+ANSWERS_OF_A_WELL_API = sorted(set(Outcome) - FAULTS - NEUTRAL)
 
 
 def after(*calls: tuple[Outcome, str], breaker: Breaker | None = None, now: int = 1000) -> Breaker:
@@ -45,7 +45,7 @@ def test_any_answer_that_speaks_for_the_api_closes_it(outcome: Outcome):
     assert after((outcome, "c"), breaker=opened) == Breaker()
 
 
-@pytest.mark.parametrize("outcome", sorted(SILENT))
+@pytest.mark.parametrize("outcome", sorted(NEUTRAL))
 def test_what_says_nothing_about_the_api_changes_nothing(outcome: Outcome):
     once = after((Outcome.API_FAULT, "a"))
     opened = after((Outcome.API_FAULT, "b"), breaker=once)
