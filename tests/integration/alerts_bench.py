@@ -74,7 +74,7 @@ class AlertBench(Bench):
 
     def add_attempts(self, count: int, *, outcome: str | None = "api_fault", route: str = "employees") -> None:
         job_id = self.add_job(route=route, state="retryable", group="retrying")
-        call = {"job_id": job_id, "mark": 1, "worker": "w", "began_at": self.clock.now, "outcome": outcome}
+        call = {"job_id": job_id, "covers_seq": 1, "worker": "w", "began_at": self.clock.now, "outcome": outcome}
         rows = [{**call, "number": n, "token": f"{route}-{job_id}-{n}", "fence": n} for n in range(count)]
         with self.ledger.begin() as tx:
             tx.connection.execute(attempts.insert(), rows)

@@ -110,6 +110,7 @@ class Bench:
         decision: Decision | None = None,
         *,
         unknown: bool = False,
+        retry_after: float | None = None,
         route: Route | None = None,
         status: int | None = None,
         detail: str = "",
@@ -122,12 +123,15 @@ class Bench:
             detail=detail,
             group_key=group_key(target.name, outcome, status, detail) if outcome is not Outcome.SUCCESS else None,
             unknown=unknown,
+            retry_after=retry_after,
         )
 
         def work(tx: Transaction) -> Settled:
             locked = lock_route(tx, target)
             judged = judge(locked, held, end, chance=1.0)
-            if decision and (judged.spend or outcome not in FAULTS):  # a fault behind an open breaker is judged by its own rule
+            if decision and outcome in FAULTS and not judged.spend:  # behind an open breaker the policy's verdict does not count
+                judged = replace(judged, delay=max(judged.delay, decision.delay))
+            elif decision:
                 judged = replace(decision, misses=judged.misses, breaker=judged.breaker, refund=judged.refund)
             return settle(locked, held, end, judged)
 
@@ -178,6 +182,9 @@ class Bench:
         with self.ledger.begin(read_only=True) as tx:
             found = select(jobs).where(jobs.c.key == key, jobs.c.route == route)
             return tx.connection.execute(found).mappings().one()
+
+    def count_completed(self) -> int:
+        return sum(row["state"] == State.COMPLETED for row in self.rows("jobs"))
 
     def state(self, key: str = A) -> State:
         return State(self.job(key)["state"])

@@ -106,7 +106,7 @@ def test_a_new_job_is_due_after_the_routes_delay(bench: Bench):
     assert bench.due_in() == 30.0
     assert bench.claim() is None
     bench.clock.advance(30)
-    assert bench.claimed().mark == 1
+    assert bench.claimed().covers_seq == 1
 
 
 # --- attaching -------------------------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     yield from open_bench(SQLITE, tmp_path)
 
 
+COUNT_OCCUPIED = LockedRoute.count_occupied
+
 # --- rule 3: the count and the claim under one lock ------------------------------------------------------------------
 
 
@@ -39,7 +41,7 @@ def race(bench: Bench, counted: dict[int, int]) -> list[Claim]:
     def work() -> None:
         ledger = bench.connect()
         with ledger.begin(read_only=True) as tx:
-            counted[threading.get_ident()] = lock_route(tx, bench.route).count_occupied()
+            counted[threading.get_ident()] = COUNT_OCCUPIED(LockedRoute(tx, bench.route, {}))
         both_counted.wait(PATIENCE)
         found.append(ledger.transact(lambda tx: claims.claim(lock_route(tx, bench.route), worker="w")))
         ledger.close()

@@ -102,7 +102,7 @@ def test_a_parked_job_that_is_called_again_is_found(good: History):
     good.calls[0] = replace(good.calls[0], status=400)
     good.samples.pop(0)
     assert kinds(good) == set(), "the second need opened it"
-    good.attempts[1] = replace(good.attempts[1], mark=1)
+    good.attempts[1] = replace(good.attempts[1], covers_seq=1)
     assert kinds(good) == {"bounds"}
     cut_off = replace(good, attempts=[replace(good.attempts[0], outcome="network"), *good.attempts[1:]])
     assert kinds(cut_off) == set(), "it had not been told to the end"

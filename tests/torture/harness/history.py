@@ -61,11 +61,11 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One call by Redrive's own log. `ended` is None while it is open; `mark` is the last need that a success covers."""
+    """One call by Redrive's own log. `ended` is None while it is open; `covers_seq` is the last need that a success covers."""
 
     key: str
     fence: int
-    mark: int
+    covers_seq: int
     began: float
     ended: float | None
     outcome: str | None

@@ -124,7 +124,7 @@ def parked(job: Story, bounds: Bounds) -> Iterator[Finding]:
     longest = bounds.lease - bounds.lease_margin
     for one, following in pairwise(job.attempts):
         settled_in_time = one.ended is not None and one.ended - one.began < longest and one.ended <= following.began
-        if one.outcome != _HOPELESS or not settled_in_time or following.mark > one.mark:
+        if one.outcome != _HOPELESS or not settled_in_time or following.covers_seq > one.covers_seq:
             continue
         if not job.reopened(one.began, following.began):
             text = f"fence {following.fence} of {job.key} began though fence {one.fence} had been told that it is hopeless"

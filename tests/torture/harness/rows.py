@@ -56,7 +56,7 @@ def _rows(connection: Connection) -> Iterator[dict[str, Any]]:
     for need in connection.execute(identities):
         yield {"row": "need", "letter": need.dead_letter_id, "key": keys[need.job_id], "seq": need.seq}
     for attempt in connection.execute(select(attempts).order_by(attempts.c.id)):
-        told = {name: getattr(attempt, name) for name in ("fence", "mark", "began_at", "ended_at", "outcome", "status")}
+        told = {name: getattr(attempt, name) for name in ("fence", "covers_seq", "began_at", "ended_at", "outcome", "status")}
         yield {"row": "attempt", "key": keys[attempt.job_id], **told}
     for entry in connection.execute(select(audit_log)):
         yield {"row": "decision", "action": entry.action, "subject": entry.subject}

@@ -14,7 +14,7 @@ def call(key: str, fence: int, began: float, ended: float | None, **more: object
 
 
 def attempt(key: str, fence: int, began: float, ended: float | None, **more: object) -> Attempt:
-    told = {"mark": fence, "outcome": "success" if ended else None, "status": 200 if ended else None, **more}
+    told = {"covers_seq": fence, "outcome": "success" if ended else None, "status": 200 if ended else None, **more}
     return Attempt(key=key, fence=fence, began=began, ended=ended, **told)  # type: ignore[arg-type]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.dlq.calls.route import LEASE_MARGIN, LEASE_START
-from tasks.dlq.ledger.rescue import MAX_CRASHES
+from tasks.dlq.calls.retry import MAX_CRASHES
 
 if TYPE_CHECKING:
     from pathlib import Path
