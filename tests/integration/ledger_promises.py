@@ -5,8 +5,8 @@ from typing import Any
 
 from ledger_world import POLICY, demand
 
-from tasks.dlq.ledger import Transaction, audit
 from tasks.dlq.calls.retry import MAX_CRASHES
+from tasks.dlq.ledger import Transaction, audit
 
 _LETTERS = """
 SELECT d.source, d.identity, d.reject_reason, j.key, j.state, n.seq <= j.covered_seq AS covered

@@ -9,10 +9,9 @@ from ledger_bench import EMPLOYEES, URLS, A, B, Bench, C, a_letter, open_bench
 from structlog.testing import capture_logs
 
 from tasks.dlq.calls.outcome import Outcome
-from tasks.dlq.calls.retry import Decision, Verdict
+from tasks.dlq.calls.retry import MAX_CRASHES, Decision, Verdict
 from tasks.dlq.job import State
 from tasks.dlq.ledger import DatabaseClock, Ledger, ManualClock, Transaction, rescue
-from tasks.dlq.calls.retry import MAX_CRASHES
 from tasks.dlq.ledger.routes import lock_route
 
 LONG_DRAIN = replace(EMPLOYEES, drain=60.0)
@@ -246,7 +245,7 @@ def test_the_oldest_leases_come_first_and_not_more_than_asked_for(bench: Bench):
         bench.clock.advance(1)
     bench.clock.advance(3600)
 
-    assert bench.do(rescue.rescue, bench.route, limit=2) == [held[0].job_id, held[1].job_id]
+    assert bench.on_route(rescue.rescue, limit=2) == [held[0].job_id, held[1].job_id]
     assert bench.rescue() == [held[2].job_id]
 
 

@@ -305,7 +305,15 @@ def many_attempts(bench: Bench, key: str, calls: int) -> int:
     """Give a key's job so many ended attempts; return its id."""
     job_id = bench.put_due(key)
     rows = [
-        {"job_id": job_id, "number": n, "token": f"{job_id}-{n}", "fence": n, "covers_seq": 1, "worker": "w", "outcome": "conflict"}
+        {
+            "job_id": job_id,
+            "number": n,
+            "token": f"{job_id}-{n}",
+            "fence": n,
+            "covers_seq": 1,
+            "worker": "w",
+            "outcome": "conflict",
+        }
         for n in range(1, calls + 1)
     ]
     bench.do(lambda tx: tx.connection.execute(attempts.insert(), [row | {"began_at": bench.clock.now} for row in rows]))

@@ -501,7 +501,9 @@ def test_a_shortage_ends_the_slice_and_counts_for_no_job_however_long_it_lasts(w
     world.answer(*[SyncResult(answer=Answer.NOT_SENT, short="this process may open no more files")] * 60)
     for _ in range(60):
         done = world.recovery.run_slice(first)
-        assert (bench.count_completed(), done.retry_at) == (0, None), "else each wake-up would live on, beside those that it makes"
+        assert (bench.count_completed(), done.retry_at) == (0, None), (
+            "else each wake-up would live on, beside those that it makes"
+        )
         world.advance(20)
     assert len(world.api.requests) == 60, "one try a wake-up"
     assert world.sender.sent == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.dlq.calls.route import LEASE_MARGIN, LEASE_START
 from tasks.dlq.calls.retry import MAX_CRASHES
+from tasks.dlq.calls.route import LEASE_MARGIN, LEASE_START
 
 if TYPE_CHECKING:
     from pathlib import Path
