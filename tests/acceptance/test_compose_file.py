@@ -70,7 +70,7 @@ def sqs_of_redrive() -> dict[str, Queue]:
     environ = services()["recovery"].environment(FILLED)
     with EmbeddedSqs() as sqs:
         here = {"REDRIVE_BROKER__URL": f"sqs://local:only-here@127.0.0.1:{sqs.port}"}
-        runtime = Runtime(compose_settings({**environ, **here}), doorbell=None)  # type: ignore[arg-type]
+        runtime = Runtime(compose_settings({**environ, **here}), sender=None)  # type: ignore[arg-type]
         runtime.ensure_queues()
         queues = {}
         for url in runtime.sqs.list_queues()["QueueUrls"]:
