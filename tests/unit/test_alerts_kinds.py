@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sentry_sdk
+from contributing import run_example
 from doubles.webhook_receiver import WebhookReceiver
 from sqlalchemy import func, select
 
 from tasks.adapters import logs, sentry
 from tasks.adapters.notify import apprise_sinks
-from tasks.dlq.alerts.alert import Alert, Severity
+from tasks.dlq.alerts.alert import Severity
 from tasks.dlq.alerts.delivery import deliver
 from tasks.dlq.alerts.kinds import AlertKind, alert_kinds
 from tasks.dlq.alerts.state import update_alerts
@@ -22,29 +23,11 @@ from tasks.dlq.ledger import Ledger, ManualClock
 from tasks.dlq.ledger.schema import alerts, dead_letters, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tasks.dlq.ledger import Transaction
-
-
-class RejectedLetters(AlertKind):
-    """Dead letters of a source were rejected: the example of a new kind."""
-
-    name = "rejected_letters"
-    severity = Severity.WARNING
-
-    def detect(self, tx: Transaction) -> Iterator[Alert]:
-        rejected = select(dead_letters.c.source, func.count()).where(dead_letters.c.reject_reason.is_not(None))
-        for source, count in tx.connection.execute(rejected.group_by(dead_letters.c.source)):
-            yield self.alert(
-                fingerprint=f"rejected:{source}",
-                subject=source,
-                title=f"{source}: {count} dead letters rejected",
-                text=f"{count} dead letters of source {source} were rejected.\nThe list: redrive rejects",
-                over_text="no dead letter is rejected any more",
-                count=count,
-            )
+_NAMES = {"AlertKind": AlertKind, "Severity": Severity, "dead_letters": dead_letters, "func": func, "select": select}
+#: The class of CONTRIBUTING.md.
+RejectedLetters: type[AlertKind] = run_example("Add an alert", _NAMES)["RejectedLetters"]
 
 
 def test_a_new_kind_is_delivered_by_every_sink_when_it_begins_and_when_it_is_over(tmp_path: Path):
