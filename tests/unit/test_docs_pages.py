@@ -103,3 +103,15 @@ def test_every_package_has_its_sentence_in_the_architecture():
 def test_every_kind_of_alert_is_documented(page: str):
     text = (ROOT / page).read_text()
     assert [kind.name for kind in alert_kinds() if f"`{kind.name}`" not in text] == []
+
+
+def test_every_log_message_that_a_page_quotes_exists():
+    code = "".join(file.read_text() for file in ROOT.glob("tasks/**/*.py"))
+    shortages = (
+        (ROOT / "docs/reference/monitoring.md").read_text().partition("## When something runs out")[2].partition("\n## ")[0]
+    )
+    in_log = "".join(row.split(" | ")[1] + row.split(" | ")[2] for row in shortages.splitlines() if row.startswith("| "))
+    quoted = set(re.findall(r"`([^`]+)`", in_log))
+    quoted |= {message for page in DOCS for message in re.findall(r"\blogs\s+`([^`]+)`", page.read_text())}
+    assert quoted
+    assert [message for message in quoted if message not in code] == []
