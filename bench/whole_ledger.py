@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tasks.dlq.dead_letter import DeadLetter  # noqa: E402
+from tasks.dlq.key import make_key  # noqa: E402
 from tasks.dlq.ledger import Ledger, migrations  # noqa: E402
 from tasks.dlq.ledger.dead_letters import record_dead_letters  # noqa: E402
-from tasks.dlq.parameters import canonical_key  # noqa: E402
 
 CONFIG = """
 [broker]
@@ -51,7 +51,7 @@ def fill(folder: Path, letters: int) -> None:
                     identity=f"m-{number}",
                     body=b"x" * 1024,
                     route="employees",
-                    keys=[canonical_key({"employeeId": str(number)})],
+                    keys=[make_key({"employeeId": str(number)})],
                 )
                 for number in range(first, min(first + BATCH, letters + 1))
             ]

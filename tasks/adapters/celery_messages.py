@@ -16,7 +16,7 @@ import structlog
 
 from tasks.dlq.errors import UnreadableBody
 from tasks.dlq.json_body import read_json
-from tasks.dlq.reading.reader import MAX_SUBMISSION, Reader, rejected, submission
+from tasks.dlq.reading.reader import MAX_SUBMISSION, Reader, encode_submission, reject
 from tasks.names import RECOVER, SUBMIT
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ class MessageReader:
             message = read_message(record.body)
             check_call(message, self.wakeups)
         except UnreadableBody as error:
-            return rejected(source, record, error)
+            return reject(source, record, error)
         if message.task != SUBMIT:
-            return rejected(source, record, not_plain())
+            return reject(source, record, not_plain())
         return self.submissions.read(source, submitted(record, message.args, message.kwargs))
 
 
@@ -109,7 +109,7 @@ def submitted(record: Record, args: Sequence[Any], kwargs: dict[str, Any]) -> Re
     origin = fields.get("origin")
     return replace(
         record,
-        body=submission(fields.get("route"), fields.get("parameters")),
+        body=encode_submission(fields.get("route"), fields.get("parameters")),
         origin={**(origin if isinstance(origin, dict) else {}), **record.origin},
     )
 

@@ -17,7 +17,7 @@ from tasks.dlq.dead_letter import DeadLetter
 from tasks.dlq.errors import InvalidParameter, OutOfReach, Refused, UnknownRoute, UnreadableBody
 from tasks.dlq.json_body import read_json
 from tasks.dlq.ports import Record
-from tasks.dlq.reading.reader import rejected
+from tasks.dlq.reading.reader import reject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -184,12 +184,12 @@ class LineReader:
     def read(self, source: str, record: Record) -> DeadLetter:
         """Return the dead letter that the line is."""
         try:
-            route, key = self.submissions.needed(record.origin.get("route"), _object(record))
+            route, key = self.submissions.resolve(record.origin.get("route"), _object(record))
         except UnreadableBody as error:
-            return rejected(source, record, error)
+            return reject(source, record, error)
         except (UnknownRoute, InvalidParameter) as error:
             reason = "unknown-route" if isinstance(error, UnknownRoute) else "invalid-parameter"
-            return rejected(source, record, UnreadableBody(reason, error.message, hint=error.hint))
+            return reject(source, record, UnreadableBody(reason, error.message, hint=error.hint))
         return DeadLetter(
             source=source, identity=record.identity, body=record.body, origin=record.origin, route=route.name, keys=[key]
         )

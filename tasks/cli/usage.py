@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tasks.dlq.parameters import shown
+from tasks.dlq.text import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ def told(error: typer.TyperException) -> str:
         detail: Mapping[str, Any] = cause.errors(include_url=False)[0]
         clause = _PYDANTIC.get(detail["type"], "").format_map(detail.get("ctx", {}))
         clause = clause or _reworded(detail["msg"].removeprefix("Value error, "))
-        return f"{error.param.get_error_hint().strip(chr(39))} is {shown(detail['input'])}; {clause}"
+        return f"{error.param.get_error_hint().strip(chr(39))} is {show_value(detail['input'])}; {clause}"
     return _reworded(error.format_message())
 
 

@@ -1,12 +1,11 @@
-"""Strict types for the variables of a route's URL template, and the canonical key that they make.
+"""Strict types for the parameters of a route.
 
-A parameter is refused rather than repaired: it goes into a URL. Digits in a JSON string are accepted for integers, because
-many producers quote their ids; booleans, floats, blanks, plus signs, leading zeros and non-ASCII digits are not.
+A wrong parameter is refused, never repaired: it becomes part of a URL. Digits in a JSON string are accepted as integers, because
+many producers quote their ids. Booleans, floats, blanks, plus signs, leading zeros and non-ASCII digits are refused.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 import uuid
@@ -17,6 +16,7 @@ from urllib.parse import unquote
 import re2
 
 from tasks.dlq.errors import InvalidParameter
+from tasks.dlq.text import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,20 +26,20 @@ MAX_DIGITS = 18
 MAX_PATTERN = 200
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
-#: "." or ".." between slashes of either kind; some servers take blanks and ";parameters" off a segment before they look.
+#: "." or ".." between slashes of either kind. Some servers remove blanks and ";parameters" from a segment first.
 _DOT_SEGMENT = re.compile(r"(?:^|[/\\])\s*\.{1,2}\s*(?:;[^/\\]*)?(?:$|[/\\])")
 
 
 class ParameterType(Protocol):
-    """A type that a template variable may have."""
+    """The type of a parameter."""
 
     @property
     def allowed(self) -> str:
-        """What is accepted, in words for people."""
+        """What the type accepts, in words for people."""
         ...
 
     def parse(self, value: Any) -> str:
-        """Return the canonical text of `value`. Raises ValueError when it is not of this type."""
+        """Return the canonical text of `value`. Raises ValueError if it is not of this type."""
         ...
 
 
@@ -51,11 +51,9 @@ class Integer:
 
     @property
     def allowed(self) -> str:
-        """What is accepted, in words for people."""
         return "a positive integer" if self.positive else "an integer"
 
     def parse(self, value: Any) -> str:
-        """Return the decimal digits of `value`."""
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError(self.allowed)  # noqa: TRY004 - one error type for a wrong value
         if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:  # before str(): Python refuses to print 5,000 digits
@@ -74,12 +72,11 @@ class Integer:
 
 @dataclass(frozen=True)
 class Uuid:
-    """A UUID in its usual form with dashes; upper case is folded."""
+    """A UUID in its usual form with dashes. Upper case becomes lower case."""
 
     allowed: str = "a UUID such as 123e4567-e89b-12d3-a456-426614174000"
 
     def parse(self, value: Any) -> str:
-        """Return the UUID in lower case."""
         if not isinstance(value, str) or not _UUID.fullmatch(value):
             raise ValueError(self.allowed)
         return str(uuid.UUID(value))
@@ -87,16 +84,17 @@ class Uuid:
 
 @dataclass(frozen=True)
 class Text:
-    """Printable text of 1 to 256 characters, without blanks around it, control characters or a dot segment.
+    """Printable text of 1 to 256 characters, without surrounding blanks, control characters or a dot segment.
 
-    Printable leaves out, by Unicode's categories, NUL, line ends, lone surrogates, marks that turn the direction of writing,
-    and every blank but the space. A slash is allowed and sent as %2F; use a `pattern` where an API's server resolves that.
+    By Unicode's categories, NUL, line ends, lone surrogates, direction marks and all blanks except the space are not printable.
+    A slash is allowed, and sent as %2F. Use a `pattern` if the API's server decodes it.
     """
 
-    allowed: str = f"printable text of 1 to {MAX_LENGTH} characters without control characters, dot segments or blanks around it"
+    allowed: str = (
+        f"printable text of 1 to {MAX_LENGTH} characters without control characters, dot segments or surrounding blanks"
+    )
 
     def parse(self, value: Any) -> str:
-        """Return `value` unchanged."""
         if (
             not isinstance(value, str)
             or not 1 <= len(value) <= MAX_LENGTH
@@ -110,9 +108,9 @@ class Text:
 
 @dataclass(frozen=True)
 class Pattern:
-    """Text that a regular expression matches as a whole, and that `Text` accepts.
+    """Text that matches a regular expression as a whole, and that `Text` accepts.
 
-    RE2 runs the expression: the time it takes is linear in the length of the text, whatever the expression is.
+    RE2 runs the expression, so the time is linear in the length of the text.
 
     Raises:
         ValueError: `pattern` is not an expression of RE2, or it is too long.
@@ -129,19 +127,17 @@ class Pattern:
         try:
             compiled = re2.compile(self.pattern, options)
         except UnicodeEncodeError:
-            raise ValueError(f"{shown(self.pattern)} is not UTF-8") from None
+            raise ValueError(f"{show_value(self.pattern)} is not UTF-8") from None
         except re2.error as error:
             reason = error.args[0].decode(errors="replace")
-            raise ValueError(f"{shown(self.pattern)} is not a regular expression of RE2: {reason[:80]}") from None
+            raise ValueError(f"{show_value(self.pattern)} is not a regular expression of RE2: {reason[:80]}") from None
         object.__setattr__(self, "_compiled", compiled)
 
     @property
     def allowed(self) -> str:
-        """What is accepted, in words for people."""
         return f"text that matches {self.pattern}"
 
     def parse(self, value: Any) -> str:
-        """Return `value` unchanged."""
         try:
             text = Text().parse(value)
         except ValueError as error:
@@ -156,7 +152,7 @@ class Choice:
     """One of a fixed set of words, each of which `Text` accepts.
 
     Raises:
-        ValueError: there is no word, or one of them could not stand in a URL.
+        ValueError: the set is empty, or a word in it is not valid.
     """
 
     choices: tuple[str, ...]
@@ -168,24 +164,22 @@ class Choice:
             try:
                 Text().parse(choice)
             except ValueError as error:
-                raise ValueError(f"{shown(choice)} cannot be a choice: {error}") from error
+                raise ValueError(f"{show_value(choice)} cannot be a choice: {error}") from error
 
     @property
     def allowed(self) -> str:
-        """What is accepted, in words for people."""
         return "one of " + ", ".join(self.choices)
 
     def parse(self, value: Any) -> str:
-        """Return `value` unchanged."""
         if not isinstance(value, str) or value not in self.choices:
             raise ValueError(self.allowed)
         return value
 
 
 def has_dot_segment(path: str) -> bool:
-    """Tell whether some server could read a path segment "." or ".." in `path`, however often it is percent-encoded.
+    """Whether a server could find a path segment "." or ".." in `path`, even after repeated percent-decoding.
 
-    Compatibility characters count as what they stand for (U+FF0E FULLWIDTH FULL STOP is a dot).
+    Compatibility characters are normalised first (U+FF0E FULLWIDTH FULL STOP is a dot).
     """
     while True:
         if _DOT_SEGMENT.search(unicodedata.normalize("NFKC", path)):
@@ -204,7 +198,9 @@ def parse_parameters(types: Mapping[str, ParameterType], values: Mapping[str, An
     """
     unknown = sorted(set(values) - set(types))
     if unknown:
-        raise InvalidParameter(f"unknown parameter {shown(unknown[0])}", hint=f"this route takes: {', '.join(sorted(types))}")
+        raise InvalidParameter(
+            f"unknown parameter {show_value(unknown[0])}", hint=f"this route takes: {', '.join(sorted(types))}"
+        )
     parsed: dict[str, str] = {}
     for name in sorted(types):
         if values.get(name) is None:
@@ -213,25 +209,5 @@ def parse_parameters(types: Mapping[str, ParameterType], values: Mapping[str, An
         try:
             parsed[name] = types[name].parse(values[name])
         except ValueError as error:
-            raise InvalidParameter(f"parameter {name} is {shown(values[name])}", hint=f"{name} must be {error}") from error
+            raise InvalidParameter(f"parameter {name} is {show_value(values[name])}", hint=f"{name} must be {error}") from error
     return parsed
-
-
-def canonical_key(parameters: Mapping[str, str]) -> str:
-    """Return the identity of a call within its route: compact JSON with sorted names, ASCII only."""
-    return json.dumps(dict(parameters), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-
-
-def shown(value: Any, limit: int = 60) -> str:
-    """Return `value` for a message: escaped, on one line, cut at `limit` characters; of a long or nested one only the kind.
-
-    Truth values and null are spelled as in JSON, where they come from.
-    """
-    if isinstance(value, int) and value.bit_length() > 256:  # noqa: PLR2004 - Python refuses to print 5,000 digits
-        return f"an integer of {value.bit_length()} bits"
-    if isinstance(value, dict | list | tuple):  # may hold such integers, and be nested deeper than ascii() can go
-        return "an object" if isinstance(value, dict) else "a list"
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    text = ascii(value[: limit + 1] if isinstance(value, str) else value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

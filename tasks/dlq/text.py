@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,21 @@ def escape_cell(value: Any) -> str:
 def shorten(value: object, limit: int = 200) -> str:
     """Return the first `limit` characters of an error or other value, on one line."""
     return " ".join(str(value).split())[:limit]
+
+
+def show_value(value: Any, limit: int = 60) -> str:
+    """Return a value for a message: escaped, on one line, at most `limit` characters. Of a nested value, return only its kind.
+
+    true, false and null are spelled as in JSON.
+    """
+    if isinstance(value, int) and value.bit_length() > 256:  # noqa: PLR2004 - Python refuses to print 5,000 digits
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, dict | list | tuple):  # it may contain such integers, and be nested too deeply for ascii()
+        return "an object" if isinstance(value, dict) else "a list"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    text = ascii(value[: limit + 1] if isinstance(value, str) else value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from tasks.dlq.calls.route import Route
 from tasks.dlq.reading.mapping import BodyMapping, Condition, check_expression
-from tasks.dlq.reading.reader import BodyReader, Choice
+from tasks.dlq.reading.reader import BodyReader, RouteChoice
 from tasks.dlq.reading.unwrapping import STEPS
 from tasks.settings.sections import Section
 from tasks.settings.values import MIB, Display, KeyPath, Name, ParameterName, PrintableText, Size, split_commas
@@ -69,9 +69,9 @@ class MappingTable(Section):
 
     def reader(self, routes: Mapping[str, Route]) -> BodyReader:
         """Return the reader of this source's records: its choices in the order of the file, then its own route."""
-        choices = [Choice(routes[each.route], _mapping(each), Condition(each.when)) for each in self.choose.values()]
+        choices = [RouteChoice(routes[each.route], _mapping(each), Condition(each.when)) for each in self.choose.values()]
         if self.route is not None:
-            choices.append(Choice(routes[self.route], self.mapping))
+            choices.append(RouteChoice(routes[self.route], self.mapping))
         return BodyReader(choices=choices, unwrap=self.unwrap, max_body=self.max_body)
 
 

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from tasks.dlq.calls.limits import Limits
 from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import ConfigError, UnknownRoute
-from tasks.dlq.parameters import shown
+from tasks.dlq.text import show_value
 from tasks.names import OWN_SOURCES
 from tasks.settings.credentials import secrets_in_addresses, secrets_in_dsn, secrets_in_routes, secrets_in_urls
 from tasks.settings.environment import Input
@@ -86,7 +86,7 @@ class Settings(Section):
             return self.routes[name]
         except KeyError:
             hint = suggestion(name, self.routes) or f"routes in {self.source_file}: {', '.join(sorted(self.routes)) or 'none'}"
-            raise UnknownRoute(f"there is no route {shown(name)}", hint=hint) from None
+            raise UnknownRoute(f"there is no route {show_value(name)}", hint=hint) from None
 
     @property
     def state_path(self) -> Path:

@@ -25,9 +25,9 @@ from sqlalchemy import update
 from tasks.cli.app import run
 from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.errors import Refused
+from tasks.dlq.key import make_key
 from tasks.dlq.ledger import Ledger, dead_letters, migrations
 from tasks.dlq.ledger.schema import jobs
-from tasks.dlq.parameters import canonical_key
 from tasks.settings import settings
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class CommandLine:
 
     def arrange(self, identity: str, *, route: str = "employees", employee: int = 1, **values: Any) -> int:
         """Record a dead letter about an employee, give its job these values, and return its id."""
-        key = canonical_key({"employeeId": str(employee)})
+        key = make_key({"employeeId": str(employee)})
         letter = DeadLetter(source="employees_dlq", identity=identity, body=b'{"employeeId": 1}', route=route, keys=[key])
         with self.ledger() as ledger, ledger.begin() as tx:
             dead_letters.record_dead_letters(tx, [letter], delays={route: 30.0})

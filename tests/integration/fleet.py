@@ -19,7 +19,7 @@ from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
 from tasks.dlq.job import State
 from tasks.dlq.ledger.schema import jobs, routes
 from tasks.dlq.ports import Record
-from tasks.dlq.reading.reader import SubmissionReader, submission
+from tasks.dlq.reading.reader import SubmissionReader, encode_submission
 from tasks.dlq.services.intake import Intake
 from tasks.dlq.services.maintenance import Maintenance
 from tasks.dlq.services.recovery import Recovery
@@ -112,7 +112,7 @@ class Fleet:
 
     def submit(self, employees: Iterable[int]) -> None:
         """Hand over one failure about each employee."""
-        bodies = [submission(self.route.name, {"employeeId": employee}) for employee in employees]
+        bodies = [encode_submission(self.route.name, {"employeeId": employee}) for employee in employees]
         records = [Record(identity=f"m-{next(self._identities)}", body=body) for body in bodies]
         self.intake.take("test", self._reader, records)
 

@@ -33,7 +33,7 @@ from tasks.dlq.ledger import Ledger, ManualClock, dead_letters, operations
 from tasks.dlq.ledger.routes import lock_route
 from tasks.dlq.ledger.schema import jobs, metadata
 from tasks.dlq.ports import Record
-from tasks.dlq.reading.reader import submission
+from tasks.dlq.reading.reader import encode_submission
 from tasks.dlq.services.maintenance import Maintenance
 from tasks.dlq.services.recovery import Recovery
 
@@ -106,7 +106,7 @@ class World:
         if what == "again":  # everything is delivered twice: nobody acknowledged it, or its source does so by nature
             batch = recent
         elif what == "submission":  # its producer chooses an id, and chooses it again for another entity
-            body = submission("employees", {"id": about[0][0]})
+            body = encode_submission("employees", {"id": about[0][0]})
             batch = [each for each in self.sent if each.record.body == body]
             batch = [each for each in batch if each in recent] if batch else [self._submission(body, about[0][0])]
         else:

@@ -241,7 +241,7 @@ def a_database(kind: str, folder: Path, *, empty: bool = False) -> Iterator[str]
     with closing(Ledger(url)) as ledger:
         wipe(ledger)
         if not empty:
-            metadata.create_all(ledger.engine, checkfirst=False)  # what the migrations make: see test_migrations
+            metadata.create_all(ledger.engine, checkfirst=False)  # what the migrations make: see test_ledger_migrations
     yield url
 
 

@@ -13,7 +13,7 @@ from tasks.dlq.job import Claim
 from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Record
 from tasks.dlq.reading.mapping import BodyMapping
-from tasks.dlq.reading.reader import BodyReader, Choice, SubmissionReader
+from tasks.dlq.reading.reader import BodyReader, RouteChoice, SubmissionReader
 
 #: Seconds for which a source may deliver a record again, and for which prune keeps what is over.
 RETENTION, KEEP = 3600.0, 7200.0
@@ -26,7 +26,9 @@ ROUTE = Route(
     deadline=20.0,
     retry=POLICY,
 )
-READER = BodyReader(choices=[Choice(route=ROUTE, mapping=BodyMapping(params={"id": "id"}, each="employees"))], max_body=10_000)
+READER = BodyReader(
+    choices=[RouteChoice(route=ROUTE, mapping=BodyMapping(params={"id": "id"}, each="employees"))], max_body=10_000
+)
 SUBMISSIONS = SubmissionReader(routes={"employees": ROUTE})
 NUMBERS = (1, 2, 3)
 #: Seconds to wait: until something is due, a lease or a rest is over, or the route may call again.

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.ledger import dead_letters as letters
 from tasks.dlq.ledger.schema import audit_log, dead_letters
-from tasks.dlq.reading.reader import submission
+from tasks.dlq.reading.reader import encode_submission
 from tasks.names import SUBMIT
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def test_lines_of_a_file_and_submissions_are_read_as_they_were(tmp_path: Path):
             }
         ).encode()
     )
-    put(cli, submission("employees", {"employeeId": 2}), message, b"no message", source="celery", reason="unknown-route")
+    put(cli, encode_submission("employees", {"employeeId": 2}), message, b"no message", source="celery", reason="unknown-route")
     assert cli.json("repair", "--yes", code=3) != []
     assert {job["parameters"]["employeeId"] for job in cli.json("jobs")} == {"2", "3"}
     reasons = {each["source"]: each["reject_reason"] for each in cli.json("rejects")}

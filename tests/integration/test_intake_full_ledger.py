@@ -23,7 +23,7 @@ from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import BrokerUnavailable, LedgerUnavailable
 from tasks.dlq.parameters import Integer
 from tasks.dlq.reading.mapping import BodyMapping
-from tasks.dlq.reading.reader import BodyReader, Choice
+from tasks.dlq.reading.reader import BodyReader, RouteChoice
 from tasks.dlq.services.intake import Intake
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from tasks.dlq.ports import Record
 
 ROUTE = Route(name="employees", url="http://127.0.0.1:1/employees/{employeeId}", params={"employeeId": Integer(positive=True)})
-READER = BodyReader(choices=[Choice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}))], max_body=100_000)
+READER = BodyReader(
+    choices=[RouteChoice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}))], max_body=100_000
+)
 #: Each message needs pages of its own: a full SQLite file still has room in the pages it has.
 PADDING = "x" * 20_000
 MESSAGES = 25

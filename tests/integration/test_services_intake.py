@@ -12,13 +12,13 @@ from tasks.dlq.ledger.dead_letters import Recorded
 from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Record
 from tasks.dlq.reading.mapping import BodyMapping
-from tasks.dlq.reading.reader import BodyReader, Choice, SubmissionReader, submission
+from tasks.dlq.reading.reader import BodyReader, RouteChoice, SubmissionReader, encode_submission
 from tasks.dlq.services.intake import Intake
 
 ROUTE = Route(name="employees", url=EMPLOYEES.url, params={"employeeId": Integer(positive=True)}, window=3)
-READER = BodyReader(choices=[Choice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}))], max_body=1000)
+READER = BodyReader(choices=[RouteChoice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}))], max_body=1000)
 PAIRS = BodyReader(
-    choices=[Choice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "id"}, each="employees[]"))], max_body=1000
+    choices=[RouteChoice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "id"}, each="employees[]"))], max_body=1000
 )
 SUBMISSIONS = SubmissionReader(routes={"employees": ROUTE})
 
@@ -193,13 +193,13 @@ def test_a_broker_that_is_gone_costs_no_letter(bench: Bench, intake: Intake, sen
 
 
 def test_a_submission_names_its_own_route(bench: Bench, intake: Intake):
-    intake.take("celery", SUBMISSIONS, [Record(identity="task-1", body=submission("employees", {"employeeId": 1}))])
+    intake.take("celery", SUBMISSIONS, [Record(identity="task-1", body=encode_submission("employees", {"employeeId": 1}))])
 
     assert bench.job(A)["last_seq"] == 1
 
 
 def test_two_submissions_with_one_id_that_the_producer_chose_are_two(bench: Bench, intake: Intake):
-    first, second = (Record(identity="chosen", body=submission("employees", {"employeeId": number})) for number in (1, 2))
+    first, second = (Record(identity="chosen", body=encode_submission("employees", {"employeeId": number})) for number in (1, 2))
     taken = intake.take("celery", SUBMISSIONS, [first, second, first])
 
     assert (taken.accepted, taken.known) == (2, 1)
@@ -208,7 +208,7 @@ def test_two_submissions_with_one_id_that_the_producer_chose_are_two(bench: Benc
 
 def test_a_submission_without_a_route_or_with_wrong_parameters_is_kept_as_rejected(bench: Bench, intake: Intake):
     wrong = [("nowhere", {}), (None, None), ("employees", {"employeeId": "x"}), ("employees", 7)]
-    intake.take("celery", SUBMISSIONS, [Record(identity=f"{n}", body=submission(*each)) for n, each in enumerate(wrong)])
+    intake.take("celery", SUBMISSIONS, [Record(identity=f"{n}", body=encode_submission(*each)) for n, each in enumerate(wrong)])
 
     assert sorted(row["reject_reason"] for row in bench.rows("dead_letters")) == [
         "invalid-parameter",

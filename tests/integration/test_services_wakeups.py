@@ -17,7 +17,7 @@ from ledger_bench import EMPLOYEES, SQLITE, Bench, open_bench
 from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
 from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Record
-from tasks.dlq.reading.reader import SubmissionReader, submission
+from tasks.dlq.reading.reader import SubmissionReader, encode_submission
 from tasks.dlq.services import recovery
 from tasks.dlq.services.intake import Intake
 from tasks.dlq.services.maintenance import Maintenance
@@ -98,7 +98,7 @@ class Works:
         return SyncResult(answer=Answer.ANSWERED, status=200)
 
     def submit(self, employees: range) -> None:
-        records = [Record(identity=f"m-{each}", body=submission("employees", {"employeeId": each})) for each in employees]
+        records = [Record(identity=f"m-{each}", body=encode_submission("employees", {"employeeId": each})) for each in employees]
         self.intake.take("test", self.reader, records)
 
     def answer_wake_up(self) -> bool:

@@ -25,7 +25,7 @@ from tasks.dlq.errors import LedgerUnavailable, OutOfReach
 from tasks.dlq.ledger.dead_letters import Recorded
 from tasks.dlq.parameters import Integer
 from tasks.dlq.reading.mapping import BodyMapping
-from tasks.dlq.reading.reader import BodyReader, Choice, SubmissionReader
+from tasks.dlq.reading.reader import BodyReader, RouteChoice, SubmissionReader
 from tasks.dlq.services.intake import Intake
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from tasks.dlq.ports import Record, Source
 
 ROUTE = Route(name="employees", url=EMPLOYEES.url, params={"employeeId": Integer(positive=True)})
-READER = BodyReader(choices=[Choice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}))], max_body=1 << 20)
+READER = BodyReader(
+    choices=[RouteChoice(route=ROUTE, mapping=BodyMapping(params={"employeeId": "employeeId"}))], max_body=1 << 20
+)
 LINES = LineReader(SubmissionReader(routes={"employees": ROUTE}))
 #: More than two batches of any source.
 LETTERS = [employee(number % 7 + 1) for number in range(25)]

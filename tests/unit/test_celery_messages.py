@@ -14,7 +14,7 @@ from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import UnreadableBody
 from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Record
-from tasks.dlq.reading.reader import SubmissionReader, submission
+from tasks.dlq.reading.reader import SubmissionReader, encode_submission
 from tasks.names import KEEP
 from tasks.worker.transport import Channel, redrive_call
 
@@ -141,7 +141,7 @@ def test_the_worker_and_the_sweep_make_the_same_dead_letter_of_a_submission():
     swept = READER.read("celery", Record(identity="m-1", body=message(arguments), origin={"message_id": "m-1"}))
     task = submitted(Record(identity="m-1", body=b"", origin={"message_id": "m-1"}), arguments[0], arguments[1])
     assert swept == READER.submissions.read("celery", task)
-    assert swept.body == submission("employees", {"id": "7"})
+    assert swept.body == encode_submission("employees", {"id": "7"})
     assert swept.origin == {"topic": "t", "message_id": "m-1"}
 
 

@@ -30,7 +30,7 @@ from tasks.dlq.parameters import Integer, Pattern, Text, Uuid, parse_parameters
 from tasks.dlq.ports import Record
 from tasks.dlq.reading.mapping import BodyMapping, check_expression
 from tasks.dlq.reading.reader import SubmissionReader
-from tasks.dlq.reading.unwrapping import STEPS, unwrapped
+from tasks.dlq.reading.unwrapping import STEPS, unwrap
 from tasks.settings import assemble
 from tasks.settings import settings as configuration
 from tasks.worker.transport import redrive_call
@@ -134,7 +134,7 @@ def test_what_is_wrapped_comes_out_as_it_was(document: Any):
         "base64": base64.b64encode(body).decode(),
     }
     for step in STEPS:
-        assert read_json(unwrapped(wrapped[step].encode(), [step], max_bytes=10**6), max_bytes=10**6) == document
+        assert read_json(unwrap(wrapped[step].encode(), [step], max_bytes=10**6), max_bytes=10**6) == document
 
 
 @tried(60)
@@ -144,7 +144,7 @@ def test_what_is_wrapped_comes_out_as_it_was(document: Any):
 )
 def test_what_is_not_wrapped_is_unreadable(steps: list[str], body: bytes):
     try:
-        assert len(unwrapped(body, steps, max_bytes=LIMIT)) <= 8 * LIMIT
+        assert len(unwrap(body, steps, max_bytes=LIMIT)) <= 8 * LIMIT
     except UnreadableBody as error:
         plain(error.message)
 

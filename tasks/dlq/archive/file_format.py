@@ -28,7 +28,7 @@ from tasks.dlq.archive.rules import LAST_MOMENT, MOST, RULES, Rule
 from tasks.dlq.errors import RedriveError, Refused
 from tasks.dlq.job import State
 from tasks.dlq.ledger.schema import metadata
-from tasks.dlq.parameters import shown
+from tasks.dlq.text import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -144,8 +144,8 @@ class Reader:
             raise Refused("this is no export of a ledger", hint="give a file that `redrive export` wrote")
         version, redrive = value.get("version"), value.get("redrive")
         if version != VERSION:
-            told = f"the file is written in format {shown(version)}, and this Redrive reads format {VERSION}"
-            raise Refused(told, hint=f"import it with Redrive {shown(redrive)}, which wrote it")
+            told = f"the file is written in format {show_value(version)}, and this Redrive reads format {VERSION}"
+            raise Refused(told, hint=f"import it with Redrive {show_value(redrive)}, which wrote it")
         revision, at, last_ids = value.get("revision"), value.get("at"), value.get("last_ids")
         if not (_is_version(revision) and _is_version(redrive) and _is_whole(at, LAST_MOMENT) and _are_ids(last_ids)):
             raise self.refused("it is no first line of an export")
@@ -154,7 +154,7 @@ class Reader:
     def _row(self, value: Mapping[str, Any]) -> Row:
         name, row = value.get("table"), value.get("row")
         if not isinstance(name, str) or name not in self._rules or not isinstance(row, dict):
-            raise self.refused(f"there is no table {shown(name)}" if isinstance(row, dict) else "it is no row")
+            raise self.refused(f"there is no table {show_value(name)}" if isinstance(row, dict) else "it is no row")
         table, rules = self._rules[name]
         if row.keys() != rules.keys():
             wrong = sorted(row.keys() ^ rules.keys())
@@ -165,7 +165,7 @@ class Reader:
             try:
                 values[column] = None if given is None and nullable else rule.read(given)
             except ValueError:
-                is_wrong = "is wrong" if rule.secret else f"is {shown(given, _SHOWN)}"
+                is_wrong = "is wrong" if rule.secret else f"is {show_value(given, _SHOWN)}"
                 raise self.refused(f"{name}.{column} {is_wrong}; it must be {rule.allowed}") from None
         if name == "jobs" and (values["state"] == State.EXECUTING) != (values["lease_until"] is not None):
             raise self.refused("jobs.lease_until must be set while the job is executing, and only then")

@@ -16,7 +16,8 @@ from tasks.dlq.alerts.alert import AlertState, Severity
 from tasks.dlq.alerts.kinds import alert_kinds
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import State
-from tasks.dlq.parameters import Text, canonical_key
+from tasks.dlq.key import make_key
+from tasks.dlq.parameters import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -112,7 +113,7 @@ def _read_key(value: Any) -> str:
     for name, each in parameters.items():
         if not (name.isascii() and name.isidentifier() and _PARAMETER.parse(each)):
             raise ValueError
-    if canonical_key(parameters) == value:
+    if make_key(parameters) == value:
         return str(value)
     raise ValueError
 

@@ -1,8 +1,8 @@
-"""From a dead letter's body to its needs: JMESPath expressions that a source's section in redrive.toml gives.
+"""Maps a dead letter's body to its needs, by the JMESPath expressions of its source in redrive.toml.
 
-`each` finds the entities in the document ({A, B} in one message: two needs); without it the document is the one entity.
-Each parameter has an expression that is applied to the entity, or is a constant. A dead letter yields all of its needs or none:
-when one of them cannot be read the letter is rejected with its bytes, and can be repaired.
+`each` finds the entities in the document ({A, B} in one message are two needs). Without it, the document is the only entity.
+A parameter is a constant, or has an expression that is applied to the entity. A dead letter yields all of its needs or none: if
+one cannot be read, the whole letter is rejected, and can be repaired.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from jmespath.functions import Functions
 from jmespath.parser import ParsedResult
 
 from tasks.dlq.errors import InvalidParameter, UnreadableBody
-from tasks.dlq.parameters import canonical_key, parse_parameters, shown
+from tasks.dlq.key import make_key
+from tasks.dlq.parameters import parse_parameters
+from tasks.dlq.text import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tasks.dlq.calls.route import Route
 
-#: Needs of one dead letter. A message about more is a batch export, not a failure.
+#: Needs of one dead letter. A message with more entities is a batch export, not a failure.
 MAX_NEEDS = 1000
-#: Bounds how deep the tree of an expression can be: its evaluation recurses.
+#: Characters of an expression. This bounds the depth of its syntax tree, because evaluation recurses.
 _MAX_EXPRESSION = 500
-#: What Python's operators raise when an expression meets values that it was not written for; jmespath lets them through.
+#: Errors that jmespath lets through when an expression is applied to unsuitable values.
 _EVALUATION_ERRORS = (JMESPathError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
@@ -39,10 +41,10 @@ class BodyMapping:
 
     Attributes:
         params: for each parameter the JMESPath expression that finds it.
-        each: the JMESPath expression that finds the list of entities; None when the document is the entity. What is null in the
-            list is an entity as well, also where the expression ends in "[]" or "[*]", of which JMESPath drops what is null:
-            "m" and "m[*]" are the list as it is, and "m[]" puts the entities of lists within it in their place.
-        constants: parameters that are the same for all.
+        each: the JMESPath expression that finds the list of entities; None if the document is the entity. A null in the list
+            counts as an entity, although JMESPath drops it at "[]" or "[*]": "m" and "m[*]" are the list as it is, and "m[]"
+            also flattens lists inside it.
+        constants: parameters with the same value for every letter.
 
     Raises:
         ValueError: an expression is not JMESPath, or uses an unknown function.
@@ -62,7 +64,7 @@ class BodyMapping:
         object.__setattr__(self, "_flattens", flattens)
 
     def read(self, document: Any) -> list[dict[str, Any]]:
-        """Return the raw value of each parameter for each entity; None where an expression finds nothing.
+        """Return the raw value of each parameter for each entity; None if an expression finds nothing.
 
         Raises:
             UnreadableBody: "no-match", "too-many" or "mapping-failed".
@@ -81,17 +83,17 @@ class BodyMapping:
         if not isinstance(found, list):
             raise UnreadableBody(
                 "no-match",
-                f"{each.expression} finds {shown(found)}, which is no list",
+                f"{each.expression} finds {show_value(found)}, which is not a list",
                 hint="`each` of the source in redrive.toml must find a list",
             )
         if len(found) > MAX_NEEDS:
-            raise UnreadableBody("too-many", f"{each.expression} finds {len(found)} entities; at most {MAX_NEEDS} are taken")
+            raise UnreadableBody("too-many", f"{each.expression} finds {len(found)} entities; the limit is {MAX_NEEDS}")
         return found
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A JMESPath expression over `{"body": …, "origin": …}` that is true or false, in JMESPath's own sense of truth.
+    """A JMESPath expression over `{"body": …, "origin": …}`, true or false by JMESPath's rules.
 
     Raises:
         ValueError: it is not JMESPath, or uses an unknown function.
@@ -104,17 +106,17 @@ class Condition:
         object.__setattr__(self, "_path", _compile(self.text))
 
     def holds(self, document: Any, origin: Mapping[str, object]) -> bool:
-        """Tell whether it is true of a dead letter. Raises UnreadableBody("mapping-failed")."""
+        """Whether the condition is true for a dead letter. Raises UnreadableBody("mapping-failed")."""
         found = _search(self._path, {"body": document, "origin": origin})
         return found is not None and found is not False and found not in ("", [], {})
 
 
-def needs_of(document: Any, mapping: BodyMapping, route: Route) -> list[tuple[str, dict[str, str]]]:
-    """Return the needs in a document as (key, parameters), without doubles, sorted by key.
+def map_needs(document: Any, mapping: BodyMapping, route: Route) -> list[tuple[str, dict[str, str]]]:
+    """Return the needs in a document as (key, parameters), without duplicates, sorted by key.
 
     Raises:
-        UnreadableBody: the document maps to nothing, or a parameter is not of the route's type ("invalid-parameter"). Nothing
-            else is ever raised, whatever the document is.
+        UnreadableBody: the document maps to nothing, or a parameter is not of the route's type ("invalid-parameter"). No document
+            causes another error.
     """
     needs: dict[str, dict[str, str]] = {}
     for values in mapping.read(document):
@@ -122,32 +124,32 @@ def needs_of(document: Any, mapping: BodyMapping, route: Route) -> list[tuple[st
             parameters = parse_parameters(route.params, values)
         except InvalidParameter as error:
             raise UnreadableBody("invalid-parameter", error.message, hint=error.hint) from error
-        needs[canonical_key(parameters)] = parameters
+        needs[make_key(parameters)] = parameters
     return sorted(needs.items())
 
 
 def check_expression(text: str) -> None:
-    """Refuse what is not JMESPath, or what could never be evaluated. Raises ValueError with what is wrong."""
+    """Check a JMESPath expression. Raises ValueError with the reason if it is wrong."""
     _compile(text)
 
 
 def _compile(text: str) -> ParsedResult:
     if len(text) > _MAX_EXPRESSION:
-        raise ValueError(f"the expression has {len(text)} characters; at most {_MAX_EXPRESSION} are taken")
+        raise ValueError(f"the expression has {len(text)} characters; the limit is {_MAX_EXPRESSION}")
     try:
-        with warnings.catch_warnings():  # `text` for 'text' is an old notation that AWS's own examples still have
+        with warnings.catch_warnings():  # AWS's own examples still use the old notation `text` for 'text'
             warnings.simplefilter("ignore", PendingDeprecationWarning)
             compiled = jmespath.compile(text)
         unknown = sorted(set(_functions(compiled.parsed)) - Functions.FUNCTION_TABLE.keys())
     except _EVALUATION_ERRORS as error:
-        raise ValueError(f"{shown(text)} is not JMESPath: {_gist(error)}") from None
+        raise ValueError(f"{show_value(text)} is not JMESPath: {_summarise(error)}") from None
     if unknown:
-        raise ValueError(f"{shown(text)} calls {unknown[0]}(), which JMESPath does not have")
+        raise ValueError(f"{show_value(text)} calls {unknown[0]}(), which JMESPath does not have")
     return compiled
 
 
 def _list_of(each: ParsedResult) -> tuple[ParsedResult, bool]:
-    """Return the expression of the list itself, without a projection at its end, and whether that flattens the list."""
+    """Return the expression without a projection at its end, and whether that projection flattens the list."""
     node, flattens = _unprojected(each.parsed)
     return ParsedResult(each.expression, node), flattens
 
@@ -165,7 +167,7 @@ def _unprojected(node: Any) -> tuple[Any, bool]:
 
 
 def _functions(node: Any) -> Iterator[str]:
-    """Yield the function names in a syntax tree: jmespath itself looks them up only when it evaluates."""
+    """Yield the function names in a syntax tree. jmespath itself looks them up only during evaluation."""
     if isinstance(node, dict):
         if node.get("type") == "function_expression":
             yield node["value"]
@@ -177,10 +179,10 @@ def _search(path: ParsedResult, document: Any) -> Any:
     try:
         return path.search(document)
     except _EVALUATION_ERRORS as error:
-        raise UnreadableBody("mapping-failed", f"{path.expression} cannot be applied to the body: {_gist(error)}") from error
+        raise UnreadableBody("mapping-failed", f"{path.expression} cannot be applied to the body: {_summarise(error)}") from error
 
 
-def _gist(error: Exception) -> str:
-    """Return the first line of an error of jmespath's in ASCII: it may hold a value from the body, of any length."""
+def _summarise(error: Exception) -> str:
+    """Return the first line of a jmespath error in ASCII, cut: it may contain a long value from the body."""
     line = re.sub(r"(?i)^(?:invalid|bad) jmespath expression: |(?:, for expression)?:$", "", str(error).partition("\n")[0])
     return ascii(line)[1:-1][:200]

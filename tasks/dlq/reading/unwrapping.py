@@ -1,8 +1,8 @@
-"""Unwrapping: what a transport put around a body is taken off, one declared step after the other.
+"""Unwrapping: removes the envelopes that transports put around a body, one declared step after the other.
 
-| step | what is taken off |
+| step | what it removes |
 |---|---|
-| `sns` | SNS without raw delivery: `{"Type": "Notification", "Message": "…"}`; or the event that a Lambda function gets |
+| `sns` | SNS without raw delivery: `{"Type": "Notification", "Message": "…"}`, or the event that a Lambda function receives |
 | `lambda` | an on-failure destination of a Lambda function: `{"requestPayload": …}` |
 | `eventbridge` | an event of EventBridge: `{"detail-type": …, "detail": {…}}` |
 | `base64` | base64 as in RFC 4648, section 4; line breaks are skipped |
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 _LINE_BREAKS = b"\r\n"
 
 
-def unwrapped(body: bytes, steps: Sequence[str], *, max_bytes: int) -> bytes:
-    """Return the body that is left when all `steps` are taken, each a name of `STEPS`.
+def unwrap(body: bytes, steps: Sequence[str], *, max_bytes: int) -> bytes:
+    """Return the body without its envelopes. Each of `steps` is a name in `STEPS`.
 
     Raises:
-        UnreadableBody: "not-wrapped" when a step does not find what it is to take off, or what `read_json` says of a wrapping.
+        UnreadableBody: "not-wrapped" if a step does not find its envelope, or a reason of `read_json`.
     """
     for step in steps:
         body = STEPS[step](body, max_bytes)
@@ -45,26 +45,26 @@ def _sns(body: bytes, max_bytes: int) -> bytes:
             return message.encode("utf-8", "surrogatepass")
         case {"Records": [{"Sns": {"Message": str() as message}}]}:
             return message.encode("utf-8", "surrogatepass")
-    raise _not_wrapped("a notification of SNS")
+    raise _not_wrapped("an SNS notification")
 
 
 def _lambda(body: bytes, max_bytes: int) -> bytes:
     match read_json(body, max_bytes=max_bytes):
         case {"requestContext": dict(), "requestPayload": payload}:
             return _text(payload)
-    raise _not_wrapped("what a Lambda destination sends")
+    raise _not_wrapped("the message of a Lambda destination")
 
 
 def _eventbridge(body: bytes, max_bytes: int) -> bytes:
     match read_json(body, max_bytes=max_bytes):
         case {"detail-type": str(), "detail": detail}:
             return _text(detail)
-    raise _not_wrapped("an event of EventBridge")
+    raise _not_wrapped("an EventBridge event")
 
 
 def _base64(body: bytes, max_bytes: int) -> bytes:
     if len(body) > max_bytes * 2:
-        raise UnreadableBody("too-large", f"the body has {len(body)} bytes; at most {max_bytes} are taken, before base64")
+        raise UnreadableBody("too-large", f"the body has {len(body)} bytes; the limit is {max_bytes}, before base64")
     try:
         return base64.b64decode(body.translate(None, _LINE_BREAKS), validate=True)
     except binascii.Error:

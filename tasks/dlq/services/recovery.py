@@ -22,12 +22,13 @@ from tasks.dlq.clock import boottime
 from tasks.dlq.errors import InvalidParameter, LedgerUnavailable
 from tasks.dlq.failures import group_key
 from tasks.dlq.job import WAITING, Settled, State, Wakeup
+from tasks.dlq.key import make_key
 from tasks.dlq.ledger.claims import claim
 from tasks.dlq.ledger.queries import find_route_of
 from tasks.dlq.ledger.routes import lock_route
 from tasks.dlq.ledger.settlement import judge, settle
 from tasks.dlq.ledger.wakeups import receive_wakeup, reserve_follow_up, reserve_wakeups
-from tasks.dlq.parameters import canonical_key, parse_parameters
+from tasks.dlq.parameters import parse_parameters
 from tasks.dlq.services.wakeups import send_wakeups
 from tasks.dlq.shortage import HINT
 
@@ -244,7 +245,7 @@ def _check_key(route: Route, parameters: Mapping[str, str]) -> str:
         parsed = parse_parameters(route.params, parameters)
     except InvalidParameter as error:
         return f"{error.message}; {error.hint}"
-    return "" if parsed == parameters else f"the route writes the parameters as {canonical_key(parsed)}"
+    return "" if parsed == parameters else f"the route writes the parameters as {make_key(parsed)}"
 
 
 def _log_call(route: Route, current: Claim, end: CallEnd, settled: Settled) -> None:

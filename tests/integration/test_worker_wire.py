@@ -15,7 +15,7 @@ from patience import until
 from tasks.dlq.ledger import queries
 from tasks.dlq.ledger.wakeups import count_outstanding
 from tasks.dlq.ports import Record
-from tasks.dlq.reading.reader import submission
+from tasks.dlq.reading.reader import encode_submission
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,9 @@ def fresh(runtime: Runtime, wire: SqsRecorder) -> Iterator[None]:
 
 
 def submit(runtime: Runtime, route: str, employees: range) -> None:
-    records = [Record(identity=f"{route}-{employee}", body=submission(route, {"employeeId": employee})) for employee in employees]
+    records = [
+        Record(identity=f"{route}-{employee}", body=encode_submission(route, {"employeeId": employee})) for employee in employees
+    ]
     runtime.intake.take("test", runtime.submissions, records)
 
 
@@ -52,7 +54,7 @@ def test_a_job_due_in_30_s_is_one_message_with_delay_seconds_30_and_no_eta(runti
 
 
 def test_forty_failures_of_one_entity_ring_once(runtime: Runtime, wire: SqsRecorder):
-    records = [Record(identity=f"again-{n}", body=submission("employees", {"employeeId": 77})) for n in range(40)]
+    records = [Record(identity=f"again-{n}", body=encode_submission("employees", {"employeeId": 77})) for n in range(40)]
     runtime.intake.take("test", runtime.submissions, records)
     assert len(wire.sent(RECOVERY)) == 1
 

@@ -10,7 +10,7 @@ from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import UnreadableBody
 from tasks.dlq.json_body import read_json
 from tasks.dlq.parameters import Integer, ParameterType, Text, Uuid
-from tasks.dlq.reading.mapping import MAX_NEEDS, BodyMapping, check_expression, needs_of
+from tasks.dlq.reading.mapping import MAX_NEEDS, BodyMapping, check_expression, map_needs
 
 EMPLOYEES = Route(
     name="employees", url="https://company.com/employees/{employeeId}", params={"employeeId": Integer(positive=True)}
@@ -21,7 +21,7 @@ EACH = BodyMapping(each="employees[]", params={"employeeId": "id"})
 
 def needs(body: Any, mapping: BodyMapping = ONE, route: Route = EMPLOYEES, max_bytes: int = 1 << 20) -> list[Any]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return needs_of(read_json(raw, max_bytes=max_bytes), mapping, route)
+    return map_needs(read_json(raw, max_bytes=max_bytes), mapping, route)
 
 
 def refused(body: Any, mapping: BodyMapping = ONE, route: Route = EMPLOYEES) -> UnreadableBody:
@@ -64,7 +64,7 @@ def test_finding_nothing_is_a_reject_and_not_a_loss(body: Any):
 def test_what_is_found_has_to_be_a_list():
     error = refused({"employees": {"id": 1}}, BodyMapping(each="employees", params={"employeeId": "id"}))
     assert error.reason == "no-match"
-    assert "no list" in error.message
+    assert "not a list" in error.message
 
 
 def test_one_entity_that_cannot_be_read_rejects_the_whole_letter():

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.dlq.errors import UnreadableBody
 from tasks.dlq.json_body import read_json
-from tasks.dlq.reading.unwrapping import STEPS, unwrapped
+from tasks.dlq.reading.unwrapping import STEPS, unwrap
 
 BODY = {"employeeId": 1234, "text": "ä\ud800\0"}
 
@@ -34,19 +34,19 @@ WRAPPED = {
 
 @pytest.mark.parametrize("wrapping", WRAPPED)
 def test_each_step_takes_off_its_own(wrapping: str):
-    body = unwrapped(WRAPPED[wrapping], [wrapping.partition(" ")[0]], max_bytes=10_000)
+    body = unwrap(WRAPPED[wrapping], [wrapping.partition(" ")[0]], max_bytes=10_000)
     assert read_json(body, max_bytes=10_000) == BODY
 
 
 def test_steps_are_taken_in_order():
     twice = raw(sns(base64.b64encode(WRAPPED["lambda"]).decode()))
-    assert read_json(unwrapped(twice, ["sns", "base64", "lambda"], max_bytes=10_000), max_bytes=10_000) == BODY
+    assert read_json(unwrap(twice, ["sns", "base64", "lambda"], max_bytes=10_000), max_bytes=10_000) == BODY
     with pytest.raises(UnreadableBody):
-        unwrapped(twice, ["base64", "sns", "lambda"], max_bytes=10_000)
+        unwrap(twice, ["base64", "sns", "lambda"], max_bytes=10_000)
 
 
 def test_without_steps_the_bytes_are_the_same():
-    assert unwrapped(b"\xff", [], max_bytes=1) == b"\xff"
+    assert unwrap(b"\xff", [], max_bytes=1) == b"\xff"
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -71,4 +71,4 @@ def test_what_is_not_wrapped_is_unreadable(step: str, body: bytes):
     if (step, body) == ("base64", b""):
         return  # nothing is the base64 of nothing; reading it says "empty"
     with pytest.raises(UnreadableBody):
-        unwrapped(body, [step], max_bytes=10_000)
+        unwrap(body, [step], max_bytes=10_000)

@@ -12,7 +12,7 @@ from tasks.dlq.parameters import Choice as OneOf
 from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Record
 from tasks.dlq.reading.mapping import BodyMapping, Condition
-from tasks.dlq.reading.reader import BodyReader, Choice
+from tasks.dlq.reading.reader import BodyReader, RouteChoice
 
 EMPLOYEES = Route(name="employees", url="http://api/employees/{id}", params={"id": Integer(positive=True)})
 TEAMS = Route(name="teams", url="http://api/{tenant}/{id}", params={"id": Integer(), "tenant": OneOf(("acme",))})
@@ -20,9 +20,9 @@ ONE = BodyMapping(params={"id": "id"})
 MEMBERS = BodyMapping(params={"id": "user"}, each="members", constants={"tenant": "acme"})
 READER = BodyReader(
     choices=[
-        Choice(EMPLOYEES, ONE, Condition("body.type == 'employee'")),
-        Choice(EMPLOYEES, ONE, Condition("origin.headers.kind == 'employee' || origin.topic == 'employees-dlt'")),
-        Choice(TEAMS, MEMBERS, Condition("body.members")),
+        RouteChoice(EMPLOYEES, ONE, Condition("body.type == 'employee'")),
+        RouteChoice(EMPLOYEES, ONE, Condition("origin.headers.kind == 'employee' || origin.topic == 'employees-dlt'")),
+        RouteChoice(TEAMS, MEMBERS, Condition("body.members")),
     ],
     max_body=1000,
 )
@@ -58,14 +58,14 @@ def test_what_no_choice_wants_is_rejected(body: Any):
 
 
 def test_the_sources_own_route_comes_last():
-    reader = BodyReader(choices=[*READER.choices, Choice(EMPLOYEES, ONE)], max_body=1000)
+    reader = BodyReader(choices=[*READER.choices, RouteChoice(EMPLOYEES, ONE)], max_body=1000)
     assert read({"id": 7}, reader).route == "employees"
     assert read({"members": [{"user": 1}]}, reader).route == "teams"
 
 
 def test_a_choice_that_cannot_be_asked_rejects():
     reader = BodyReader(
-        choices=[Choice(EMPLOYEES, ONE, Condition("length(body.id) > `1`")), Choice(EMPLOYEES, ONE)], max_body=100
+        choices=[RouteChoice(EMPLOYEES, ONE, Condition("length(body.id) > `1`")), RouteChoice(EMPLOYEES, ONE)], max_body=100
     )
     assert read({"id": 1}, reader).rejection.reason == "mapping-failed"
 
