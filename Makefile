@@ -21,10 +21,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[devstack,dev]'
 	@touch $@
 
-demo: $(STAMP)  ## the whole story on embedded parts; ends by itself with a verdict
+demo: $(STAMP)  ## a complete run on embedded servers; ends by itself with a report
 	$(BIN)/redrive demo
 
-up: $(STAMP)  ## the service with the sample company on embedded parts, until Ctrl-C
+up: $(STAMP)  ## the service with the sample company on embedded servers, until Ctrl-C
 	$(BIN)/redrive up --sample
 
 test: $(STAMP)  ## check, unit, integration and acceptance; less than eight minutes on two cores, without a JVM

@@ -1,4 +1,4 @@
-"""`redrive demo` as a person runs it: in a process of its own, on embedded parts."""
+"""`redrive demo` in a process of its own, on embedded servers."""
 
 import json
 import signal
