@@ -33,7 +33,7 @@ class NoWakeups:
 
 
 def stop() -> None:
-    """Stand still until SIGCONT."""
+    """Stop this thread until SIGCONT."""
     signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 

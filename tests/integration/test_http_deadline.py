@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from tasks.adapters.http import RequestsSyncApi
 from tasks.adapters.http.deadline import CallCutError, CallGuard
 from tasks.dlq.calls.api import Answer, SyncResult
 from tasks.dlq.ledger import Ledger
-from tasks.dlq.ledger.dead_letters import record
+from tasks.dlq.ledger.dead_letters import record_dead_letters
 from tasks.dlq.ledger.schema import jobs, metadata
 
 if TYPE_CHECKING:
@@ -153,6 +154,10 @@ def test_the_number_of_hanging_threads_is_bounded(http_api: RequestsSyncApi, mon
         assert time.monotonic() < until, "the threads have ended"
 
 
+class InterruptionError(BaseException):
+    """Raised by a signal handler, as Celery raises SoftTimeLimitExceeded."""
+
+
 # --- time and interruption -------------------------------------------------------------------------------------------
 
 
@@ -190,9 +195,6 @@ def test_a_failure_after_the_deadline_is_the_deadlines():
 
 
 def test_a_call_that_a_signal_interrupts_is_cut(http_api: RequestsSyncApi):
-    class InterruptionError(BaseException):
-        pass
-
     def interrupt(*_: object) -> None:
         raise InterruptionError
 
@@ -202,6 +204,30 @@ def test_a_call_that_a_signal_interrupts_is_cut(http_api: RequestsSyncApi):
             with pytest.raises(InterruptionError):
                 http_api.call(request(server.url(), deadline=60))
             assert server.gone.wait(5)  # the client has closed the connection
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_nothing_is_sent_after_a_signal_has_interrupted_the_call(http_api: RequestsSyncApi, monkeypatch: pytest.MonkeyPatch):
+    interrupted, look_up = threading.Event(), socket.getaddrinfo
+
+    def interrupt(*_: object) -> None:
+        raise InterruptionError
+
+    def hang(*args: Any, **kwargs: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        interrupted.wait(10)
+        return look_up(*args, **kwargs)
+
+    before = signal.signal(signal.SIGUSR2, interrupt)
+    try:
+        with HostileServer(answer(OK)) as server:
+            monkeypatch.setattr(socket, "getaddrinfo", hang)
+            with pytest.raises(InterruptionError):
+                http_api.call(request(server.url(), deadline=60))
+            interrupted.set()
+            assert server.gone.wait(5)  # the thread has connected, and closed the connection
+            assert server.requests == []
     finally:
         signal.signal(signal.SIGUSR2, before)
 
@@ -240,21 +266,37 @@ def test_a_result_that_came_before_the_cut_counts():
 # --- shortage --------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def free_descriptors(free: int) -> Iterator[None]:
+    """Let this process open `free` more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.mark.parametrize("free", [0, 1], ids=["none for the socket", "none for its duplicate"])
 def test_a_call_without_a_file_descriptor_was_not_sent(http_api: RequestsSyncApi, free: int):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with HostileServer(answer(OK)) as server:
-        lowest = os.dup(0)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + free, hard))
-        try:
+        with free_descriptors(free):
             result = call_in_time(http_api, request(server.url()))
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert server.requests == []
     assert (result.answer, result.unknown) == (Answer.NOT_SENT, False)
     assert "no more files" in result.short
     assert "no more files" in result.detail
-    assert server.requests == []
+
+
+def test_a_call_whose_thread_does_not_begin_says_what_is_missing(http_api: RequestsSyncApi, monkeypatch: pytest.MonkeyPatch):
+    """The system may create a thread and then have no memory to run it."""
+    monkeypatch.setattr("tasks.adapters.http.deadline.start_new_thread", lambda *_: None)
+    with free_descriptors(0):
+        result = call_in_time(http_api, request("http://127.0.0.1:1/employees/{employeeId}", deadline=DEADLINE))
+    assert (result.answer, result.unknown) == (Answer.NOT_SENT, False)
+    assert "no more files" in result.short
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=repr)
@@ -312,7 +354,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def put_due(ledger: Ledger, *keys: str) -> None:
-    ledger.transact(lambda tx: record(tx, [a_letter(key) for key in keys], delays={"employees": 0.0}))
+    ledger.transact(lambda tx: record_dead_letters(tx, [a_letter(key) for key in keys], delays={"employees": 0.0}))
 
 
 def rows(ledger: Ledger) -> list[Mapping[str, Any]]:
@@ -321,7 +363,7 @@ def rows(ledger: Ledger) -> list[Mapping[str, Any]]:
 
 
 def work(ledger: Ledger, server: HostileServer, edge: str) -> None:
-    """Run a worker to its end; where it stops on its way, let it go on when the time for its call is over."""
+    """Run a worker to its end. If it stops on its way, let it go on after the deadline of its call."""
     command = [sys.executable, str(WORKER), str(ledger.engine.url), server.url(), "1", edge]
     with subprocess.Popen(command) as worker:
         try:
@@ -329,9 +371,7 @@ def work(ledger: Ledger, server: HostileServer, edge: str) -> None:
             assert seen is not None
             if edge != "never":
                 assert seen.si_code == os.CLD_STOPPED
-                time.sleep(
-                    START + STOPPED_DEADLINE + 0.2
-                )  # the time for the call passes while the process is stopped: no event can report it
+                time.sleep(START + STOPPED_DEADLINE + 0.2)  # the deadline passes while the process is stopped
                 worker.send_signal(signal.SIGCONT)
             assert worker.wait(60) == 0
         finally:

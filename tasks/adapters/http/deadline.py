@@ -82,10 +82,11 @@ class CallGuard:
         finally:  # also when a signal interrupts the task
             with self._lock:
                 self._cut = True
+                result = self._result  # before the shutdown, which can look like the end of an answer
                 if self._socket:
                     with suppress(OSError):  # the socket is not connected
                         self._socket.shutdown(socket.SHUT_RDWR)
-        return self._result
+        return result
 
     def enter(self, phase: str, sock: socket.socket | None = None, *, sending: bool = False) -> None:
         """Begin the next phase of the call, on `sock` from now on. Raises CallCutError when the call is over."""
@@ -103,12 +104,9 @@ class CallGuard:
             self.enter(PREPARING)
             self.started = True
             current_guard.set(self)
-            result = make_call()
-            with self._lock:
-                if not self._cut:  # else the cut itself may look like the end of the answer
-                    self._result = result
+            self._result = make_call()
         except Exception as error:  # noqa: BLE001 - the waiting thread makes a result of it
-            if not self._cut and self.seconds_left() > 0:  # else the deadline is the cause of the error
+            if self.seconds_left() > 0:  # else the deadline is the cause of the error
                 self.error = error
         finally:
             with self._lock:
