@@ -1,4 +1,4 @@
-"""The `redrive` command: one module a noun. Data goes to stdout, messages to stderr (see `output`)."""
+"""The `redrive` command. Each module parses the options of some commands, calls a service and prints the result."""
 
 import sys
 
@@ -8,5 +8,5 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; the process ends with its exit code."""
+    """Run the command line and end the process with its exit code."""
     sys.exit(run(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""The commands, and how each of them ends: an exit code, and never a traceback for what a person can mend."""
+"""The commands, and how they end: with an exit code, and without a traceback for errors that people can fix."""
 
 import io
 import os
@@ -22,21 +22,19 @@ from tasks.cli import (
     operations,
     rejects,
     repair,
-    routes,
     send,
     stats,
-    usage,
 )
 from tasks.cli.errors import ReaderGone, Unwritable
 from tasks.cli.output import Output, flush, silence
 from tasks.dlq.errors import RedriveError, Refused
 
-#: What a shell reports for a process that ended by SIGPIPE.
+#: The exit code that a shell reports for a process that ended by SIGPIPE.
 _READER_GONE = 141
 
 app = typer.Typer(
     name="redrive",
-    help="Finishes the work that a Kafka consumer could not: dead letters in, entities synced, proof out.",
+    help="Recovers dead letters: calls your API for each affected entity until it succeeds.",
     epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 partly, 4 not found, 5 out of reach.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -77,8 +75,8 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "replay": operations.replay,
         "discard": operations.discard,
         "repair": repair.repair,
-        "pause": routes.pause,
-        "resume": routes.resume,
+        "pause": operations.pause,
+        "resume": operations.resume,
     },
     "Back up": {"export": exporting.export, "import": importing.import_},
 }
@@ -89,10 +87,10 @@ app.add_typer(db.app, name="db", rich_help_panel="Set up")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code (tasks.dlq.errors has them; 130 after Ctrl-C)."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - closed by whoever started us
+    """Run one command and return its exit code: those of tasks.dlq.errors, or 130 after Ctrl-C."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - it is None if the parent process closed it
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # where a character cannot be printed, its escape is; as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: a character that cannot be encoded is escaped
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     out = Output(json="--json" in options)
     try:
@@ -100,43 +98,41 @@ def run(arguments: Sequence[str]) -> int:
         try:
             code = app(args=list(arguments), prog_name="redrive", standalone_mode=False)
         finally:
-            flush()  # data come before what is said about them
+            flush()  # data are printed before messages about them
     except RedriveError as error:
         if isinstance(error, Unwritable):
             silence()
         out.fail(error.message, hint=error.hint, exit_code=error.exit_code)
         return error.exit_code
     except typer.TyperException as error:
-        out.fail(usage.told(error), hint=f"see: {_command_of(error, arguments)} --help", exit_code=error.exit_code)
+        out.fail(error.format_message(), hint=f"see: {_get_command(error)} --help", exit_code=error.exit_code)
         return error.exit_code
     except ReaderGone:
         silence()
         return _READER_GONE
-    except SystemExit as end:  # Rich and Typer, which print the help, end so when the reader has gone
+    except SystemExit as end:  # Rich and Typer print the help, and end like this if the reader has gone
         if not isinstance(end.__context__, BrokenPipeError):
             raise
         silence()
         return _READER_GONE
     except typer.Abort:
         if sys.stderr.isatty():
-            sys.stderr.write("\n")  # the question stands on the line
+            sys.stderr.write("\n")  # end the line of the question
         out.fail("stopped; nothing was done", hint="", exit_code=1)
         return 1
     return code if isinstance(code, int) else 0
 
 
-def _command_of(error: typer.TyperException, arguments: Sequence[str]) -> str:
-    """Return the command that was meant; the parser's own errors do not know it."""
-    if context := getattr(error, "ctx", None):
-        return str(context.command_path)
-    known = {name for commands in _COMMANDS.values() for name in commands}
-    return " ".join(["redrive", *(argument for argument in arguments[:1] if argument in known)])
+def _get_command(error: typer.TyperException) -> str:
+    """Return the command that a usage error is about; some errors of Typer's parser do not say it."""
+    context = getattr(error, "ctx", None)
+    return str(context.command_path) if context else "redrive"
 
 
 def _refuse_bytes(arguments: Sequence[str]) -> None:
-    """Refuse what is no text: neither a database nor JSON could hold it."""
+    """Refuse arguments that are not text: neither a database nor JSON can hold them."""
     for argument in arguments:
         try:
             argument.encode()
         except UnicodeEncodeError:
-            raise Refused(f"{argument!a} is not UTF-8", hint="see how your terminal encodes what you type") from None
+            raise Refused(f"{argument!a} is not UTF-8", hint="check the encoding of your terminal") from None

@@ -2,7 +2,8 @@
 
 from json import dumps
 
-from tasks.cli.output import Column, Json, Output
+from tasks.cli.options import Json
+from tasks.cli.output import Column, Output
 
 
 def config(*, json: Json = False) -> None:

@@ -2,9 +2,10 @@
 
 import typer
 
-from tasks.cli.output import Json, Output
+from tasks.cli.options import Json
+from tasks.cli.output import Output
 
-app = typer.Typer(help="Look after the ledger's schema.", no_args_is_help=False)
+app = typer.Typer(help="Create or upgrade the ledger's schema.", no_args_is_help=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -15,7 +16,7 @@ def _db(context: typer.Context) -> None:
 
 @app.command()
 def upgrade(*, json: Json = False) -> None:
-    """Make the ledger, or bring it to the schema that this version writes. Does nothing when it is there already."""
+    """Create the ledger, or upgrade it to this version's schema. Does nothing if it is up to date."""
     from tasks.ledger_setup import upgrade_ledger
     from tasks.settings import settings
 

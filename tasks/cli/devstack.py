@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.cli.output import Json
+from tasks.cli.options import Json
 from tasks.dlq.errors import Refused
 
 #: The packages of the extra `devstack`. Production does not need them.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tasks.cli.output import Column, Json, Output
+from tasks.cli.options import Json  # noqa: TC001 - Typer reads it
+from tasks.cli.output import Column, Output
 from tasks.dlq.errors import Refused
 from tasks.dlq.process import STALE_AFTER, Role
 from tasks.dlq.text import format_count

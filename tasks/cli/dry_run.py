@@ -1,4 +1,4 @@
-"""`redrive intake --dry-run`: what would become of the records that the sources hold. Nothing is kept, nothing acknowledged."""
+"""`redrive intake --dry-run`: shows what would become of the records in the sources. It keeps and acknowledges nothing."""
 
 from __future__ import annotations
 
@@ -22,57 +22,58 @@ from tasks.settings import settings
 from tasks.settings.keys import suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from tasks.dlq.dead_letter import DeadLetter
     from tasks.dlq.ports import Record, Source
     from tasks.runtime import Runtime
 
-#: Records that are looked at of each source, unless it is said how many.
+#: Records of each source that are read by default.
 LIMIT = 50
 #: Needs that are shown of one record.
-_SHOWN = 3
+_MAX_NEEDS = 3
 
 
 def dry_run(out: Output, *, source: str | None, limit: int) -> None:
-    """Look at up to `limit` records of each source, or of one. Raises Refused; Partly or OutOfReach for what does not answer."""
+    """Read up to `limit` records of each source, or of one. Raises Refused; Partly or OutOfReach if a source does not answer."""
     configured = settings().sources
     if source is not None and source not in configured:
-        near = suggestion(source, configured)
-        raise Refused(
-            f"there is no source {source!a}", hint=near or f"sources of redrive.toml: {', '.join(configured) or 'none'}"
-        )
+        hint = suggestion(source, configured) or f"sources of redrive.toml: {', '.join(configured) or 'none'}"
+        raise Refused(f"there is no source {source!a}", hint=hint)
     logs.configure("ERROR", json=out.json, secrets=settings().secrets())
     runtime = Session().runtime
-    seen: Counter[tuple[str, str]] = Counter()
-    left: list[str] = []
+    names = list(configured) if source is None else [source]
+    counts: Counter[tuple[str, str]] = Counter()
+    failed: list[str] = []
     try:
-        for name in configured if source is None else [source]:
+        for name in names:
             try:
-                _look_at(out, runtime, name, limit, seen)
+                _look_at(out, runtime, name, limit, counts)
             except BrokerUnavailable as error:
-                left.append(name)
-                out.warn(f"source {name} was not looked at: {error.message}", hint=error.hint, source=name)
+                failed.append(name)
+                out.warn(f"source {name} was not read: {error.message}", hint=error.hint, source=name)
     finally:
         runtime.close()
-    if not out.json and seen:
+    if not out.json and counts:
         columns = [Column("Source", fold=True), Column("Would become", fold=True), Column("Records", right=True)]
-        out.table(columns, [(*what, f"{count:,}") for what, count in sorted(seen.items())])
-    if left:
-        told = f"not looked at: {', '.join(left)}"
-        raise (Partly if len(left) < len(configured) and source is None else OutOfReach)(told, hint="nothing was changed")
-    out.note("nothing was kept, and nothing acknowledged" if seen else "there is nothing to look at")
+        out.table(columns, [(name, became, f"{count:,}") for (name, became), count in sorted(counts.items())])
+    if failed:
+        text, hint = f"not read: {', '.join(failed)}", "nothing was changed"
+        if len(failed) < len(names):
+            raise Partly(text, hint=hint)
+        raise OutOfReach(text, hint=hint)
+    out.note("nothing was kept or acknowledged" if counts else "there are no records")
 
 
-def _look_at(out: Output, runtime: Runtime, name: str, limit: int, seen: Counter[tuple[str, str]]) -> None:
+def _look_at(out: Output, runtime: Runtime, name: str, limit: int, counts: Counter[tuple[str, str]]) -> None:
     rows: list[tuple[str, str]] = []
     rejected = 0
-    with _records(out, runtime, name, limit) as records:
+    with _sample(out, runtime, name, limit) as records:
         for record in records:
             letter = runtime.readers[name].read(name, record)
             rejected += letter.rejection is not None
-            seen[name, f"rejected: {letter.rejection.reason}" if letter.rejection else letter.route] += 1
-            rows.append((_place(record), _became(letter)))
+            counts[name, f"rejected: {letter.rejection.reason}" if letter.rejection else letter.route] += 1
+            rows.append((_format_place(record), _format_letter(letter)))
             if out.json:
                 out.record(_view(record, letter))
     if out.json:
@@ -85,11 +86,11 @@ def _look_at(out: Output, runtime: Runtime, name: str, limit: int, seen: Counter
 
 
 @contextmanager
-def _records(out: Output, runtime: Runtime, name: str, limit: int) -> Iterator[Iterator[Record]]:
-    """Yield up to `limit` records of a source; at the end all that were taken are given back."""
+def _sample(out: Output, runtime: Runtime, name: str, limit: int) -> Iterator[Iterator[Record]]:
+    """Yield up to `limit` records of a source. At the end, those of SQS are given back."""
     table = settings().kafka_sources.get(name)
     if table:
-        found = sample(
+        records = sample(
             name,
             bootstrap=table.bootstrap,
             topics=table.topics,
@@ -98,43 +99,43 @@ def _records(out: Output, runtime: Runtime, name: str, limit: int) -> Iterator[I
             headers=table.header_names,
         )
         try:
-            yield islice(found, limit)
+            yield islice(records, limit)
         finally:
-            found.close()
+            records.close()
         return
-    source = next(each for each, _ in runtime.sources if each.name == name)
-    taken: dict[str, Record] = {}
+    source = next(source for source, _ in runtime.sources if source.name == name)
+    received: dict[str, Record] = {}
     try:
-        yield _received(source, taken, limit)
+        yield _receive(source, received, limit)
     finally:
-        source.give_back(list(taken.values()))
-        if taken:
-            text = f"{format_count(len(taken), 'message')} of {name}: SQS counts one receive more of each"
-            hint = f"its redrive policy does, too (maxReceiveCount); they are back after {GIVEN_BACK} s"
+        source.give_back(list(received.values()))
+        if received:
+            text = f"{format_count(len(received), 'message')} of {name}: SQS counts one more receive of each"
+            hint = f"this counts for maxReceiveCount; they are visible again after {GIVEN_BACK} s"
             out.warn(text, hint=hint, source=name)
 
 
-def _received(source: Source, taken: dict[str, Record], limit: int) -> Iterator[Record]:
-    """Yield records, and note in `taken` what is to be given back, without the bodies."""
+def _receive(source: Source, received: dict[str, Record], limit: int) -> Iterator[Record]:
+    """Yield records. Keep in `received`, without bodies, those that have to be given back."""
     left = limit
     while left:
-        fresh = [each for each in source.receive(wait=SHORT_POLL) if each.identity not in taken]
-        taken |= {each.identity: replace(each, body=b"") for each in fresh}
+        fresh = [record for record in source.receive(wait=SHORT_POLL) if record.identity not in received]
+        received |= {record.identity: replace(record, body=b"") for record in fresh}
         yield from fresh[:left]
         left -= len(fresh[:left])
         if not fresh:
             return
 
 
-def _place(record: Record) -> str:
+def _format_place(record: Record) -> str:
     return record.identity if record.offset is None else f"{record.stream}@{record.offset}"
 
 
-def _became(letter: DeadLetter) -> str:
+def _format_letter(letter: DeadLetter) -> str:
     if letter.rejection:
         return f"rejected, {letter.rejection.reason}: {letter.rejection.detail}"
-    needs = ", ".join(format_parameters(each) for each in _parameters(letter.keys[:_SHOWN]))
-    more = len(letter.keys) - _SHOWN
+    needs = ", ".join(format_parameters(json.loads(key)) for key in letter.keys[:_MAX_NEEDS])
+    more = len(letter.keys) - _MAX_NEEDS
     return f"{letter.route} {needs}{f' and {more:,} more' if more > 0 else ''}"
 
 
@@ -142,8 +143,4 @@ def _view(record: Record, letter: DeadLetter) -> dict[str, Any]:
     view: dict[str, Any] = {"source": letter.source, "identity": record.identity, "origin": record.origin}
     if letter.rejection:
         return {**view, "result": "rejected", "reason": letter.rejection.reason, "detail": letter.rejection.detail}
-    return {**view, "result": "mapped", "route": letter.route, "parameters": _parameters(letter.keys)}
-
-
-def _parameters(keys: Sequence[str]) -> list[dict[str, Any]]:
-    return [json.loads(key) for key in keys]
+    return {**view, "result": "mapped", "route": letter.route, "parameters": [json.loads(key) for key in letter.keys]}

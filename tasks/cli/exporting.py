@@ -1,4 +1,4 @@
-"""`redrive export`: the whole ledger into a file, as it is at one moment."""
+"""`redrive export`: writes the whole ledger into a file, as it is at one moment."""
 
 import gzip
 import os
@@ -11,23 +11,24 @@ from typing import Annotated
 
 import typer
 
-from tasks.cli.output import Json, Output
+from tasks.cli.options import Json
+from tasks.cli.output import Output
 from tasks.dlq.errors import RedriveError, Refused
 from tasks.dlq.text import format_count, format_time
 
-#: Bytes that are gathered before they are compressed or written.
+#: Bytes that are collected before they are compressed or written.
 _BUFFER = 1 << 18
 
 
 def export(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; one that ends in .gz is compressed; - is stdout.")] = "-",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; .gz at the end compresses it; - is stdout.")] = "-",
     *,
-    force: Annotated[bool, typer.Option("--force", metavar="", help="Replace the file if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", metavar="", help="Replace the file if it exists.")] = False,
     json: Json = False,
 ) -> None:
-    """Write the whole ledger, while Redrive runs: a backup that redrive import reads into SQLite or PostgreSQL.
+    """Write the whole ledger into a file, also while Redrive runs. redrive import reads it.
 
-    The file holds the original bodies. It is made with mode 0600, and is there when it is whole or not at all.
+    The file holds the original bodies. Its mode is 0600. It appears when it is complete.
     """
     from tasks.cli.progress import progress
     from tasks.dlq.archive import writer
@@ -41,14 +42,14 @@ def export(
     with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
         first = writer.header(tx, revision=str(migrations.head()), redrive=version("redrive"))
         whole = writer.count(tx)
-        with _sink(file, out, force=force) as write, progress(f"exports {format_count(whole, 'row')}", whole) as reached:
+        with _sink(file, out, force=force) as write, progress(f"exporting {format_count(whole, 'row')}", whole) as reached:
             written = writer.export(tx, first, write, reached)
             digest = written.end()
     if file != "-":
-        _tell(out, file, written.rows, at=first.at, digest=digest)
+        _print_summary(out, file, written.rows, at=first.at, digest=digest)
 
 
-def _tell(out: Output, file: str, rows: Mapping[str, int], *, at: int, digest: str) -> None:
+def _print_summary(out: Output, file: str, rows: Mapping[str, int], *, at: int, digest: str) -> None:
     if out.json:
         out.record({"file": file, "at": format_time(at), "rows": rows, "sha256": digest})
     else:
@@ -58,12 +59,12 @@ def _tell(out: Output, file: str, rows: Mapping[str, int], *, at: int, digest: s
 
 @contextmanager
 def _sink(file: str, out: Output, *, force: bool) -> Iterator[Callable[[bytes], object]]:
-    """Yield what takes the lines."""
+    """Yield the function that writes a line."""
     if file == "-":
         yield lambda line: out.line(line.decode("ascii").removesuffix("\n"))
         return
     try:
-        with _made_whole(Path(file), force=force) as path, path.open("wb", buffering=_BUFFER) as raw:
+        with _written_atomically(Path(file), force=force) as path, path.open("wb", buffering=_BUFFER) as raw:
             if file.endswith(".gz"):
                 with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
                     yield packed.write
@@ -72,13 +73,13 @@ def _sink(file: str, out: Output, *, force: bool) -> Iterator[Callable[[bytes], 
             raw.flush()
             os.fsync(raw.fileno())
     except OSError as error:
-        hint = "nothing was written there; make room, or give another place"
+        hint = "the file was not created; free space on the disk, or give another place"
         raise RedriveError(f"cannot write {file!a}: {error.strerror or error}", hint=hint) from error
 
 
 @contextmanager
-def _made_whole(path: Path, *, force: bool) -> Iterator[Path]:
-    """Yield a new file beside `path`, which takes its place at the end: on the disk, and never over another one unless told."""
+def _written_atomically(path: Path, *, force: bool) -> Iterator[Path]:
+    """Yield a temporary file beside `path`; at the end, move it there and sync it. Without `force`, replace no other file."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # its mode is 0600
     os.close(handle)
     try:
@@ -86,7 +87,7 @@ def _made_whole(path: Path, *, force: bool) -> Iterator[Path]:
         if force:
             os.replace(name, path)  # noqa: PTH105 - as its sibling
         else:
-            os.link(name, path)  # unlike a rename, it refuses to take another's place
+            os.link(name, path)  # unlike a rename, it does not replace a file
     except FileExistsError:
         raise _exists(str(path)) from None
     finally:
@@ -99,14 +100,14 @@ def _made_whole(path: Path, *, force: bool) -> Iterator[Path]:
 
 
 def _refuse_existing(file: str, *, force: bool) -> None:
-    """Refuse early what would be refused at the end, and what is no file."""
-    if not os.path.lexists(file):  # Path's raises at a NUL
+    """Refuse before the export what would be refused at its end."""
+    if not os.path.lexists(file):  # Path.exists raises if there is a NUL
         return
     if not Path(file).is_file():
-        raise Refused(f"{file!a} is no regular file", hint="for standard output give - or nothing")
+        raise Refused(f"{file!a} is not a regular file", hint="for standard output give - or nothing")
     if not force:
         raise _exists(file)
 
 
 def _exists(file: str) -> Refused:
-    return Refused(f"{file!a} is there already", hint="give another name, or --force to replace it")
+    return Refused(f"{file!a} exists already", hint="give another name, or --force to replace it")

@@ -1,16 +1,15 @@
-"""`redrive import`: an exported ledger into an empty one, all or nothing."""
+"""`redrive import`: reads an exported ledger into an empty one, completely or not at all."""
 
 import gzip
-import os
-import stat
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from tasks.cli.errors import NotBalanced
-from tasks.cli.files import opened
-from tasks.cli.output import Json, Output
+from tasks.cli.files import get_size, open_input
+from tasks.cli.options import Json
+from tasks.cli.output import Output
 from tasks.dlq.errors import Refused
 from tasks.dlq.text import format_count, format_span, format_time
 from tasks.ledger_setup import create_ledger
@@ -23,27 +22,28 @@ if TYPE_CHECKING:
 
 _HINT = "give a file that `redrive export` wrote"
 _GZIP = b"\x1f\x8b"
-#: Rows after which the bar moves.
-_OFTEN = 1000
+#: Rows between two updates of the progress bar.
+_ROWS_PER_UPDATE = 1000
 
 
 def import_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What redrive export wrote; - is standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file that redrive export wrote; - is standard input.")],
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Check the file; import nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Read an exported ledger into an empty one, SQLite or PostgreSQL: all of it or nothing.
+    """Read an exported ledger into an empty one, completely or not at all.
 
-    Stop every process first; beside one that runs on this machine nothing is imported. Exit code 1 when it is imported, and its
-    audit does not balance.
+    Stop all processes first: if one runs on this machine, the import is refused.
+
+    Exit code 1 if the imported ledger does not balance.
     """
     from tasks.cli.progress import progress
     from tasks.dlq.archive.file_format import Reader
 
     out = Output(json=json)
-    with opened(file, hint=_HINT) as stream, progress(f"imports {file!a}", size := _size(stream)) as bar:
-        reader = Reader(_unpacked(stream))
+    with open_input(file, hint=_HINT) as stream, progress(f"importing {file!a}", size := get_size(stream)) as bar:
+        reader = Reader(_unpack(stream))
         _refuse_another_schema(reader.header)
 
         def reached(_rows: int) -> None:
@@ -52,24 +52,24 @@ def import_(
 
         sums = None
         if dry_run:
-            _check(reader, reached)
+            _read_to_end(reader, reached)
         else:
-            sums = _imported(reader, reached)
-    _tell(out, file, reader, sums)
+            sums = _import(reader, reached)
+    _print_summary(out, file, reader, sums)
     if sums and not sums.balanced:
         hint = "it did not balance when it was exported: keep the file, and report it; see redrive audit"
-        raise NotBalanced("NOT BALANCED: accepted and not accounted for, or counted twice", hint=hint)
+        raise NotBalanced("NOT BALANCED: dead letters are lost or counted twice", hint=hint)
 
 
-def _check(reader: "Reader", reached: Callable[[int], None]) -> None:
-    """Read the file to its end. Raises Refused."""
+def _read_to_end(reader: "Reader", reached: Callable[[int], None]) -> None:
+    """Read the file without importing it. Raises Refused."""
     for number, _ in enumerate(reader):
-        if not number % _OFTEN:
+        if not number % _ROWS_PER_UPDATE:
             reached(number)
 
 
-def _imported(reader: "Reader", reached: Callable[[int], None]) -> "Audit":
-    """Import the file; return the audit of what is there then."""
+def _import(reader: "Reader", reached: Callable[[int], None]) -> "Audit":
+    """Import the file; return the audit of the ledger."""
     from tasks.dlq.archive.loader import read_in
     from tasks.dlq.ledger.audit import audit
     from tasks.settings import settings
@@ -86,7 +86,7 @@ def _refuse_another_schema(header: "Header") -> None:
     if header.revision != migrations.head():
         raise Refused(
             f"the file has the schema {header.revision}, and this Redrive needs {migrations.head()}",
-            hint=f"import it with Redrive {header.redrive}, which wrote it, and then run this one's: redrive db upgrade",
+            hint=f"import it with Redrive {header.redrive}, which wrote it; then run redrive db upgrade of this version",
         )
 
 
@@ -94,12 +94,12 @@ def _refuse_beside_processes(state_dir: "Path") -> None:
     from tasks.adapters.liveness import directory_of, find_processes
     from tasks.dlq.process import Role
 
-    if found := [f"{role} (pid {each.pid})" for role in Role for each in find_processes(state_dir, role)]:
-        hint = f"if one does not belong to Redrive, its id was given out again: remove its file in {directory_of(state_dir)}"
+    if found := [f"{role} (pid {process.pid})" for role in Role for process in find_processes(state_dir, role)]:
+        hint = f"if one does not belong to Redrive, its id was reused: remove its file in {directory_of(state_dir)}"
         raise Refused(f"processes run on this ledger; stop them first: {', '.join(found)}", hint=hint)
 
 
-def _tell(out: Output, file: str, reader: "Reader", sums: "Audit | None") -> None:
+def _print_summary(out: Output, file: str, reader: "Reader", sums: "Audit | None") -> None:
     from tasks.dlq.archive.loader import hold
     from tasks.dlq.ledger.audit import STANDINGS
     from tasks.settings import settings
@@ -111,24 +111,15 @@ def _tell(out: Output, file: str, reader: "Reader", sums: "Audit | None") -> Non
         return
     out.line(f"{file}: {format_count(rows, 'row')}, as of {at}, written by Redrive {reader.header.redrive}")
     if sums is None:
-        out.note("the file is whole; nothing was imported")
+        out.note("the file is complete; nothing was imported")
         return
-    told = " + ".join(f"{getattr(sums, name):,} {name}" for name in STANDINGS)
-    out.line(f"{format_count(sums.accepted, 'dead letter')} accepted = {told}")
+    parts = " + ".join(f"{getattr(sums, name):,} {name}" for name in STANDINGS)
+    out.line(f"{format_count(sums.accepted, 'dead letter')} accepted = {parts}")
     if longest := max(map(hold, settings().routes.values()), default=0.0):
-        out.note(f"no call is made for {format_span(longest)}: one that began after the export may be open still")
+        out.note(f"no call is made for {format_span(longest)}: calls that began after the export may still be open")
 
 
-# --- the file ------------------------------------------------------------------------------------------------------
-
-
-def _unpacked(stream: IO[bytes]) -> IO[bytes]:
-    """Return the lines' stream: what is compressed is told by its first bytes, whatever it is called."""
-    packed = stream.peek(2)[:2] == _GZIP  # type: ignore[attr-defined]  # what `opened` returns is buffered
+def _unpack(stream: IO[bytes]) -> IO[bytes]:
+    """Return the stream of lines. Compressed files are recognised by their first bytes."""
+    packed = stream.peek(2)[:2] == _GZIP  # type: ignore[attr-defined]  # `open_input` returns a buffered stream
     return cast("IO[bytes]", gzip.GzipFile(fileobj=stream, mode="rb")) if packed else stream
-
-
-def _size(stream: IO[bytes]) -> int | None:
-    """Return the bytes of a file; None of what has no size, such as a pipe."""
-    status = os.fstat(stream.fileno())
-    return status.st_size if stat.S_ISREG(status.st_mode) else None

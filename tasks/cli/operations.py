@@ -1,151 +1,129 @@
-"""`redrive replay` and `redrive discard`: a person's decisions about jobs, each compared with what the person saw."""
+"""`redrive replay`, `discard`, `pause` and `resume`: what an operator does to jobs and routes."""
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from tasks.cli.errors import Partly
-from tasks.cli.jobs import MAX_ID
-from tasks.cli.output import Json, Output
-from tasks.cli.routes import Reason
-from tasks.dlq.errors import NotFound, Refused
-from tasks.dlq.job import CLOSED, WAITING, State
+from tasks.cli.options import JobIds, Json, Reason, RouteName, Yes
+from tasks.cli.output import Output
+from tasks.cli.report import Report, warn_unsent
 from tasks.dlq.text import format_count, format_parameters
 
 if TYPE_CHECKING:
-    from tasks.dlq.ledger import Ledger, Transaction
+    from tasks.dlq.ledger import Ledger
+    from tasks.dlq.ledger.operations import Seen
+    from tasks.dlq.services.operations import Changed
 
-JobIds = Annotated[list[int], typer.Argument(metavar="ID", min=1, max=MAX_ID, help="Jobs, as redrive jobs lists them.")]
 View = Mapping[str, Any]
 
+#: Jobs of one transaction.
+_BATCH = 100
 #: Jobs that a question names one by one.
 _NAMED = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Act:
-    """What is done to a job: in the ledger, if it is in one of `states` and as it was seen."""
-
-    name: str
-    done: str
-    states: Sequence[State]
-    change: Callable[..., bool]
+_HINT = "look at them with: redrive show ID, or redrive jobs"
 
 
 def replay(job_ids: JobIds, *, reason: Reason = "", json: Json = False) -> None:
-    """Call closed jobs (completed, parked or discarded) again: now, and with a fresh budget."""
-    from tasks.cli.session import ringing
-    from tasks.dlq.ledger import operations
+    """Call closed jobs (completed, parked, discarded) again, at once and with a fresh budget."""
+    from tasks.cli.session import get_actor, open_operations
 
-    act = Act(name="replay", done="replayed", states=CLOSED, change=operations.replay)
-    out = Output(json=json)
-    with ringing(out) as session:
-        ledger, configured = session.runtime.ledger, session.runtime.settings.routes
-        seen = _look(ledger, job_ids)
-        uncalled = {
-            job_id: "its route is not in redrive.toml" for job_id, view in seen.items() if view["route"] not in configured
-        }
-        results = _act(out, ledger, act, job_ids, seen, reason=reason, but=uncalled)
-        replayed = [job_id for job_id, result in results.items() if result == act.done]
-        for route in sorted({seen[job_id]["route"] for job_id in replayed}):
-            session.wake(route, [job_id for job_id in replayed if seen[job_id]["route"] == route])
-    _end(results, act)
+    report = _report(Output(json=json), "replayed")
+    with open_operations(report.out) as (ledger, operations):
+        for jobs in _split(_look(ledger, job_ids)):
+            _add(report, operations.replay(jobs, actor=get_actor(), reason=reason))
+    report.end(done=["done"], hint=_HINT)
 
 
-def discard(
-    job_ids: JobIds,
-    *,
-    reason: Reason = "",
-    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Do not ask.")] = False,
-    json: Json = False,
-) -> None:
-    """Put waiting or parked jobs aside for good. A later failure of the same entity opens its job again."""
-    from tasks.dlq.ledger import operations
-    from tasks.ledger_setup import open_ledger
+def discard(job_ids: JobIds, *, reason: Reason = "", yes: Yes = False, json: Json = False) -> None:
+    """Stop calling waiting or parked jobs. A later failure of the same entity opens its job again."""
+    from tasks.cli.session import get_actor, open_operations
+
+    report = _report(Output(json=json), "discarded")
+    with open_operations(report.out) as (ledger, operations):
+        views = _look(ledger, job_ids)
+        if not yes:
+            _confirm(report.out, views)
+        for jobs in _split(views):
+            _add(report, operations.discard(jobs, actor=get_actor(), reason=reason))
+    report.end(done=["done"], hint=_HINT)
+
+
+def pause(route: RouteName, *, reason: Reason = "", json: Json = False) -> None:
+    """Begin no more calls of a route; open calls end by themselves. Intake continues, and jobs wait."""
+    from tasks.cli.session import get_actor, open_operations
     from tasks.settings import settings
 
-    act = Act(name="discard", done="discarded", states=(*WAITING, State.PARKED), change=operations.discard)
     out = Output(json=json)
-    with open_ledger(settings()) as ledger:
-        seen = _look(ledger, job_ids)
-        if not yes:
-            _ask(out, [view for view in seen.values() if view["state"] in act.states])
-        results = _act(out, ledger, act, job_ids, seen, reason=reason)
-    _end(results, act)
+    target = settings().route(route)
+    with open_operations(out) as (_, operations):
+        changed = operations.pause(target, actor=get_actor(), reason=reason)
+    if json:
+        out.record({"route": target.name, "paused": True, "changed": changed})
+    else:
+        out.line(f"route {target.name} {'is paused' if changed else 'was paused already'}")
 
 
-def _look(ledger: "Ledger", job_ids: Sequence[int]) -> Mapping[int, View]:
-    from tasks.dlq.ledger.queries import jobs_of_ids
+def resume(route: RouteName, *, reason: Reason = "", json: Json = False) -> None:
+    """Let the calls of a paused route begin again, with a closed breaker."""
+    from tasks.cli.session import get_actor, open_operations
+    from tasks.settings import settings
+
+    out = Output(json=json)
+    target = settings().route(route)
+    with open_operations(out) as (_, operations):
+        resumed = operations.resume(target, actor=get_actor(), reason=reason)
+    if json:
+        out.record({"route": target.name, "paused": False, "changed": resumed.changed})
+    else:
+        out.line(f"route {target.name} {'is resumed' if resumed.changed else 'was not paused'}")
+    warn_unsent(out, resumed.unsent)
+
+
+def _look(ledger: "Ledger", job_ids: Sequence[int]) -> dict[int, View | None]:
+    """Return each job as it is now, by id; None if there is no such job."""
+    from tasks.dlq.ledger.queries import find_jobs
 
     with ledger.begin(read_only=True) as tx:
-        return jobs_of_ids(tx, set(job_ids))
+        found = find_jobs(tx, set(job_ids))
+    return {job_id: found.get(job_id) for job_id in job_ids}
 
 
-def _ask(out: Output, views: Sequence[View]) -> None:
-    """Ask on a terminal; elsewhere nobody could answer."""
-    if not views:
+def _split(views: Mapping[int, View | None]) -> "Iterator[dict[int, Seen | None]]":
+    """Yield what was seen of the jobs, in batches."""
+    from tasks.dlq.job import State
+    from tasks.dlq.ledger.operations import Seen
+
+    seen = {job_id: Seen(State(view["state"]), view["needs"]) if view else None for job_id, view in views.items()}
+    items = iter(seen.items())
+    while batch := dict(islice(items, _BATCH)):
+        yield batch
+
+
+def _confirm(out: Output, views: Mapping[int, View | None]) -> None:
+    from tasks.dlq.ledger.operations import DISCARDABLE
+
+    jobs = [view for view in views.values() if view and view["state"] in DISCARDABLE]
+    if not jobs:
         return
-    if out.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Refused(f"{format_count(len(views), 'job')} would be discarded, and nobody can be asked", hint="add --yes")
-    for view in views[:_NAMED]:
+    out.require_terminal(f"{format_count(len(jobs), 'job')} would be discarded", hint="add --yes")
+    for view in jobs[:_NAMED]:
         last = view["detail"] or "not called yet"
         out.note(f"job {view['id']}: {view['state']}, {view['route']} {format_parameters(view['parameters'])}, {last}")
-    if len(views) > _NAMED:
-        out.note(f"and {format_count(len(views) - _NAMED, 'more job')}")
-    typer.confirm(f"Discard {format_count(len(views), 'job')}?", abort=True, err=True)
+    if len(jobs) > _NAMED:
+        out.note(f"and {format_count(len(jobs) - _NAMED, 'more job')}")
+    out.confirm(f"Discard {format_count(len(jobs), 'job')}?")
 
 
-def _act(
-    out: Output,
-    ledger: "Ledger",
-    act: Act,
-    job_ids: Sequence[int],
-    seen: Mapping[int, View],
-    *,
-    reason: str,
-    but: Mapping[int, str] | None = None,
-) -> dict[int, str]:
-    """Act on each job in a transaction of its own, and print what became of it; `but` tells which to skip, and why."""
-    results: dict[int, str] = {}
-    for job_id in dict.fromkeys(job_ids):
-        view, why = seen.get(job_id), (but or {}).get(job_id, "")
-        if view is None:
-            result = "not_found"
-        elif why or view["state"] not in act.states:
-            result, why = "skipped", why or f"it is {view['state']}"
-        elif _changed(ledger, act, view, reason):
-            result = act.done
+def _report(out: Output, done: str) -> Report:
+    return Report(out, {"done": done, "skipped": "skipped", "not_found": "not found"})
+
+
+def _add(report: Report, changed: "Changed") -> None:
+    report.add_wakeups(changed.wakeups)
+    for job in changed.jobs:
+        record = {"job": job.job_id, "result": report.words["done"] if job.result == "done" else job.result}
+        line = f"job {job.job_id}: {report.words[job.result]}"
+        if job.reason:
+            report.add(job.result, {**record, "reason": job.reason}, f"{line}, {job.reason}")
         else:
-            result, why = "skipped", "changed meanwhile"
-        results[job_id] = result
-        if out.json:
-            out.record({"job": job_id, "result": result} | ({"reason": why} if why else {}))
-        else:
-            out.line(f"job {job_id}: {result.replace('_', ' ')}{f', {why}' if why else ''}")
-    return results
-
-
-def _changed(ledger: "Ledger", act: Act, view: View, reason: str) -> bool:
-    from tasks.cli.session import actor
-    from tasks.dlq.ledger import operations
-
-    def work(tx: "Transaction") -> bool:
-        changed = act.change(tx, view["id"], state=State(view["state"]), last_seq=view["needs"])
-        if changed:
-            operations.log(tx, actor=actor(), action=act.name, subject=f"job {view['id']}", reason=reason)
-        return changed
-
-    return ledger.transact(work)
-
-
-def _end(results: Mapping[int, str], act: Act) -> None:
-    counts = Counter(results.values())
-    if counts.keys() == {"not_found"}:
-        raise NotFound(f"no job {', '.join(map(str, results))}", hint="list them with: redrive jobs")
-    if counts.keys() != {act.done}:
-        told = ", ".join(f"{count:,} {result.replace('_', ' ')}" for result, count in counts.items())
-        raise Partly(told, hint="see what became of a job with: redrive show ID")
+            report.add(job.result, record, line)

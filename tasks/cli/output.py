@@ -1,7 +1,6 @@
-"""Data on stdout, messages on stderr: for people as text, with `--json` one compact object a line, lists with `--csv` as a sheet.
+"""Prints data on stdout and messages on stderr: text for people, with `--json` one compact object per line, or `--csv`.
 
-Whatever comes from outside (bodies, details, parameters) is escaped: it can neither steer the terminal, nor forge a line, nor
-be a formula.
+Text from outside (bodies, details, parameters) is escaped. It cannot control the terminal, forge a line or be a formula.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import textwrap
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -28,17 +27,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-#: The option that every command has.
-Json = Annotated[bool, typer.Option("--json", metavar="", help="One compact JSON object a line, errors too.")]
-#: The option that lists have.
-Csv = Annotated[bool, typer.Option("--csv", metavar="", help="A sheet for a spreadsheet: comma-separated, with a row of names.")]
-
-#: Characters of a cell where no terminal sets the width.
+#: Characters of the widest cell without a terminal, and of the narrowest on one.
 _WIDEST_CELL = 200
-#: Characters that are left of a cell in a narrow terminal, and those between two cells.
 _LEAST_CELL = 12
+#: Characters between two cells.
 _GAP = 2
-#: Characters of a line where there is no terminal: a row is never broken.
+#: Characters of a line without a terminal: rows are not broken.
 _NO_TERMINAL = 10_000
 _STYLES = {
     "completed": "green",
@@ -54,28 +48,30 @@ _STYLES = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table. Where the terminal is narrow, what may be cut gives way first, then the widest that may fold."""
+    """One column of a table. On a narrow terminal, columns that may be cut shrink first, then those that may fold."""
 
     title: str
+    #: Whether cells are aligned to the right.
     right: bool = False
+    #: Whether long cells may end in an ellipsis.
     cut: bool = False
+    #: Whether long cells may take several lines.
     fold: bool = False
 
     @property
     def least(self) -> int:
-        """The narrowest that it may become, in characters."""
+        """The smallest width in characters."""
         return max(len(self.title), _LEAST_CELL)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """Where a command's data and messages go. Raises Refused: not in two formats at once."""
+    """Prints a command's data and messages. Raises Refused for two formats at once."""
 
     json: bool = False
     csv: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse two formats."""
         if self.json and self.csv:
             raise Refused("--json and --csv are two formats", hint="choose one of them")
 
@@ -88,7 +84,7 @@ class Output:
         _write(escape(text) + "\n")
 
     def raw(self, data: bytes) -> None:
-        """Print exactly these bytes; on a terminal, which they could steer, escaped."""
+        """Print exactly these bytes; on a terminal, which they could control, print them escaped."""
         if sys.stdout.isatty():
             self.line(data.decode("utf-8", "backslashreplace"))
             return
@@ -97,7 +93,7 @@ class Output:
             sys.stdout.buffer.write(data)
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        """Print names and values, unless empty, one below the other; a terminal gets long values in several lines."""
+        """Print names and values, one per line, without empty values. A terminal gets long values in several lines."""
         console, _ = _console()
         indent = max(map(len, facts)) + _GAP
         for name, value in facts.items():
@@ -105,25 +101,25 @@ class Output:
                 continue
             lines = textwrap.wrap(text, max(console.width - indent, _LEAST_CELL), break_on_hyphens=False, drop_whitespace=False)
             shown = lines if console.is_terminal else [text]
-            _write("".join(f"{each:<{indent}}{line}\n" for each, line in zip_longest([name], shown, fillvalue="")))
+            _write("".join(f"{title:<{indent}}{line}\n" for title, line in zip_longest([name], shown, fillvalue="")))
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
-        """Print a table for people: as wide as the terminal; elsewhere each row on one line, for grep."""
+        """Print a table as wide as the terminal; without a terminal, print each row on one line, for grep."""
         from rich.table import Table
         from rich.text import Text
 
         console, printed = _console()
         cells = [[escape(cell) for cell in row] for row in rows]
         if not console.is_terminal:
-            cells = [[_shortened(cell) for cell in row] for row in cells]
+            cells = [[_shorten(cell) for cell in row] for row in cells]
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-        for each, width in zip(columns, _widths(columns, cells, console.width), strict=True):
+        for column, width in zip(columns, _fit_widths(columns, cells, console.width), strict=True):
             table.add_column(
-                each.title,
-                justify="right" if each.right else "left",
+                column.title,
+                justify="right" if column.right else "left",
                 width=width,
-                no_wrap=not each.fold,
-                overflow="ellipsis" if each.cut else "fold",
+                no_wrap=not column.fold,
+                overflow="ellipsis" if column.cut else "fold",
             )
         for row in cells:
             table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
@@ -131,44 +127,53 @@ class Output:
         _write("".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines()))
 
     def sheet(self, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Print a sheet for a spreadsheet, by RFC 4180; every cell in quotes, so that no other separator splits it."""
+        """Print CSV by RFC 4180. Every cell is quoted, so that no other separator splits it."""
         drawn = io.StringIO()
         csv.writer(drawn, quoting=csv.QUOTE_ALL).writerows([names, *([escape_cell(cell) for cell in row] for row in rows)])
         _write(drawn.getvalue())
 
     def note(self, text: str) -> None:
-        """Tell people something beside the data; machines are not told."""
+        """Print a message for people; nothing with `--json`."""
         if not self.json:
-            _say(text)
+            _write_message(text)
 
     def warn(self, text: str, *, hint: str = "", **facts: Any) -> None:
-        """Tell people and machines of something that did not stop the command."""
+        """Print a warning, for people or as an object."""
         if self.json:
-            _complain({"warning": text, "hint": hint, **facts})
+            _write_object({"warning": text, "hint": hint, **facts})
         else:
-            _say(f"{text}; {hint}" if hint else text)
+            _write_message(f"{text}; {hint}" if hint else text)
 
     def fail(self, text: str, *, hint: str, exit_code: int) -> None:
-        """Tell what went wrong and what to do next, before the command ends with `exit_code`."""
+        """Print an error and what to do next, for people or as an object."""
         if self.json:
-            _complain({"error": text, "hint": hint, "exit_code": exit_code})
+            _write_object({"error": text, "hint": hint, "exit_code": exit_code})
         else:
-            _say(text, hint)
+            _write_message(text, hint)
+
+    def require_terminal(self, change: str, *, hint: str) -> None:
+        """Raise Refused if there is no terminal on which a change can be confirmed."""
+        if self.json or not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+            raise Refused(f"{change}, and there is no terminal to confirm it", hint=hint)
+
+    def confirm(self, question: str) -> None:
+        """Ask for a confirmation. Raises typer.Abort unless the answer is yes."""
+        typer.confirm(question, abort=True, err=True)
 
 
 def flush() -> None:
-    """Hand over what is printed. Raises ReaderGone, Unwritable."""
+    """Flush stdout. Raises ReaderGone, Unwritable."""
     with _writing():
         sys.stdout.flush()
 
 
 def silence() -> None:
-    """Print nothing any more: Python flushes once more when it ends, and would complain."""
+    """Send stdout to /dev/null: Python flushes it once more at exit, and would print an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _console() -> tuple[Console, io.StringIO]:
-    """Return a console that draws for standard output into a buffer: it is written in one place only."""
+    """Return a console that formats for stdout, and the buffer that it writes into."""
     from rich.console import Console
 
     out, drawn = Console(file=sys.stdout), io.StringIO()
@@ -176,19 +181,19 @@ def _console() -> tuple[Console, io.StringIO]:
     return Console(file=drawn, force_terminal=out.is_terminal, width=width, highlight=False, markup=False, emoji=False), drawn
 
 
-def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Return how many characters of the terminal's each column gets."""
+def _fit_widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return the width of each column in characters, so that a row fits into `room` if possible."""
     from rich.cells import cell_len
 
-    widths = [max(map(cell_len, (each.title, *column))) for each, *column in zip(columns, *cells, strict=True)]
+    widths = [max(map(cell_len, (column.title, *texts))) for column, *texts in zip(columns, *cells, strict=True)]
     excess = sum(widths) + _GAP * (len(widths) - 1) - room
-    for may_give in ([each.cut for each in columns], [each.fold for each in columns]):
-        giving = [number for number, each in enumerate(columns) if may_give[number] and widths[number] > each.least]
-        while excess > 0 and giving:
-            widest = max(giving, key=widths.__getitem__)
-            widths[widest] -= 1
+    for may_shrink in ([column.cut for column in columns], [column.fold for column in columns]):
+        while excess > 0:
+            wide = [number for number, column in enumerate(columns) if may_shrink[number] and widths[number] > column.least]
+            if not wide:
+                break
+            widths[max(wide, key=widths.__getitem__)] -= 1
             excess -= 1
-            giving = [number for number in giving if widths[number] > columns[number].least]
     return widths
 
 
@@ -204,20 +209,23 @@ def _writing() -> Iterator[None]:
     except BrokenPipeError:
         raise ReaderGone from None
     except OSError as error:
-        raise Unwritable(f"standard output cannot be written: {error.strerror}", hint="see where it goes to") from error
+        raise Unwritable(
+            f"standard output cannot be written: {error.strerror}", hint="check where it is redirected to"
+        ) from error
 
 
-def _complain(value: Mapping[str, Any]) -> None:
-    told = {name: each for name, each in value.items() if each != ""}
-    sys.stderr.write(json.dumps(told, separators=(",", ":"), ensure_ascii=True) + "\n")
+def _write_object(value: Mapping[str, Any]) -> None:
+    """Write an object on stderr, without empty texts."""
+    shown = {name: content for name, content in value.items() if content != ""}
+    sys.stderr.write(json.dumps(shown, separators=(",", ":"), ensure_ascii=True) + "\n")
 
 
-def _say(text: str, hint: str = "") -> None:
-    """Write a message; one about several problems has a line for each, and its hint comes last."""
+def _write_message(text: str, hint: str = "") -> None:
+    """Write a message on stderr, one line per problem, then the hint."""
     first, *others = [escape(line) for line in text.splitlines()] or [""]
     lines = [f"redrive: {first}", *others, *(escape(line) for line in hint.splitlines())]
     sys.stderr.write("".join(f"{line}\n" for line in lines))
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= _WIDEST_CELL else text[: _WIDEST_CELL - 1] + "…"

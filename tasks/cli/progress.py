@@ -1,4 +1,4 @@
-"""How far long work is: a bar on stderr where that is a terminal, and nothing elsewhere."""
+"""A progress bar on stderr, if stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar while the block runs; yield what moves it to a place of `total` (None: nobody knows how far it is)."""
+    """Show a bar while the block runs; yield the function that moves it to a place of `total` (None: not known)."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -21,7 +21,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    # Data that go to the same terminal are printed above the bar; those that go elsewhere are none of its business.
+    # Data that go to the same terminal are printed above the bar.
     with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(what, total=total)
         yield lambda place: bar.update(task, completed=place)

@@ -1,4 +1,4 @@
-"""What commands work with: the ledger as it stands, or a runtime that rings as well. Closed when the command ends."""
+"""What commands work with: operator services or a runtime, on the ledger that the settings name."""
 
 from __future__ import annotations
 
@@ -10,98 +10,72 @@ from typing import TYPE_CHECKING
 
 from tasks.adapters import logs
 from tasks.dlq.errors import BrokerUnavailable
-from tasks.dlq.ledger.queries import route_states
-from tasks.dlq.ledger.routes import lock_route
-from tasks.dlq.ledger.wakeups import reserve_wakeups
-from tasks.dlq.services.wakeups import send_wakeups
+from tasks.dlq.services.operations import Operations
 from tasks.ledger_setup import create_ledger, open_ledger
 from tasks.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from tasks.cli.output import Output
-    from tasks.dlq.job import Wakeup
-    from tasks.dlq.ledger import Transaction
+    from tasks.dlq.ledger import Ledger
     from tasks.runtime import Runtime
 
 
+@contextmanager
+def open_operations(out: Output) -> Iterator[tuple[Ledger, Operations]]:
+    """Open the ledger, and the operator services on it. Raises as `open_ledger` does."""
+    logs.configure("ERROR", json=out.json, secrets=settings().secrets())
+    with open_ledger(settings()) as ledger:
+        yield ledger, Operations(ledger, settings().routes, LazySender())
+
+
 class Session:
-    """A runtime, and wake-ups that are sent if possible: what is in the ledger waits for a sweep when SQS is away."""
+    """A runtime whose wake-ups are sent if SQS answers."""
 
     def __init__(self) -> None:
         from tasks.runtime import Runtime
 
-        self._sender = _Sender()
-        self.touched: set[str] = set()  # routes
-        self.runtime: Runtime = Runtime(settings(), self._sender)
-
-    def wake(self, route: str, job_ids: Sequence[int]) -> None:
-        """Send wake-ups for jobs that have just become due, as far as the route's window has room."""
-        self.touched.add(route)
-        target = settings().route(route)
-        self.send(lambda tx: reserve_wakeups(lock_route(tx, target), job_ids))
-
-    def send(self, reserve: Callable[[Transaction], list[Wakeup]]) -> None:
-        """Send the wake-ups that `reserve` puts into the window."""
-        send_wakeups(self.runtime.ledger, self._sender, self.runtime.ledger.transact(reserve))
-
-    def paused(self) -> list[str]:
-        """Return which of the routes touched are paused."""
-        if not self.touched:
-            return []
-        with self.runtime.ledger.begin(read_only=True) as tx:
-            return [state["route"] for state in route_states(tx) if state["paused"] and state["route"] in self.touched]
-
-    @property
-    def unsent(self) -> BrokerUnavailable | None:
-        """Why a wake-up was not sent, when one was not."""
-        return self._sender.unsent
+        self.sender = LazySender()
+        self.runtime: Runtime = Runtime(settings(), self.sender)
 
 
 @contextmanager
-def ringing(out: Output, *, create: bool = False) -> Iterator[Session]:
-    """Open a session on the ledger that is there; or on a new one, with `create`. At the end, tell when nobody was woken.
-
-    Raises:
-        ConfigError, LedgerOutdated, LedgerUnavailable: as `open_ledger`.
-    """
+def open_session(out: Output, *, create: bool = False) -> Iterator[Session]:
+    """Open a session on the ledger; `create` it if it does not exist. Raises as `open_ledger` or `create_ledger` does."""
     logs.configure("ERROR", json=out.json, secrets=settings().secrets())
+    with create_ledger(settings()) if create else open_ledger(settings()):
+        pass
     session = Session()
     try:
-        with (create_ledger if create else open_ledger)(settings()):
-            pass
         yield session
-        for route in session.paused():
-            out.note(f"{route} is paused: no call is made until redrive resume {route}")
     finally:
         session.runtime.close()
-    if session.unsent:
-        out.warn(f"it is in the ledger, but {session.unsent.message}", hint="beat's next sweep rings again")
 
 
-class _Sender:
-    """Sends wake-ups by Celery, which is imported at the first one."""
+class LazySender:
+    """Sends wake-ups by Celery, which is imported for the first one. After one that fails, no other is tried."""
 
     def __init__(self) -> None:
-        self.unsent: BrokerUnavailable | None = None
+        #: Why wake-ups were not sent, if so.
+        self.error: BrokerUnavailable | None = None
 
     def send(self, job_id: int, *, delay: float) -> None:
-        """Send one wake-up; after the first that fails, no other is tried. Raises BrokerUnavailable."""
-        if self.unsent:
-            raise self.unsent.with_traceback(None)  # it would grow each time it is raised
+        """Send one wake-up. Raises BrokerUnavailable."""
+        if self.error:
+            raise self.error.with_traceback(None)  # the traceback would grow each time, and keep what it refers to
         from tasks.celery import app
         from tasks.worker.delivery import CeleryWakeupSender
 
         try:
             CeleryWakeupSender(app).send(job_id, delay=delay)
         except BrokerUnavailable as error:
-            self.unsent = error
+            self.error = error
             raise
 
 
-def actor() -> str:
-    """Return who acts, for the audit log: "alice@host"."""
+def get_actor() -> str:
+    """Return who runs the command, for the audit log: "alice@host"."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

@@ -1,60 +1,62 @@
-"""`redrive stats`: where the jobs of each route stand, what holds a route up, and how far Kafka's topics are ahead."""
+"""`redrive stats`: jobs by route and state, what stops a route, and the lag of Kafka sources."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tasks.cli.output import Column, Json, Output
+from tasks.cli.options import Json
+from tasks.cli.output import Column, Output
 from tasks.dlq.text import format_relative
 
 
 def stats(*, json: Json = False) -> None:
-    """Count the jobs of each route by state, tell what holds a route up, and how far each Kafka source is behind."""
+    """Count the jobs of each route by state, and show what stops a route and the lag of each Kafka source."""
     from tasks.dlq.job import State
-    from tasks.dlq.ledger.queries import counts, route_states
+    from tasks.dlq.ledger.queries import counts, list_routes
     from tasks.ledger_setup import open_ledger
     from tasks.settings import settings
 
     out = Output(json=json)
     with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
-        by_route, states, now = counts(tx), route_states(tx), tx.now()
+        jobs, routes, now = counts(tx), list_routes(tx), tx.now()
     configured = settings().routes
     views = [
-        {**each, "configured": each["route"] in configured, "jobs": dict.fromkeys(State, 0) | by_route.get(each["route"], {})}
-        for each in states
-        if each["route"] in configured or each["route"] in by_route
+        {**view, "configured": view["route"] in configured, "jobs": dict.fromkeys(State, 0) | jobs.get(view["route"], {})}
+        for view in routes
+        if view["route"] in configured or view["route"] in jobs
     ]
-    behind = list(_lags())
+    lags = list(_fetch_lags())
     if json:
-        for view in [*views, *behind]:
+        for view in [*views, *lags]:
             out.record(view)
         return
     columns = [Column("Route", fold=True), *(Column(state.capitalize(), right=True) for state in State)]
     out.table(columns, [(view["route"], *(f"{count:,}" for count in view["jobs"].values())) for view in views])
     for view in views:
-        for reason in _held_up_by(view, now):
-            out.line(f"{view['route']} is held up: {reason}")
-        if view["paused"] and view["configured"]:
-            out.line(f"  let it go on with: redrive resume {view['route']}")
-        if not view["configured"]:
-            out.line(f"{view['route']} is not configured any more: its jobs wait until it is, or are discarded")
+        _print_stops(out, view, now)
     if not views:
         out.note("no route has had a job yet")
-    _show_lags(out, behind)
+    _print_lags(out, lags)
 
 
-def _held_up_by(view: dict[str, Any], now: int) -> Iterator[str]:
+def _print_stops(out: Output, view: Mapping[str, Any], now: int) -> None:
+    """Print what stops a route."""
+    route = view["route"]
     if view["paused"]:
         since = format_relative(view["paused_at"], now)
-        yield f"paused by {view['paused_by']} {since}: {view['pause_reason'] or 'no reason given'}"
+        out.line(f"{route} is paused by {view['paused_by']} {since}: {view['pause_reason'] or 'no reason given'}")
+        if view["configured"]:
+            out.line(f"  to continue: redrive resume {route}")
     if view["breaker"] == "open":
-        yield "the breaker is open; one call at a time probes the API"
+        out.line(f"{route} waits: the breaker is open; one call at a time probes the API")
     if (wait := format_relative(view["not_before"], now)).startswith("in "):
-        yield f"no call before {view['not_before']} ({wait}): the API said Retry-After, or the ledger has just been imported"
+        out.line(f"{route} waits until {view['not_before']} ({wait}): Retry-After, or a recent import")
+    if not view["configured"]:
+        out.line(f"{route} is not in redrive.toml any more: its jobs wait until it is, or are discarded")
 
 
-def _lags() -> Iterator[dict[str, Any]]:
-    """Yield how far each Kafka source is behind; a cluster that does not answer says so in its place."""
+def _fetch_lags() -> Iterator[dict[str, Any]]:
+    """Yield the lag of each Kafka source, or the error of its cluster."""
     from tasks.adapters import logs
     from tasks.cli.session import Session
     from tasks.dlq.errors import RedriveError
@@ -64,23 +66,30 @@ def _lags() -> Iterator[dict[str, Any]]:
         logs.configure("ERROR", secrets=settings().secrets())
     for name in settings().kafka_sources:
         try:
-            partitions = [{**asdict(each), "lag": each.lag} for each in Session().runtime.lags(name)]
+            partitions = [{**asdict(lag), "lag": lag.lag} for lag in Session().runtime.lags(name)]
             yield {"source": name, "partitions": partitions}
         except RedriveError as error:
             yield {"source": name, "error": error.message}
 
 
-def _show_lags(out: Output, behind: list[dict[str, Any]]) -> None:
-    rows = [_lag_row(each["source"], **partition) for each in behind for partition in each.get("partitions", ())]
+def _print_lags(out: Output, lags: Sequence[Mapping[str, Any]]) -> None:
+    rows = [_lag_row(source["source"], partition) for source in lags for partition in source.get("partitions", ())]
     if rows:
-        names, numbers = ("Source", "Partition"), ("Lag", "Next")
-        out.table([*(Column(name, fold=True) for name in names), *(Column(name, right=True) for name in numbers)], rows)
-    for each in behind:
-        if "error" in each:
-            out.warn(f"the lag of {each['source']} is not known: {each['error']}")
-        elif not each["partitions"]:
-            out.note(f"{each['source']}: none of its topics exists yet")
+        columns = [
+            Column("Source", fold=True),
+            Column("Partition", fold=True),
+            Column("Lag", right=True),
+            Column("Next", right=True),
+        ]
+        out.table(columns, rows)
+    for source in lags:
+        if "error" in source:
+            out.warn(f"the lag of {source['source']} is not known: {source['error']}")
+        elif not source["partitions"]:
+            out.note(f"{source['source']}: none of its topics exists yet")
 
 
-def _lag_row(source: str, *, topic: str, partition: int, lag: int, committed: int | None, **_: Any) -> tuple[str, ...]:
-    return source, f"{topic}/{partition}", f"{lag:,}", "-" if committed is None else f"{committed:,}"
+def _lag_row(source: str, partition: Mapping[str, Any]) -> tuple[str, ...]:
+    committed = partition["committed"]
+    place = f"{partition['topic']}/{partition['partition']}"
+    return source, place, f"{partition['lag']:,}", "-" if committed is None else f"{committed:,}"

@@ -28,7 +28,7 @@ from ledger_world import (
 from sqlalchemy import delete, select, text
 
 from tasks.dlq.dead_letter import DeadLetter  # noqa: TC001 - names of types, read like any other
-from tasks.dlq.job import State  # noqa: TC001
+from tasks.dlq.job import State
 from tasks.dlq.ledger import Ledger, ManualClock, dead_letters, operations
 from tasks.dlq.ledger.routes import lock_route
 from tasks.dlq.ledger.schema import jobs, metadata
@@ -218,9 +218,8 @@ class World:
     def _look(self, key: str) -> None:
         with self.ledger.begin(read_only=True) as tx:
             job_id = tx.connection.scalar(select(jobs.c.id).where(jobs.c.key == key))
-            found = operations.seen(tx, job_id) if job_id is not None else None
-        if job_id is not None and found is not None:
-            self.seen[key] = (job_id, *found, self._attached(key))
+            for row in operations.find_jobs(tx, [job_id]):
+                self.seen[key] = (row.id, State(row.state), row.last_seq, self._attached(key))
 
     def _attached(self, key: str) -> int:
         """Count the needs of a key so far, as the model knows them."""

@@ -42,7 +42,7 @@ def history(bench: Bench) -> None:
     bench.call(Outcome.NETWORK, unknown=True)
     bench.clock.advance(100)
     bench.call(Outcome.SUCCESS)
-    (rejected, *_) = bench.do(repairs.next_batch, repairs.Selection(), after=0)
+    (rejected, *_) = bench.do(repairs.find_next_batch, repairs.Selection(), after=0)
     mended = a_letter(B, identity=rejected.record.identity)
     reread = repairs.Rereading(id=rejected.id, letter=mended, body=b'{"employeeId": 2}')
     bench.do(repairs.repair, [reread], delays={"employees": 0.0}, actor="ops", reason="\U0001f600")

@@ -69,7 +69,7 @@ def test_what_would_become_of_a_queues_messages_and_all_of_them_stay(
     mapped = {tuple(sorted(each["employeeId"] for each in view.get("parameters", ()))): view for view in records}
     assert mapped["1", "2"]["route"] == "employees"
     assert mapped[()]["reason"] == "not-json"
-    assert [each["warning"] for each in told] == ["23 messages of employees_dlq: SQS counts one receive more of each"]
+    assert [each["warning"] for each in told] == ["23 messages of employees_dlq: SQS counts one more receive of each"]
     assert "maxReceiveCount" in told[0]["hint"]
     assert depth(cli, sqs, queue, prefixed=False) == 23, "none is deleted"
     again, _ = look(cli)
@@ -88,7 +88,7 @@ def test_a_limit_is_kept_and_what_was_taken_with_it_is_given_back(tmp_path: Path
     assert sums.split() == ["employees_dlq", "employees", "3"]
     assert all("employees employeeId=" in row for row in rows)
     assert "there may be more in employees_dlq" in done.stderr
-    assert "nothing was kept, and nothing acknowledged" in done.stderr
+    assert "nothing was kept or acknowledged" in done.stderr
     client = client_of(sqs)
     url = client.get_queue_url(QueueName=queue)["QueueUrl"]
     counts = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
@@ -134,11 +134,11 @@ def test_what_does_not_answer_is_told_and_the_others_are_looked_at(tmp_path: Pat
     away = SQS.format(queue="far").replace("employees_dlq", "far") + f'endpoint = "http://127.0.0.1:{AWAY}"\n'
     cli = command_line(tmp_path, port=sqs.port, more=away.replace('map.employeeId = "@"\n', "") + 'map.employeeId = "@"\n')
     views, told = look(cli, code=5)
-    assert (views, told[-1]["error"]) == ([], "not looked at: far")
+    assert (views, told[-1]["error"]) == ([], "not read: far")
     (cli.folder / "redrive.toml").write_text((cli.folder / "redrive.toml").read_text() + SQS.format(queue=queue))
     views, told = look(cli, code=3)
     assert views[-1]["records"] == 1
-    assert told[-1]["error"] == "not looked at: far"
+    assert told[-1]["error"] == "not read: far"
 
 
 @pytest.mark.parametrize(
@@ -159,4 +159,4 @@ def test_what_is_wrong_is_refused(tmp_path: Path, options: list[str], told: str,
 
 def test_without_sources_there_is_nothing_to_look_at(tmp_path: Path):
     done = command_line(tmp_path).run("intake", "--dry-run", refused=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "redrive: there is nothing to look at\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "redrive: there are no records\n")

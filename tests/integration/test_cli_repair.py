@@ -70,14 +70,14 @@ def test_after_the_mapping_was_mended_all_are_read_again_and_called(tmp_path: Pa
     put(cli, employee(1), employee(2), b"not json")
     assert sums(cli) == {"accepted": 3, "rejected": 3}
 
-    done = cli.run("repair", "--yes", "--why", "the mapping is mended")
+    done = cli.run("repair", "--yes", "--reason", "the mapping is mended")
     assert done.returncode == 3
     assert [line.split() for line in done.stdout.splitlines()[1:]] == [
         ["employees_dlq", "repaired:", "employees", "2"],
         ["employees_dlq", "rejected", "again:", "not-json", "1"],
     ]
     assert done.stderr.splitlines() == [
-        "redrive: 3 rejected letters: 3 no-match",
+        "redrive: 3 rejected dead letters: 3 no-match",
         "redrive: 2 repaired, 1 rejected again",
         "see why with: redrive rejects",
     ]
@@ -128,7 +128,7 @@ def test_letters_of_a_source_that_is_gone_are_left_alone_and_it_is_said(tmp_path
     (letter,) = put(cli, employee(1), source="old_dlq")
     done = cli.run("repair", "--yes")
     assert done.returncode == 3
-    assert "source old_dlq is not in redrive.toml any more" in done.stderr
+    assert "not in redrive.toml any more: source old_dlq" in done.stderr
     assert "configure it as it was" in done.stderr
     (cli.folder / "body.json").write_bytes(employee(1))
     error = cli.error("repair", str(letter), "--body", "body.json", code=2)
@@ -148,10 +148,10 @@ def test_only_those_that_are_meant_oldest_first(tmp_path: Path):
     assert repaired() == ["1", "2", "3", "4", "5"]
     assert repaired("--limit", "2") == ["1", "2"]
     assert repaired("--source", "cli") == ["5"]
-    assert repaired("--reason", "too-deep") == ["4"]
-    none = cli.run("repair", "--reason", "too-long")
+    assert repaired("--rejected-for", "too-deep") == ["4"]
+    none = cli.run("repair", "--rejected-for", "too-long")
     assert (none.returncode, none.stdout) == (0, "")
-    assert "nothing is rejected like that" in none.stderr
+    assert "no rejected dead letter matches" in none.stderr
 
     assert len(cli.json("repair", "--yes", "--limit", "2")) == 2
     assert sums(cli) == {"accepted": 5, "pending": 2, "rejected": 3}
@@ -172,7 +172,7 @@ def test_one_is_read_from_another_body_and_the_bytes_that_arrived_are_kept(tmp_p
     assert sums(cli) == {"accepted": 1, "rejected": 1}
 
     (cli.folder / "mended.json").write_bytes(employee(7))
-    done = cli.run("repair", str(letter), str(letter), "--body", "mended.json", "--why", "cut off")  # twice the same is one
+    done = cli.run("repair", str(letter), str(letter), "--body", "mended.json", "--reason", "cut off")  # twice the same is one
     assert (done.returncode, done.stdout) == (0, f"letter {letter}: repaired: employees employeeId=7\n")
     assert sums(cli) == {"accepted": 1, "pending": 1}
     (entry,) = entries(cli)
@@ -227,12 +227,12 @@ def test_letters_by_their_ids(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "told", "hint"),
     [
-        (["repair"], "1 letter would be read again, and nobody can be asked", "--dry-run shows"),
-        (["repair", "--body", "-"], "--body is for one letter", "redrive repair 12 --body"),
-        (["repair", "1", "2", "--body", "-"], "--body is for one letter", "redrive repair 12 --body"),
+        (["repair"], "1 dead letter would be read again, and there is no terminal to confirm it", "--dry-run shows"),
+        (["repair", "--body", "-"], "--body is for one dead letter", "redrive repair 12 --body"),
+        (["repair", "1", "2", "--body", "-"], "--body is for one dead letter", "redrive repair 12 --body"),
         (["repair", "1", "--body", "none.json"], "cannot read 'none.json': No such file or directory", "whole body"),
         (["repair", "1", "--body", "."], "cannot read '.': Is a directory", "whole body"),
-        (["rejects", "--body"], "--body is for one letter", "redrive rejects 12 --body"),
+        (["rejects", "--body"], "--body is for one dead letter", "redrive rejects 12 --body"),
     ],
 )
 def test_what_is_wrong_is_refused_before_anything_is_done(tmp_path: Path, arguments: list[str], told: str, hint: str):
@@ -260,7 +260,7 @@ def test_nothing_to_repair_is_no_failure(tmp_path: Path):
     cli = world(tmp_path)
     cli.arrange("a")
     done = cli.run("repair")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "redrive: nothing is rejected\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "redrive: no dead letter is rejected\n")
     assert command_line(tmp_path).run("repair").returncode == 0
 
 
@@ -269,7 +269,7 @@ def test_on_a_terminal_it_asks(tmp_path: Path):
     put(cli, employee(1), b"not json")
     with cli.terminal("repair") as terminal:
         terminal.wait_for("[y/N]")
-        assert "2 rejected letters: 2 no-match" in terminal.seen
+        assert "2 rejected dead letters: 2 no-match" in terminal.seen
         terminal.type("n")
         assert terminal.end() == 1
     assert sums(cli) == {"accepted": 2, "rejected": 2}
@@ -277,9 +277,9 @@ def test_on_a_terminal_it_asks(tmp_path: Path):
         terminal.wait_for("[y/N]")
         terminal.type("y")
         assert terminal.end() == 3
-    *_, titles, repaired, rejected, told, hint = terminal.lines
-    assert [each.split()[-1] for each in (titles, repaired, rejected)] == ["Letters", "1", "1"]
-    assert (told, hint) == ("redrive: 1 repaired, 1 rejected again", "see why with: redrive rejects")
+    assert terminal.lines[-2:] == ["redrive: 1 repaired, 1 rejected again", "see why with: redrive rejects"]
+    titles, repaired, rejected = terminal.lines[-6:-3]
+    assert [line.split()[-1] for line in (titles, repaired, rejected)] == ["Letters", "1", "1"]
     assert max(map(len, (repaired, rejected))) <= 80
     assert sums(cli) == {"accepted": 2, "pending": 1, "rejected": 1}
 

@@ -222,17 +222,17 @@ def test_rejected_letters_are_found_by_source_reason_and_id_oldest_first(bench: 
     bench.put(a_letter(A))
 
     def found(after: int = 0, **which: Any) -> list[int]:
-        return [each.id for each in bench.do(repairs.next_batch, Selection(**which), after=after)]
+        return [each.id for each in bench.do(repairs.find_next_batch, Selection(**which), after=after)]
 
     assert found() == queue + topic
     assert found(source="topic") == topic
     assert found(reason="no-match") == []
     assert found(ids=[queue[1], 999]) == [queue[1]]
     assert found(after=queue[0], until=topic[0]) == [*queue[1:], topic[0]]
-    assert bench.do(repairs.count, Selection()) == {("queue", "not-json"): 3, ("topic", "not-json"): 2}
-    assert bench.do(repairs.last, Selection(), limit=2) == queue[1]
-    assert bench.do(repairs.last, Selection(source="nowhere")) is None
-    (record,) = [each.record for each in bench.do(repairs.next_batch, Selection(ids=[topic[0]]), after=0)]
+    assert bench.do(repairs.count_by_reason, Selection()) == {"not-json": 5}
+    assert bench.do(repairs.find_last, Selection(), limit=2) == queue[1]
+    assert bench.do(repairs.find_last, Selection(source="nowhere")) == 0
+    (record,) = [each.record for each in bench.do(repairs.find_next_batch, Selection(ids=[topic[0]]), after=0)]
     assert (record.stream, record.origin) == ("t/0", {"topic": "t"})
 
     monkeypatch.setattr(repairs, "BATCH_BYTES", 25)

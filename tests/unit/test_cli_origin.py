@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.cli.origin import facts, summary
+from tasks.cli.origin import list_facts, summarize
 
 KAFKA = {
     "topic": "employees-dlt",
@@ -32,11 +32,11 @@ KAFKA = {
     ],
 )
 def test_a_letter_s_origin_in_short(origin: dict[str, Any], said: str):
-    assert summary(origin) == said
+    assert summarize(origin) == said
 
 
 def test_all_of_it_by_dotted_names():
-    assert facts(KAFKA) == {
+    assert list_facts(KAFKA) == {
         "topic": "employees-dlt",
         "partition": 0,
         "offset": 7,
@@ -47,4 +47,4 @@ def test_all_of_it_by_dotted_names():
         "exception.message": "row was updated",
         "headers.kind": "employee",
     }
-    assert facts({"hops": [1, 2], "empty": {}}) == {"hops": [1, 2], "empty": {}}
+    assert list_facts({"hops": [1, 2], "empty": {}}) == {"hops": [1, 2], "empty": {}}

@@ -1,11 +1,11 @@
-"""What a person does to jobs: replay and discard, each compare-and-set on what the person saw.
+"""What an operator changes: replay and discard of a job, and the audit log of it.
 
-"Changed meanwhile, skipped" is an answer: between the look and the act a need may have come or a worker may have called.
+Each change is compare-and-set on what the operator saw. Between the look and the change a need may arrive, or a worker may call.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select, update
 
@@ -13,11 +13,32 @@ from tasks.dlq.job import CLOSED, WAITING, State
 from tasks.dlq.ledger.schema import FRESH_BUDGET, audit_log, jobs
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy import Row
+
     from tasks.dlq.ledger.engine import Transaction
+
+#: States in which a job can be discarded.
+DISCARDABLE = (*WAITING, State.PARKED)
+
+
+class Seen(NamedTuple):
+    """A job as an operator saw it."""
+
+    state: State
+    #: How many needs the job had.
+    last_seq: int
+
+
+def find_jobs(tx: Transaction, job_ids: Collection[int]) -> Sequence[Row[int, str, str, int]]:
+    """Return id, route, state and last_seq of these jobs, in the order in which they are to be locked."""
+    statement = select(jobs.c.id, jobs.c.route, jobs.c.state, jobs.c.last_seq).where(jobs.c.id.in_(job_ids))
+    return tx.connection.execute(statement.order_by(jobs.c.route, jobs.c.key)).all()
 
 
 def replay(tx: Transaction, job_id: int, *, state: State, last_seq: int) -> bool:
-    """Open a closed job again with a fresh budget, due now. False: it is not as it was seen (or was never closed)."""
+    """Open a closed job again with a fresh budget, due now. Return False if it is not as it was seen, or not closed."""
     now = tx.now()
     statement = (
         update(jobs)
@@ -28,23 +49,16 @@ def replay(tx: Transaction, job_id: int, *, state: State, last_seq: int) -> bool
 
 
 def discard(tx: Transaction, job_id: int, *, state: State, last_seq: int) -> bool:
-    """Put a waiting or parked job aside for good; its uncovered needs count as discarded. False: not as it was seen."""
+    """Discard a waiting or parked job; its uncovered needs count as discarded. Return False if it is not as it was seen."""
     statement = (
         update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.state == state, jobs.c.last_seq == last_seq)
-        .where(jobs.c.state.in_((*WAITING, State.PARKED)))
+        .where(jobs.c.id == job_id, jobs.c.state == state, jobs.c.last_seq == last_seq, jobs.c.state.in_(DISCARDABLE))
         .values(state=State.DISCARDED, changed_at=tx.now())
     )
     return tx.connection.execute(statement).rowcount == 1
 
 
-def seen(tx: Transaction, job_id: int) -> tuple[State, int] | None:
-    """Return what a person sees of a job and an act compares with: its state and last_seq."""
-    row = tx.connection.execute(select(jobs.c.state, jobs.c.last_seq).where(jobs.c.id == job_id)).one_or_none()
-    return (State(row.state), row.last_seq) if row else None
-
-
 def log(tx: Transaction, *, actor: str, action: str, subject: str, reason: str = "") -> None:
-    """Write down who did what to what, and why."""
+    """Write into the audit log who did what to what, and why."""
     entry = {"at": tx.now(), "actor": actor, "action": action, "subject": subject, "reason": reason}
     tx.connection.execute(audit_log.insert(), entry)

@@ -1,11 +1,12 @@
-"""What people look at: jobs, one job with all that belongs to it, rejects, and counts. Reads only; JSON-ready dictionaries.
+"""Queries for people: jobs, rejected dead letters, routes and counts, mostly as JSON-ready dictionaries.
 
-Lists use keyset pagination (`after` an id, newest first), so that page 1,000 costs what page 1 costs.
+Lists use keyset pagination (`after` an id, the newest first), so that page 1,000 costs as much as page 1.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from tasks.dlq.ledger.engine import Transaction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What became of a record."""
+
+    #: The id of its dead letter.
+    letter: int
+    #: Its jobs, as `job_view` returns them; none if it is rejected.
+    jobs: list[dict[str, Any]]
+    reject_reason: str | None
+    reject_detail: str | None
 
 
 def list_jobs(
@@ -44,7 +57,7 @@ def list_jobs(
     return [job_view(row) for row in tx.connection.execute(statement)]
 
 
-def jobs_of_ids(tx: Transaction, ids: Collection[int]) -> dict[int, dict[str, Any]]:
+def find_jobs(tx: Transaction, ids: Collection[int]) -> dict[int, dict[str, Any]]:
     """Return the jobs with these ids, by id. At most some thousands: each id is a bound value."""
     return {row.id: job_view(row) for row in tx.connection.execute(select(jobs).where(jobs.c.id.in_(ids)))}
 
@@ -60,13 +73,6 @@ def list_rejected(
     if after is not None:
         statement = statement.where(dead_letters.c.id < after)
     return [letter_view(row) for row in tx.connection.execute(statement)]
-
-
-def reject_counts(tx: Transaction) -> dict[str, int]:
-    """Return how many dead letters were rejected for each reason."""
-    reason = dead_letters.c.reject_reason
-    statement = select(reason, func.count()).where(reason.is_not(None)).group_by(reason).order_by(reason)
-    return {row[0]: row[1] for row in tx.connection.execute(statement)}
 
 
 def show_job(tx: Transaction, job_id: int, *, limit: int = 50) -> dict[str, Any]:
@@ -102,8 +108,8 @@ def counts(tx: Transaction) -> dict[str, dict[str, int]]:
     return result
 
 
-def route_states(tx: Transaction) -> list[dict[str, Any]]:
-    """Return each route's pause, breaker and waiting time."""
+def list_routes(tx: Transaction) -> list[dict[str, Any]]:
+    """Return each route with its pause, breaker and waiting time."""
     return [
         {
             "route": row.name,
@@ -122,6 +128,31 @@ def find_route_of(tx: Transaction, job_id: int) -> str | None:
     """Return the name of a job's route; None if there is no such job."""
     name: str | None = tx.connection.scalar(select(jobs.c.route).where(jobs.c.id == job_id))
     return name
+
+
+def find_standings(tx: Transaction, source: str, identities: Collection[str]) -> dict[str, Standing]:
+    """Return what became of records, by identity. At most some hundreds: each identity is a bound value."""
+    letter = dead_letters.c
+    statement = (
+        select(letter.id.label("letter"), letter.identity, letter.reject_reason, letter.reject_detail, jobs)
+        .outerjoin(needs, needs.c.dead_letter_id == letter.id)
+        .outerjoin(jobs, jobs.c.id == needs.c.job_id)
+        .where(letter.source == source, letter.identity.in_(identities))
+        .order_by(jobs.c.id)
+    )
+    found: dict[str, Standing] = {}
+    for row in tx.connection.execute(statement):
+        new = Standing(letter=row.letter, jobs=[], reject_reason=row.reject_reason, reject_detail=row.reject_detail)
+        standing = found.setdefault(row.identity, new)
+        if row.id is not None:
+            standing.jobs.append(job_view(row))
+    return found
+
+
+def find_paused_routes(tx: Transaction, names: Collection[str]) -> list[str]:
+    """Return which of these routes are paused."""
+    statement = select(routes.c.name).where(routes.c.name.in_(names), routes.c.paused_at.is_not(None)).order_by(routes.c.name)
+    return list(tx.connection.scalars(statement))
 
 
 def job_view(row: Row[Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Repairing: rejected dead letters become needs after all, each exactly once, whoever else is at it.
+"""Repair of rejected dead letters: each gets its needs exactly once, even if two repairs run at the same time.
 
-A letter keeps its row, its identity and its place in the tallies: in one transaction it stops being rejected and has its needs,
-so that the audit balances at every moment. It is compare-and-set on "still rejected".
+A letter keeps its row, its identity and its place in the tallies. One transaction clears its rejection and attaches its needs, so
+that the audit always balances. The update is compare-and-set: the letter must still be rejected.
 
-Locks are taken as by intake: letters first, here by id, then keys sorted.
+Locks are taken in the order of intake: letters first (here by id), then keys, sorted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
+from tasks.dlq.dead_letter import Rejection
 from tasks.dlq.errors import NotFound
 from tasks.dlq.ledger import operations
 from tasks.dlq.ledger.dead_letters import attach_needs
@@ -32,26 +33,36 @@ if TYPE_CHECKING:
     from tasks.dlq.dead_letter import DeadLetter
     from tasks.dlq.ledger.engine import Transaction
 
-#: Letters of one batch, and bytes of their bodies unless a single one has more.
+#: Letters of one batch, and bytes of their bodies; a single letter may have more.
 BATCH = 200
 BATCH_BYTES = 16 << 20
+#: Why a letter is rejected again that could be read.
+UNSTORABLE = Rejection(reason="unstorable", detail="the ledger would not store what it needs")
 
 
 class Result(StrEnum):
-    """What became of a rejected letter."""
+    """What a repair did to a letter."""
 
     REPAIRED = "repaired"
-    REJECTED = "rejected"  # again, with the reason as it is now
-    CHANGED = "changed"  # it is not rejected any more: someone else repaired it
+    #: It was rejected again; the reason is the new one.
+    REJECTED = "rejected"
+    #: It could not be read again, because its source is not configured.
+    LEFT_ALONE = "left_alone"
+    #: It is no longer rejected: another repair came first.
+    CHANGED = "changed"
+    NOT_REJECTED = "not_rejected"
+    NOT_FOUND = "not_found"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which of the rejected letters are meant; None is all. `until` is the highest id of a set that is to stay as it was seen."""
+    """Which rejected letters to repair. None does not restrict."""
 
     ids: Collection[int] | None = None
     source: str | None = None
+    #: The reason for which they were rejected.
     reason: str | None = None
+    #: The highest id: letters that are rejected later do not belong to the selection.
     until: int | None = None
 
     def where(self) -> list[ColumnElement[bool]]:
@@ -71,56 +82,62 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """A rejected letter, as a record that can be read again."""
+    """A rejected letter."""
 
     id: int
     source: str
+    #: The letter as its source delivered it, so that it can be read again.
     record: Record
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rereading:
-    """What a rejected letter is read as now; `body` are other bytes that it was read from, where a person gave some."""
+    """A rejected letter that was read again."""
 
     id: int
+    #: What it was read as now.
     letter: DeadLetter
+    #: The bytes that an operator gave, if the letter was read from those.
     body: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repaired:
-    """What a batch became, by letter, and the jobs that now wait because of it."""
+    """What a repair did to a batch of letters."""
 
+    #: What it did to each letter, by id.
     results: Mapping[int, Result] = field(default_factory=dict)
-    opened: Sequence[tuple[str, int]] = ()  # (route, job id)
+    #: The jobs that now wait because of it: (route, job id).
+    opened: Sequence[tuple[str, int]] = ()
 
 
-def count(tx: Transaction, selection: Selection) -> Counter[tuple[str, str]]:
-    """Count rejected letters by source and reason."""
-    source, reason = dead_letters.c.source, dead_letters.c.reject_reason
-    counted = select(source, reason, func.count()).where(*selection.where()).group_by(source, reason).order_by(source, reason)
-    return Counter({(row[0], row[1]): row[2] for row in tx.connection.execute(counted)})
+def count_by_reason(tx: Transaction, selection: Selection) -> Counter[str]:
+    """Count rejected letters by the reason for which they were rejected."""
+    reason = dead_letters.c.reject_reason
+    counted = select(reason, func.count()).where(*selection.where()).group_by(reason).order_by(reason)
+    return Counter({row[0]: row[1] for row in tx.connection.execute(counted)})
 
 
-def last(tx: Transaction, selection: Selection, *, limit: int | None = None) -> int | None:
-    """Return the highest id of the first `limit` letters (of all without one); None when there is no letter."""
+def find_last(tx: Transaction, selection: Selection, *, limit: int | None = None) -> int:
+    """Return the highest id of the first `limit` letters (None: of all); 0 if there is no letter."""
     ids = select(dead_letters.c.id).where(*selection.where()).order_by(dead_letters.c.id).limit(limit).subquery()
-    found = tx.connection.scalar(select(func.max(ids.c.id)))
-    return None if found is None else int(found)
+    return int(tx.connection.scalar(select(func.coalesce(func.max(ids.c.id), 0))) or 0)
 
 
-def not_rejected(tx: Transaction, ids: Collection[int]) -> dict[int, bool]:
-    """Return those of the ids that no rejected letter has, each with whether any letter has it."""
+def find_not_rejected(tx: Transaction, ids: Collection[int]) -> dict[int, Result]:
+    """Return those of the ids that are not rejected letters: NOT_REJECTED or NOT_FOUND, by id."""
     column = dead_letters.c
-    known = {
-        row.id: row.reject_reason
-        for row in tx.connection.execute(select(column.id, column.reject_reason).where(column.id.in_(ids)))
+    rows = tx.connection.execute(select(column.id, column.reject_reason).where(column.id.in_(ids)))
+    known = {row.id: row.reject_reason for row in rows}
+    return {
+        letter_id: Result.NOT_REJECTED if letter_id in known else Result.NOT_FOUND
+        for letter_id in ids
+        if known.get(letter_id) is None
     }
-    return {each: each in known for each in ids if known.get(each) is None}
 
 
-def next_batch(tx: Transaction, selection: Selection, *, after: int, limit: int = BATCH) -> list[Rejected]:
-    """Return the next rejected letters behind the id `after`, oldest first: as many as memory surely holds."""
+def find_next_batch(tx: Transaction, selection: Selection, *, after: int, limit: int = BATCH) -> list[Rejected]:
+    """Return the next rejected letters after the id `after`, oldest first: as many as fit into memory."""
     column = dead_letters.c
     sizes = select(column.id, func.length(column.body)).where(*selection.where(), column.id > after)
     ids: list[int] = []
@@ -142,7 +159,7 @@ def next_batch(tx: Transaction, selection: Selection, *, after: int, limit: int 
 
 
 def original_body(tx: Transaction, letter_id: int) -> bytes:
-    """Return the bytes of a letter as they arrived, whatever became of it since.
+    """Return the bytes of a letter as they arrived, also if it was repaired with others since.
 
     Raises:
         NotFound: no letter has this id.
@@ -157,16 +174,16 @@ def original_body(tx: Transaction, letter_id: int) -> bytes:
 def repair(
     tx: Transaction, rereadings: Sequence[Rereading], *, delays: Mapping[str, float], actor: str, reason: str = ""
 ) -> Repaired:
-    """Attach the needs of letters that can be read now, and write down who had it done and why; renew the reason of the others.
+    """Attach the needs of letters that can be read now, and write the audit log; update the reason of the others.
 
     Args:
         tx: an open transaction.
         rereadings: in any order.
-        delays: seconds from now until a newly opened job of the route is due, by route.
-        actor: who repairs.
-        reason: why, for the audit log.
+        delays: by route, seconds until a newly opened job is due.
+        actor: who asks for it.
+        reason: why.
     """
-    ordered = sorted(rereadings, key=lambda each: each.id)
+    ordered = sorted(rereadings, key=lambda reread: reread.id)
     try:
         with tx.connection.begin_nested():
             return _repair(tx, ordered, delays, actor, reason)
@@ -175,40 +192,43 @@ def repair(
             raise
     results: dict[int, Result] = {}
     opened: list[tuple[str, int]] = []
-    for each in ordered:
+    for reread in ordered:
         try:
             with tx.connection.begin_nested():
-                done = _repair(tx, [each], delays, actor, reason)
+                done = _repair(tx, [reread], delays, actor, reason)
         except REFUSALS as error:
             if not is_the_rows_fault(error):
                 raise
-            kept = _set(tx, each.id, reject_reason="unstorable", reject_detail="the ledger would not store what it needs")
-            done = Repaired(results={each.id: Result.REJECTED if kept else Result.CHANGED})
+            done = Repaired(results={reread.id: _reject(tx, reread.id, UNSTORABLE)})
         results |= done.results
         opened += done.opened
     return Repaired(results=results, opened=opened)
 
 
 def _repair(tx: Transaction, rereadings: Sequence[Rereading], delays: Mapping[str, float], actor: str, reason: str) -> Repaired:
-    results = {each.id: _settle(tx, each) for each in rereadings}
-    mended = [each for each in rereadings if results[each.id] is Result.REPAIRED]
-    opened = attach_needs(tx, [(each.id, each.letter) for each in mended], delays, tx.now())
-    for each in mended:
-        subject = f"letter {each.id}{_digest(each.body)}"
+    results = {reread.id: _update_rejection(tx, reread) for reread in rereadings}
+    repaired = [reread for reread in rereadings if results[reread.id] is Result.REPAIRED]
+    opened = attach_needs(tx, [(reread.id, reread.letter) for reread in repaired], delays, tx.now())
+    for reread in repaired:
+        subject = f"letter {reread.id}{_digest(reread.body)}"
         operations.log(tx, actor=actor, action="repair", subject=subject, reason=reason)
     return Repaired(results=results, opened=opened)
 
 
-def _settle(tx: Transaction, reread: Rereading) -> Result:
-    """Take the letter out of the rejected ones, or renew the reason; it has to be one of them still."""
+def _update_rejection(tx: Transaction, reread: Rereading) -> Result:
+    """Clear the letter's rejection, or update its reason, if it is still rejected."""
     rejection = reread.letter.rejection
     if rejection:
-        kept = _set(tx, reread.id, reject_reason=rejection.reason, reject_detail=rejection.detail)
-        return Result.REJECTED if kept else Result.CHANGED
+        return _reject(tx, reread.id, rejection)
     values: dict[str, Any] = {"reject_reason": None, "reject_detail": None}
     if reread.body is not None:
         values |= {"body": reread.body, "original_body": dead_letters.c.body}
     return Result.REPAIRED if _set(tx, reread.id, **values) else Result.CHANGED
+
+
+def _reject(tx: Transaction, letter_id: int, rejection: Rejection) -> Result:
+    kept = _set(tx, letter_id, reject_reason=rejection.reason, reject_detail=rejection.detail)
+    return Result.REJECTED if kept else Result.CHANGED
 
 
 def _set(tx: Transaction, letter_id: int, **values: Any) -> bool:

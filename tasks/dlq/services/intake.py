@@ -9,16 +9,13 @@ import structlog
 
 from tasks.dlq.errors import OutOfReach
 from tasks.dlq.ledger.dead_letters import Recorded, record_dead_letters
-from tasks.dlq.ledger.routes import lock_route
-from tasks.dlq.ledger.wakeups import reserve_wakeups
-from tasks.dlq.services.wakeups import send_wakeups
+from tasks.dlq.services.wakeups import wake_jobs
 from tasks.dlq.shortage import as_out_of_reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tasks.dlq.calls.route import Route
-    from tasks.dlq.job import Wakeup
     from tasks.dlq.ledger import Ledger
     from tasks.dlq.ports import Record, Source, WakeupSender
     from tasks.dlq.reading.reader import Reader
@@ -82,7 +79,7 @@ class Intake:
             letters = [reader.read(source, one) for one in records]
             recorded = self._ledger.transact(lambda tx: record_dead_letters(tx, letters, delays=self._delays))
         if recorded.opened:
-            self._wake(recorded.opened)
+            wake_jobs(self._ledger, self._sender, self._routes, recorded.opened)
         return recorded
 
     def _take_untaken(self, source: str) -> Recorded:
@@ -93,17 +90,6 @@ class Intake:
         recorded = self.take(source, reader, records)
         self._untaken.pop(source, None)  # two queues may share a source, and each have a thread
         return recorded
-
-    def _wake(self, opened: Sequence[tuple[str, int]]) -> None:
-        """Send wake-ups within each route's window. Jobs beyond it wait in the ledger for a sweep."""
-        by_route: dict[str, list[int]] = {}
-        for name, job_id in opened:
-            by_route.setdefault(name, []).append(job_id)
-        for name, job_ids in sorted(by_route.items()):
-            send_wakeups(self._ledger, self._sender, self._reserve(self._routes[name], job_ids))
-
-    def _reserve(self, route: Route, job_ids: Sequence[int]) -> list[Wakeup]:
-        return self._ledger.transact(lambda tx: reserve_wakeups(lock_route(tx, route), job_ids))
 
 
 def _give_back(source: Source, records: Sequence[Record], cause: OutOfReach) -> None:

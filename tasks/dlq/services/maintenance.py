@@ -99,7 +99,7 @@ class Maintenance:
     def _promote_route(self, route: Route) -> int:
         self._drop_lost(route)
         wakeups = self._ledger.transact(lambda tx: promote_due_jobs(lock_route(tx, route)))
-        return send_wakeups(self._ledger, self._sender, wakeups)
+        return send_wakeups(self._ledger, self._sender, wakeups).sent
 
     def _drop_lost(self, route: Route) -> None:
         """If unanswered wake-ups leave no place for others, ask the queue how many it holds. The others are lost."""

@@ -1,71 +1,167 @@
-"""Repair: rejected dead letters are read once more, with the mapping as it is now or from a body that a person gives."""
+"""Repair: rejected dead letters are read again, with the mappings as they are now or from bytes that an operator gives."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tasks.dlq.errors import UnreadableBody
+from tasks.dlq.errors import Refused, UnreadableBody
 from tasks.dlq.json_body import read_json
 from tasks.dlq.ledger import repairs
-from tasks.dlq.ledger.repairs import Rereading
+from tasks.dlq.ledger.repairs import UNSTORABLE, Rereading, Result
 from tasks.dlq.reading.reader import MAX_SUBMISSION
+from tasks.dlq.services.wakeups import NO_WAKEUPS, WakeResult, wake_jobs
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator, Mapping, Sequence
 
     from tasks.dlq.calls.route import Route
     from tasks.dlq.dead_letter import DeadLetter
     from tasks.dlq.ledger import Ledger
-    from tasks.dlq.ledger.repairs import Rejected, Repaired, Selection
-    from tasks.dlq.ports import Record
+    from tasks.dlq.ledger.repairs import Rejected, Selection
+    from tasks.dlq.ports import Record, WakeupSender
     from tasks.dlq.reading.reader import Reader
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reread:
-    """A rejected letter with what it is read as now: None when its source is not configured any more."""
+class Chosen:
+    """Letters to repair: a set that does not grow."""
 
-    rejected: Rejected
-    letter: DeadLetter | None
+    selection: Selection
+    #: How many rejected letters it has, by the reason for which they were rejected.
+    reasons: Counter[str]
+    #: Letters that were named, but are not rejected or do not exist.
+    absent: Mapping[int, Result]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LetterResult:
+    """What a repair did to one letter, or would do."""
+
+    letter_id: int
+    source: str = ""
+    result: Result
+    #: The route of a repaired letter, and the parameters of its calls.
+    route: str = ""
+    parameters: Sequence[Mapping[str, str]] = ()
+    #: Why it was rejected again: the reason, and a sentence for people.
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairedBatch:
+    """What a repair did to a batch of letters, or would do."""
+
+    letters: Sequence[LetterResult]
+    #: Why opened jobs are not called soon.
+    wakeups: WakeResult = NO_WAKEUPS
 
 
 class Repair:
     """Reads rejected letters again, each as the records of its source are read."""
 
-    def __init__(self, ledger: Ledger, readers: Mapping[str, Reader], routes: Mapping[str, Route]) -> None:
+    def __init__(self, ledger: Ledger, readers: Mapping[str, Reader], routes: Mapping[str, Route], sender: WakeupSender) -> None:
         self._ledger = ledger
         self._readers = readers
+        self._routes = routes
+        self._sender = sender
         self._delays = {name: route.delay for name, route in routes.items()}
 
-    def read(self, rejected: Rejected, *, body: bytes | None = None) -> Reread:
-        """Return what a letter is read as now, or would be with another body."""
-        record = rejected.record if body is None else replace(rejected.record, body=body)
-        reader = self._readers.get(rejected.source)
-        return Reread(rejected=rejected, letter=reader.read(rejected.source, record) if reader else None)
+    def choose(self, selection: Selection, *, limit: int | None = None) -> Chosen:
+        """Return the rejected letters of a selection as it is now: the first `limit`, oldest first, or all."""
+        with self._ledger.begin(read_only=True) as tx:
+            fixed = replace(selection, until=repairs.find_last(tx, selection, limit=limit))
+            reasons = repairs.count_by_reason(tx, fixed)
+            absent = repairs.find_not_rejected(tx, selection.ids or ())
+        return Chosen(selection=fixed, reasons=reasons, absent=absent)
 
-    def batches(self, selection: Selection) -> Iterator[list[Reread]]:
-        """Yield all letters of the selection in batches, oldest first. Nothing is changed, no transaction held in between."""
+    def repair(self, chosen: Chosen, *, actor: str, reason: str = "", body: bytes | None = None) -> Iterator[RepairedBatch]:
+        """Read the letters again and write the result, one batch a transaction; yield what became of each batch.
+
+        Args:
+            chosen: the letters.
+            actor: who asks for it.
+            reason: why, for the audit log.
+            body: bytes to read a single letter from, in place of its own.
+
+        Raises:
+            Refused: the letter cannot be read from `body`. Nothing is changed.
+        """
+        for batch in self._read_batches(chosen.selection, body):
+            yield self._write(batch, actor=actor, reason=reason, body=body)
+        yield _absent(chosen)
+
+    def preview(self, chosen: Chosen, *, body: bytes | None = None) -> Iterator[RepairedBatch]:
+        """Yield what `repair` would do; change nothing. Raises Refused, as `repair` does."""
+        for batch in self._read_batches(chosen.selection, body):
+            yield RepairedBatch(letters=[_judge(rejected, letter) for rejected, letter in batch])
+        yield _absent(chosen)
+
+    def _read_batches(self, selection: Selection, body: bytes | None) -> Iterator[list[tuple[Rejected, DeadLetter | None]]]:
+        """Yield the letters with what each is read as now: None if its source is not configured. No transaction stays open."""
         after = 0
-        while batch := self._next(selection, after):
-            yield [self.read(each) for each in batch]
+        while batch := self._next_batch(selection, after):
+            yield [(rejected, self._read(rejected, body)) for rejected in batch]
             after = batch[-1].id
 
-    def _next(self, selection: Selection, after: int) -> list[Rejected]:
+    def _next_batch(self, selection: Selection, after: int) -> list[Rejected]:
         with self._ledger.begin(read_only=True) as tx:
-            return repairs.next_batch(tx, selection, after=after)
+            return repairs.find_next_batch(tx, selection, after=after)
 
-    def write(self, batch: Sequence[Reread], *, actor: str, reason: str = "", body: bytes | None = None) -> Repaired:
-        """Put what was read into the ledger, in one transaction; `body` is what all of them were read from, when it was given."""
-        rereadings = [Rereading(id=each.rejected.id, letter=each.letter, body=body) for each in batch if each.letter]
+    def _read(self, rejected: Rejected, body: bytes | None) -> DeadLetter | None:
+        reader = self._readers.get(rejected.source)
+        if body is None:
+            return reader.read(rejected.source, rejected.record) if reader else None
+        if reader is None:
+            raise Refused(f"source {rejected.source} of letter {rejected.id} is not in redrive.toml", hint="nothing was changed")
+        letter = reader.read(rejected.source, replace(rejected.record, body=body))
+        if letter.rejection:
+            text = f"letter {rejected.id} would be rejected again: {letter.rejection.detail}"
+            raise Refused(text, hint="nothing was changed")
+        return letter
+
+    def _write(
+        self, batch: Sequence[tuple[Rejected, DeadLetter | None]], *, actor: str, reason: str, body: bytes | None
+    ) -> RepairedBatch:
+        rereadings = [Rereading(id=rejected.id, letter=letter, body=body) for rejected, letter in batch if letter]
         work = partial(repairs.repair, rereadings=rereadings, delays=self._delays, actor=actor, reason=reason)
-        return self._ledger.transact(work)
+        done = self._ledger.transact(work)
+        wakeups = wake_jobs(self._ledger, self._sender, self._routes, done.opened)
+        letters = [_judge(rejected, letter, done.results.get(rejected.id)) for rejected, letter in batch]
+        return RepairedBatch(letters=letters, wakeups=wakeups)
+
+
+def _judge(rejected: Rejected, letter: DeadLetter | None, written: Result | None = None) -> LetterResult:
+    """Return the result of a letter that was read as `letter`: as it was written, else as it would be."""
+    if letter is None:
+        detail = "its source is not configured"
+        return LetterResult(letter_id=rejected.id, source=rejected.source, result=Result.LEFT_ALONE, detail=detail)
+    result = LetterResult(
+        letter_id=rejected.id,
+        source=rejected.source,
+        result=written or (Result.REJECTED if letter.rejection else Result.REPAIRED),
+    )
+    if result.result is Result.REPAIRED:
+        return replace(result, route=letter.route, parameters=[json.loads(key) for key in letter.keys])
+    if result.result is Result.REJECTED:
+        rejection = letter.rejection or UNSTORABLE
+        return replace(result, reason=rejection.reason, detail=rejection.detail)
+    return result
+
+
+def _absent(chosen: Chosen) -> RepairedBatch:
+    return RepairedBatch(
+        letters=[LetterResult(letter_id=letter_id, result=result) for letter_id, result in chosen.absent.items()]
+    )
 
 
 @dataclass(frozen=True)
 class SubmittedReader:
-    """Reads what is kept of Celery producers: a submission's content where intake could read the message, else the message."""
+    """Reads what is kept of Celery producers: the content of a submission if intake could read the message, else the message."""
 
     submissions: Reader
     messages: Reader
