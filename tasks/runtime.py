@@ -30,7 +30,7 @@ from tasks.dlq.services.recovery import Recovery
 from tasks.dlq.services.repair import SubmittedReader
 from tasks.ledger_setup import create_ledger
 from tasks.names import CELERY_QUEUES, CELERY_SOURCE, DLQ_SUFFIX, RECOVERY_QUEUE, SENT_SOURCE, WAKEUPS
-from tasks.settings.queues import others
+from tasks.settings.queues import other_readers
 from tasks.settings.sources import SqsSource as SqsSourceTable
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Runtime:
     def _configured_queues(self) -> Iterator[tuple[Source, Reader]]:
         for name, table in self.settings.sources.items():
             if isinstance(table, SqsSourceTable):
-                readers = others(name, self.settings.sources, self.settings.broker)
+                readers = other_readers(name, self.settings.sources, self.settings.broker)
                 yield SqsSource(name, self._client_of(table), table.queue, readers), table.reader(self.settings.routes)
 
     def lags(self, name: str) -> list[Lag]:

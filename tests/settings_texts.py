@@ -1,11 +1,13 @@
 """Texts of redrive.toml, and what becomes of them. For the tests of the settings."""
 
+import json
 import tomllib
 
 import pytest
 
 from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import ConfigError
+from tasks.dlq.ports import Record
 from tasks.settings import Settings, assemble
 
 DESIGN = """
@@ -65,6 +67,12 @@ def assembled(text: str = "", /, **environ: str) -> Settings:
 def route(text: str, **environ: str) -> Route:
     """Return the route of ROUTE with more keys."""
     return assembled(ROUTE + text, **environ).routes["r"]
+
+
+def keys(settings: Settings, source: str, body: object) -> list[object]:
+    """Return the keys that a source of the settings finds in a body."""
+    reader = settings.sources[source].reader(settings.routes)
+    return [json.loads(key) for key in reader.read(source, Record(identity="1", body=json.dumps(body).encode())).keys]
 
 
 def lines(text: str, /, **environ: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""Configuration: redrive.toml and the environment, read once and refused whole when something is wrong.
+"""The configuration: redrive.toml and the environment. A wrong one is refused as a whole, with all problems at once.
 
-Nothing happens at import. This package is the only reader of the environment inside `tasks`.
+Importing this package reads nothing. No other module of `tasks` reads the environment.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from tasks.dlq.errors import ConfigError
-from tasks.settings.environment import CONFIG, misspelt, override
+from tasks.dlq.text import escape
+from tasks.settings.environment import CONFIG, find_misspelt_variables, read_input
 from tasks.settings.file import read_table
 from tasks.settings.keys import keys_of
 from tasks.settings.model import Settings
-from tasks.settings.problems import one_line, problems_of
+from tasks.settings.problems import describe_problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ DEFAULT_FILE = Path("redrive.toml")
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """Return this process's settings, read at the first call. Tests forget them by `settings.cache_clear()`."""
+    """Return the settings of this process. The first call reads them; `settings.cache_clear()` forgets them, for tests."""
     return load()
 
 
@@ -37,11 +38,11 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     """Read the configuration.
 
     Args:
-        path: the file; without it $REDRIVE_CONFIG, and without that ./redrive.toml, which may be missing.
-        environ: the environment; the process's own by default.
+        path: the file. Default: the file that $REDRIVE_CONFIG names, else ./redrive.toml if it exists.
+        environ: the environment. Default: that of the process.
 
     Raises:
-        ConfigError: with one line for each problem: file or variable, key, value unless secret, and what is allowed.
+        ConfigError: one line for each problem: file or variable, key, the value unless it may be secret, what is allowed.
     """
     environ = os.environ if environ is None else environ
     if path is None and environ.get(CONFIG):
@@ -54,21 +55,25 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
 
 
 def assemble(table: Mapping[str, Any], environ: Mapping[str, str], *, file: str | None = None) -> Settings:
-    """Make settings of a parsed redrive.toml and an environment; `file` is its name for messages.
+    """Make settings from a parsed redrive.toml and an environment.
+
+    Args:
+        table: the content of the file.
+        environ: the environment.
+        file: the file's name for messages.
 
     Raises:
         ConfigError: as for `load`.
     """
-    keys = keys_of(Settings)
-    read = override(table, environ, keys, file=file)
+    read = read_input(table, environ, keys_of(Settings), file=file)
     problems = list(read.problems)
     try:
         made = Settings.model_validate(read.table)
-        problems += misspelt(environ, keys, made.secret_variables)
+        problems += find_misspelt_variables(read, made.secret_variables)
     except ValidationError as error:
-        problems += problems_of(error, keys, read)
+        problems += describe_problems(error, read)
     if problems:
-        message = "\n".join(map(one_line, problems))
+        message = "\n".join(map(escape, problems))  # a line end in a variable's name could forge a line
         raise ConfigError(message, hint="docs/reference/configuration.md has every key; redrive.example.toml is a start")
-    made.remember(read, environ)
+    made.remember(read)
     return made

@@ -1,4 +1,4 @@
-"""The state directory on disk: every way in which it cannot be used is a ConfigError."""
+"""Checks and creates the state directory. Every failure is a ConfigError."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _HINT = "REDRIVE_STATE_DIR, or state_dir in redrive.toml, names another director
 
 
 def check(directory: Path) -> None:
-    """See that the directory is one, unless it is not there. Raises ConfigError."""
-    if os.path.lexists(directory) and not os.path.isdir(directory):  # noqa: PTH112 - false where Path's raises: no permission
+    """Refuse a path that is not a directory; it may be missing. Raises ConfigError."""
+    if os.path.lexists(directory) and not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises without permission
         raise ConfigError(f"the state directory {directory.absolute()} is not a directory", hint=_HINT)
 
 
 def make(directory: Path) -> None:
-    """Make the directory where it is missing, for nobody else: the bodies of failures lie there. Raises ConfigError."""
+    """Create the directory if it is missing. Only this user may read it: it holds the bodies of failures. Raises ConfigError."""
     check(directory)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"the state directory {directory.absolute()} cannot be made: {error.strerror}", hint=_HINT) from None
+        raise ConfigError(f"the state directory {directory.absolute()} cannot be created: {error.strerror}", hint=_HINT) from None
     if not os.access(directory, os.W_OK | os.X_OK):
         raise ConfigError(f"the state directory {directory.absolute()} is not writable", hint=_HINT)

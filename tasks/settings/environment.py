@@ -1,8 +1,8 @@
 """REDRIVE_… variables override redrive.toml: `REDRIVE_ROUTES__EMPLOYEES__URL` is `routes.employees.url`.
 
 A variable with `__` must be a key. A variable without it may be something else, such as a secret that a key names.
-Variables are upper case, so names that the file has are found without regard to case, and with `_` for `-`.
-A name that only the environment has becomes lower case; a parameter's name stays as it is.
+Variables are upper case. So a name in the file matches without regard to case, and `_` matches `-`.
+A name that is not in the file becomes lower case; a parameter keeps its spelling.
 """
 
 from __future__ import annotations
@@ -21,18 +21,23 @@ if TYPE_CHECKING:
 
 #: Names the file that is read.
 CONFIG = "REDRIVE_CONFIG"
-#: How alike two variables are if one is taken for the other misspelt. REDRIVE_BROKER_PORT is Kubernetes' own, say.
-_ALIKE = 0.9
+#: A variable that is at least so similar to a known one counts as misspelt. Kubernetes' REDRIVE_BROKER_PORT is less similar.
+_SIMILAR = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
     """What file and environment say, before pydantic checks it."""
 
+    #: All keys that redrive.toml may have.
+    keys: Sequence[Key] = ()
+    #: The environment. It also holds the secrets that keys such as `bearer_env` name.
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: The file's name; None without a file.
     file: str | None = None
+    #: The content of the file.
     in_file: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    #: The file's table with the values (as text) of the environment.
+    #: The content of the file with the values of the environment, which are text.
     table: dict[str, Any] = field(default_factory=dict, repr=False)
     #: The variable of each value that the environment sets.
     variables: dict[KeyPath, str] = field(default_factory=dict)
@@ -45,9 +50,9 @@ class Input:
         return self.variables.get(path) or ("file" if in_file else "default")
 
 
-def override(in_file: Mapping[str, Any], environ: Mapping[str, str], keys: Sequence[Key], *, file: str | None) -> Input:
-    """Return the file's values with those of `environ` in their place. An unknown variable with `__` is a problem."""
-    found = Input(file=file, in_file=in_file, table=deepcopy(dict(in_file)))
+def read_input(in_file: Mapping[str, Any], environ: Mapping[str, str], keys: Sequence[Key], *, file: str | None) -> Input:
+    """Return the file's values, overridden by the environment. An unknown variable with `__` is a problem."""
+    found = Input(keys=keys, environ=environ, file=file, in_file=in_file, table=deepcopy(dict(in_file)))
     for variable in sorted(_own(environ)):
         parts = variable.removeprefix(PREFIX).split(SEPARATOR)
         path = _path(parts, keys, in_file)
@@ -59,17 +64,11 @@ def override(in_file: Mapping[str, Any], environ: Mapping[str, str], keys: Seque
     return found
 
 
-def misspelt(environ: Mapping[str, str], keys: Sequence[Key], named: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each variable without `__` that nothing reads, and that looks like one that Redrive reads.
-
-    Args:
-        environ: the environment.
-        keys: all keys.
-        named: the variables that keys such as `bearer_env` name.
-    """
-    known = {CONFIG, *named, *(key.variable for key in keys if ANY_NAME not in key.path)}
-    for variable in sorted(set(_own(environ)) - known):
-        if SEPARATOR not in variable and (near := suggestion(variable, known, cutoff=_ALIKE)):
+def find_misspelt_variables(read: Input, named: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each variable without `__` that looks like one that Redrive reads; keys name those in `named`."""
+    known = {CONFIG, *named, *(key.variable for key in read.keys if ANY_NAME not in key.path)}
+    for variable in sorted(set(_own(read.environ)) - known):
+        if SEPARATOR not in variable and (near := suggestion(variable, known, cutoff=_SIMILAR)):
             yield f"{variable}: Redrive reads no variable of this name; {near}"
 
 
@@ -91,9 +90,9 @@ def _path(parts: Sequence[str], keys: Sequence[Key], in_file: Mapping[str, Any])
 
 
 def _new_name(table: str, part: str) -> str:
-    """Return the name that a variable means if the file has none like it."""
+    """Return the name that a variable means if the file has no such name."""
     match table:
-        case "params" | "map":
+        case "params" | "map" | "constants":
             return part
         case "headers":
             return part.replace("_", "-")
@@ -106,7 +105,7 @@ def _new_name(table: str, part: str) -> str:
 def _unknown(variable: str, path: KeyPath, keys: Sequence[Key]) -> str:
     if below := [step for step in steps_below(keys, path) if step != ANY_NAME]:
         return f"{variable}: {dotted(path)} is a table; set a key of it, such as {variable}{SEPARATOR}{below[0].upper()}"
-    near = suggestion(variable, [key.variable for key in keys]) or "docs/reference/configuration.md has them all"
+    near = suggestion(variable, [key.variable for key in keys]) or "docs/reference/configuration.md lists all keys"
     return f"{variable}: Redrive has no key {dotted(path)}; {near}"
 
 
@@ -114,7 +113,7 @@ def _set(table: dict[str, Any], path: KeyPath, value: str) -> None:
     below: Any = table
     for step in path[:-1]:
         below = below.setdefault(step, {})
-        if not isinstance(below, dict):  # the file is wrong there, and pydantic refuses it
+        if not isinstance(below, dict):  # the file is wrong there: pydantic refuses it
             return
     below[path[-1]] = value
 

@@ -1,4 +1,4 @@
-"""Reading redrive.toml from disk: every way in which a file can be unreadable is a ConfigError."""
+"""Reads redrive.toml from disk. Every failure is a ConfigError."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_BYTES = 1 << 20
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """Return the table in a TOML file (a byte order mark is left out).
+    """Return the content of a TOML file. A byte order mark is allowed.
 
     Raises:
         ConfigError: the file is missing, a directory, unreadable, too large, not UTF-8 or not TOML.
@@ -25,10 +25,11 @@ def read_table(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{path} is not there", hint="REDRIVE_CONFIG names the file; unset, ./redrive.toml is taken") from None
+        hint = "set REDRIVE_CONFIG to the file, or unset it to read ./redrive.toml"
+        raise ConfigError(f"{path} does not exist", hint=hint) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path} cannot be read: {reason}", hint="the user that runs Redrive has to read it") from None
+        raise ConfigError(f"{path} cannot be read: {reason}", hint="the user that runs Redrive must be able to read it") from None
     if len(content) > _MAX_BYTES:
         raise ConfigError(f"{path} is larger than {_MAX_BYTES} bytes", hint="name a redrive.toml")
     try:

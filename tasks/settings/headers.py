@@ -1,4 +1,4 @@
-"""The static headers of a route: which of them redrive.toml may set."""
+"""The headers of a route: which names and values redrive.toml may set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CONNECTION = frozenset({
 })  # fmt: skip
 
 
-def _is_free(name: str) -> str:
+def _refuse_reserved(name: str) -> str:
     lower = name.lower()
     if lower == "authorization":
         raise Refusal(((), "must not be in a file: put the token into the environment and name its variable in bearer_env"))
@@ -25,7 +25,7 @@ def _is_free(name: str) -> str:
     return name
 
 
-def _is_sendable(value: str) -> str:
+def _check_value(value: str) -> str:
     if value != value.strip() or not all(char == "\t" or (char.isprintable() and char <= "\xff") for char in value):
         raise ValueError
     return value
@@ -35,14 +35,14 @@ def _is_sendable(value: str) -> str:
 HeaderName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"),
-    AfterValidator(_is_free),
+    AfterValidator(_refuse_reserved),
     Display("a header's name: letters, digits and dashes"),
 ]
 #: Never shown: API keys are sent in headers.
 HeaderValue = Annotated[
     str,
     StringConstraints(max_length=4000),
-    AfterValidator(_is_sendable),
+    AfterValidator(_check_value),
     Display(
         'at most 4000 printable Latin-1 characters without line breaks or outer blanks; "" leaves the header out',
         show=lambda value: MASK if value else value,
@@ -52,7 +52,7 @@ HeaderValue = Annotated[
 
 
 def merge_headers(defaults: dict[str, str], given: dict[str, str]) -> dict[str, str]:
-    """Return the defaults, replaced by the given headers. Names compare without case; an empty value leaves a header out."""
+    """Return the defaults, overridden by the given headers. Names have no case; an empty value leaves a header out."""
     names = {name.lower() for name in given}
     kept = {name: value for name, value in defaults.items() if name.lower() not in names}
     return kept | {name: value for name, value in given.items() if value}

@@ -31,30 +31,30 @@ _HOST = r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}"
 
 
 def property_name(name: str) -> str:
-    """Return a property as librdkafka writes it. TOML and the environment prefer `_` to the dot."""
+    """Return a property with the dots of librdkafka; redrive.toml and the environment may have `_` instead."""
     return name.replace("_", ".")
 
 
 def brokers(bootstrap: str) -> set[tuple[str, int]]:
-    """Return host and port of each broker. This machine is one host in all its spellings."""
+    """Return host and port of each broker. All spellings of a host are one."""
     found = (each.strip().rpartition(":") for each in bootstrap.split(","))
     return {(canonical_host(host.strip("[]").lower()), int(port)) for host, _, port in found}
 
 
-def _is_free(name: str) -> str:
+def _refuse_reserved(name: str) -> str:
     if reason := _RESERVED.get(property_name(name)):
         raise Refusal(((), f"must not be set: {reason}"))
     return name
 
 
-def _is_public(name: str) -> str:
+def _refuse_secret(name: str) -> str:
     if is_secret_property(property_name(name)):
         clause = f"must not be in a file: put it into the environment and name its variable in properties_env.{name}"
         raise Refusal(((), clause))
     return name
 
 
-def _property_value(value: Any) -> Any:
+def _convert_value(value: Any) -> Any:
     if isinstance(value, dict):
         raise Refusal(((), 'must be text, a number, true or false; write _ for the dots of a name, or quote it: "a.b"'))
     if isinstance(value, bool):
@@ -62,7 +62,7 @@ def _property_value(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-def _are_different(topics: tuple[str, ...]) -> tuple[str, ...]:
+def _refuse_duplicates(topics: tuple[str, ...]) -> tuple[str, ...]:
     if len({*topics}) < len(topics):
         raise ValueError("a topic is named twice")
     return topics
@@ -76,7 +76,7 @@ _Topic = Annotated[str, StringConstraints(pattern=r"^(\.*[A-Za-z0-9_-]|\.{3})[A-
 Topics = Annotated[
     tuple[_Topic, ...],
     Field(min_length=1, max_length=100),
-    AfterValidator(_are_different),
+    AfterValidator(_refuse_duplicates),
     BeforeValidator(split_commas),
     Display('a list of at most 100 topics, such as ["employees-dlt"]; a topic has at most 249 of A-Z a-z 0-9 . _ -', show=list),
 ]
@@ -85,15 +85,15 @@ Group = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$"), Di
 SecretPropertyName = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9]+([._][a-z0-9]+)*$"),
-    AfterValidator(_is_free),
+    AfterValidator(_refuse_reserved),
     Display('a property of librdkafka, such as security_protocol or "security.protocol"'),
 ]
-PropertyName = Annotated[SecretPropertyName, AfterValidator(_is_public)]
-#: A refused value is never repeated: people put secrets into the wrong place.
+PropertyName = Annotated[SecretPropertyName, AfterValidator(_refuse_secret)]
+#: A refused value is never repeated: it may be a secret in the wrong place.
 PropertyValue = Annotated[
     str,
     StringConstraints(max_length=4000, pattern=r"^[^\x00]*$"),
-    BeforeValidator(_property_value),
+    BeforeValidator(_convert_value),
     Display("text, a number, true or false", secret=True),
 ]
 Role = Annotated[

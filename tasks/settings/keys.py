@@ -1,4 +1,4 @@
-"""The keys that redrive.toml may have, read from the model: for the environment, for messages and for the documentation."""
+"""All keys that redrive.toml may have, found in the model. The environment, messages and the documentation use them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tasks.settings.values import KeyPath
 
-#: Stands in a key's path for a name that a person chooses.
+#: In the path of a key: any name that a person chooses.
 ANY_NAME = "NAME"
 PREFIX = "REDRIVE_"
 SEPARATOR = "__"
@@ -33,7 +33,7 @@ class Key:
     display: Display
     #: The default in the model, or the value in a section.
     value: Any = None
-    #: What each name of a person's own in the path may be.
+    #: What is allowed for each name in the path that a person chooses.
     names: tuple[str, ...] = ()
     required: bool = False
     #: Says how the default depends on other keys.
@@ -52,7 +52,7 @@ class Key:
 
 @lru_cache
 def keys_of(model: type[BaseModel]) -> tuple[Key, ...]:
-    """Return all keys of a model and of the tables below it. A key that several kinds of a table have is there once."""
+    """Return all keys of a model and of the tables below it, each once: kinds of sources share some."""
     keys: dict[KeyPath, Key] = {}
     for key in _walk(model, None, (), ()):
         keys.setdefault(key.path, key)
@@ -60,12 +60,12 @@ def keys_of(model: type[BaseModel]) -> tuple[Key, ...]:
 
 
 def keys_in(section: BaseModel) -> Iterator[Key]:
-    """Yield the keys of a section with their values, and with people's names in the paths."""
+    """Yield the keys of a section with their values; the paths have the names that a person chose."""
     return _walk(type(section), section, (), ())
 
 
 def find(keys: Iterable[Key], path: KeyPath) -> Key | None:
-    """Return the key at a path that holds people's names."""
+    """Return the key at a path with the names that a person chose."""
     return next((key for key in keys if len(key.path) == len(path) and _fits(key.path, path)), None)
 
 
@@ -75,7 +75,7 @@ def steps_below(keys: Iterable[Key], path: KeyPath) -> list[str]:
 
 
 def allowed_name(keys: Iterable[Key], path: KeyPath) -> str:
-    """Return what the last name in `path` may be."""
+    """Return what is allowed for the last name in `path`."""
     key = next(key for key in keys if len(key.path) >= len(path) and _fits(key.path, path))
     return key.names[key.path[: len(path)].count(ANY_NAME) - 1]
 
@@ -107,7 +107,8 @@ def _walk(model: type[BaseModel], section: BaseModel | None, prefix: KeyPath, na
     """Yield the keys of `section`, or of its model with ANY_NAME in the paths."""
     for name, field in model.model_fields.items():
         path, description = (*prefix, field.alias or name), field.description or ""
-        value: Any = getattr(section, name) if section else None if field.is_required() else field.default
+        default = None if field.is_required() else field.default
+        value: Any = getattr(section, name) if section else default
         if display := _display(field.annotation, field.metadata):
             required = field.is_required() and not description
             yield Key(path=path, display=display, value=value, names=names, required=required, description=description)

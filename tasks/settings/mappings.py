@@ -15,12 +15,12 @@ from tasks.settings.values import MIB, Display, KeyPath, Name, ParameterName, Pr
 _Finding = tuple[KeyPath, str]
 
 
-def _is_expression(text: str) -> str:
+def _check_expression(text: str) -> str:
     check_expression(text)
     return text
 
 
-Expression = Annotated[str, AfterValidator(_is_expression), Display('a JMESPath expression, such as "employee.id"')]
+Expression = Annotated[str, AfterValidator(_check_expression), Display('a JMESPath expression, such as "employee.id"')]
 ConditionText = Annotated[
     Expression, Display("a JMESPath expression over origin and body, such as \"origin.topic == 'teams-dlt'\"")
 ]
@@ -55,11 +55,6 @@ class MappingTable(Section):
     unwrap: UnwrapSteps = ()
     max_body: Size = Field(default=MIB, ge=1, le=16 * MIB)
 
-    @property
-    def mapping(self) -> BodyMapping:
-        """The compiled mapping from a body to parameters of the source's own route."""
-        return _mapping(self)
-
     def conflicts(self, routes: Mapping[str, Route]) -> Iterator[_Finding]:
         """Yield the path and a clause for each way in which the source does not fit the routes."""
         for name, choice in self.choose.items():
@@ -71,7 +66,7 @@ class MappingTable(Section):
         """Return the reader of this source's records: its choices in the order of the file, then its own route."""
         choices = [RouteChoice(routes[each.route], _mapping(each), Condition(each.when)) for each in self.choose.values()]
         if self.route is not None:
-            choices.append(RouteChoice(routes[self.route], self.mapping))
+            choices.append(RouteChoice(routes[self.route], _mapping(self)))
         return BodyReader(choices=choices, unwrap=self.unwrap, max_body=self.max_body)
 
 

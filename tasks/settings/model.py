@@ -21,7 +21,7 @@ from tasks.settings.queues import queue_conflicts
 from tasks.settings.routes import RouteTable
 from tasks.settings.sections import Alerts, Broker, Ledger, Monitor, Prune, Section, Sweeps, Worker
 from tasks.settings.sources import AnySource, KafkaSource, topic_conflicts
-from tasks.settings.values import Display, KeyPath, Name, PrintableText, Refusal, duration
+from tasks.settings.values import Display, KeyPath, Name, PrintableText, Refusal, format_duration
 
 _TOKEN = re.compile(r"[!-~]{1,8192}", re.ASCII)
 _BEFORE_URL = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
@@ -44,7 +44,6 @@ class Settings(Section):
     prune: Prune = Prune()
 
     _input: Input = PrivateAttr(default_factory=Input)
-    _environ: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -130,13 +129,13 @@ class Settings(Section):
         `{"file": "redrive.toml" | null, "settings": {"ledger.url": {"value": …, "from": "file" | "default" | "REDRIVE_…"}}}`
         """
         found = {dotted(key.path): {"value": key.shown, "from": self._input.origin(key.path)} for key in keys_in(self)}
-        found["broker.visibility_timeout"]["value"] = duration(self.visibility_timeout)
+        found["broker.visibility_timeout"]["value"] = format_duration(self.visibility_timeout)
         found["broker.tls"]["value"] = self.broker.is_secure
         return {"file": self.file, "settings": found}
 
-    def remember(self, read: Input, environ: Mapping[str, str]) -> None:
-        """Keep where the values came from, and the environment, which holds the secrets that the settings name."""
-        self._input, self._environ = read, environ
+    def remember(self, read: Input) -> None:
+        """Keep the input: where the values came from, and the secrets of the environment."""
+        self._input = read
 
     # --- secrets from the environment --------------------------------------------------------------------------------
 
@@ -154,7 +153,7 @@ class Settings(Section):
             ConfigError: a variable is not set, or does not hold a token. The message names it and never shows its value.
         """
         variables = {name: table.bearer_env for name, table in self.route_tables.items() if table.bearer_env}
-        tokens = {name: self._environ.get(variable, "") for name, variable in variables.items()}
+        tokens = {name: self._input.environ.get(variable, "") for name, variable in variables.items()}
         wrong = {name: token for name, token in tokens.items() if not _TOKEN.fullmatch(token)}
         if wrong:
             lines = [f"{variables[name]} {_fault(token)}: routes.{name}.bearer_env names it" for name, token in wrong.items()]
@@ -163,11 +162,11 @@ class Settings(Section):
 
     def kafka_properties(self, name: str) -> dict[str, str]:
         """Return the properties of a Kafka source for librdkafka, secrets included. Raises ConfigError if one is not set."""
-        return self.kafka_sources[name].librdkafka(name, self._environ)
+        return self.kafka_sources[name].librdkafka(name, self._input.environ)
 
     def sentry_dsn(self) -> str:
         """Return Sentry's DSN from the environment; empty if there is none. Raises ConfigError."""
-        dsn = self._environ.get(self.alerts.sentry_dsn_env, "").strip()
+        dsn = self._input.environ.get(self.alerts.sentry_dsn_env, "").strip()
         if dsn and not re.fullmatch(r"https?://[^\s@/]+@[^\s/]+/\S+", dsn):
             hint = "it looks like https://KEY@HOST/PROJECT; unset it to use no Sentry"
             raise ConfigError(f"{self.alerts.sentry_dsn_env} does not hold a Sentry DSN", hint=hint)
@@ -175,7 +174,7 @@ class Settings(Section):
 
     def notify_urls(self) -> tuple[str, ...]:
         """Return the Apprise URLs from the environment. Blanks or commas separate them there. Raises ConfigError."""
-        text = self._environ.get(self.alerts.notify_env, "").strip()
+        text = self._input.environ.get(self.alerts.notify_env, "").strip()
         urls = tuple(_BEFORE_URL.split(text)) if text else ()
         if any(not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://\S", url) for url in urls):
             hint = "write slack://…, mailto://…, json://… with blanks or commas between"
@@ -184,7 +183,7 @@ class Settings(Section):
 
     def secrets(self) -> tuple[str, ...]:
         """Return every secret that this process knows: what logs must never show. Checks nothing."""
-        in_environment = {name: self._environ.get(name, "") for name in self.secret_variables}
+        in_environment = {name: self._input.environ.get(name, "") for name in self.secret_variables}
         found = [
             *in_environment.values(),
             self.broker.secret_access_key or "",

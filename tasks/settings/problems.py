@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as lines for people: where, the value unless it may be a secret, and what is allowed."""
+"""Messages about a wrong configuration: where, the value unless it may be a secret, and what is allowed."""
 
 from __future__ import annotations
 
@@ -16,66 +16,60 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from tasks.settings.environment import Input
-    from tasks.settings.keys import Key
     from tasks.settings.values import KeyPath
 
 _MAX_ECHO = 80
 
 
-def problems_of(error: ValidationError, keys: Sequence[Key], read: Input) -> list[str]:
-    """Return one line for each problem in what was read."""
+def describe_problems(error: ValidationError, read: Input) -> list[str]:
+    """Return one line for each problem that pydantic found."""
     found = [
-        _line(path, clause, keys, read)
+        _line(path, clause, read)
         for detail in error.errors(include_url=False, include_input=False)
-        for path, clause in _clauses(detail, keys, read)
+        for path, clause in _clauses(detail, read)
     ]
     return list(dict.fromkeys(found))
 
 
-def one_line(problem: str) -> str:
-    """Return the problem with unprintable characters escaped: a line end in a variable's name could forge a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in problem)
-
-
-def _clauses(detail: ErrorDetails, keys: Sequence[Key], read: Input) -> Iterator[tuple[KeyPath, str]]:
+def _clauses(detail: ErrorDetails, read: Input) -> Iterator[tuple[KeyPath, str]]:
     path = _path(detail["loc"])
     if detail["type"].startswith("union_tag_"):  # pydantic chooses the model of a source by its kind
         path = (*path, "kind")
-    key, cause = find(keys, path), detail.get("ctx", {}).get("error")
+    key, cause = find(read.keys, path), detail.get("ctx", {}).get("error")
     is_name = detail["loc"][-1:] == ("[key]",)
     if isinstance(cause, Refusal):
         yield from (((*path, *below), f"{'the name ' if is_name else ''}{clause}") for below, clause in cause.found)
     elif is_name:
-        yield path, f"the name must be {allowed_name(keys, path)}"
+        yield path, f"the name must be {allowed_name(read.keys, path)}"
     elif detail["type"] in {"missing", "union_tag_not_found"}:
         yield path, f"is missing: must be {key.display.allowed}" if key else "is missing"
     elif detail["type"] == "extra_forbidden":
-        yield path, _unknown(path, keys, read)
+        yield path, _unknown(path, read)
     elif key:
         reason = f": {cause}" if cause and str(cause) else ""
         yield path, f"must be {key.display.allowed}{reason}"
     else:
-        below = ", ".join(step for step in steps_below(keys, path) if step != ANY_NAME)
+        below = ", ".join(step for step in steps_below(read.keys, path) if step != ANY_NAME)
         yield path, f"must be a table{f' with {below}' if below else ''}"
 
 
 def _path(location: Sequence[str | int]) -> KeyPath:
-    """Return the path in the file. pydantic's has more: the kind of a source, [key] for a name, the position in a list."""
+    """Return the path in the file. pydantic's path also has the kind of a source, [key] for a name, and places in lists."""
     path = tuple(str(step) for step in takewhile(lambda step: isinstance(step, str), location))
     if path[:1] == ("sources",):
         path = path[:2] + path[3:]
     return path[:-1] if path[-1:] == ("[key]",) else path
 
 
-def _unknown(path: KeyPath, keys: Sequence[Key], read: Input) -> str:
-    known = steps_below(keys, path[:-1])
+def _unknown(path: KeyPath, read: Input) -> str:
+    known = steps_below(read.keys, path[:-1])
     if path[-1] in known:  # of another kind of source
         return f"is not a key of a source of kind {json.dumps(value_at(read.table, (*path[:-1], 'kind')))}"
     near = suggestion(path[-1], known) or f"known here: {', '.join(sorted(known))}"
     return f"is not a key of Redrive; {near}"
 
 
-def _line(path: KeyPath, clause: str, keys: Sequence[Key], read: Input) -> str:
+def _line(path: KeyPath, clause: str, read: Input) -> str:
     file, table, variable = read.file or "redrive.toml", path[:-1], read.variables.get(path)
     if clause.startswith("is missing") and (only := _only_variable(table, read)):
         near = suggestion(table[-1], value_at(read.in_file, table[:-1]) or ())
@@ -83,20 +77,20 @@ def _line(path: KeyPath, clause: str, keys: Sequence[Key], read: Input) -> str:
     where = f"{variable} ({dotted(path)})" if variable else f"{file}: {dotted(path) or 'the file'}"
     if clause.startswith("is "):
         return f"{where} {clause}"
-    value = _echo(path, keys, read)
+    value = _echo(path, read)
     return f"{where} is {value}: {clause}" if value else f"{where}: {clause}"
 
 
 def _only_variable(table: KeyPath, read: Input) -> str:
-    """Return a variable that sets a key of a table that the file does not have; empty if there is none."""
+    """Return a variable that sets a key of `table`, if the file has no such table; else an empty text."""
     if value_at(read.in_file, table) is not None:
         return ""
     return next((variable for path, variable in read.variables.items() if path[: len(table)] == table), "")
 
 
-def _echo(path: KeyPath, keys: Sequence[Key], read: Input) -> str:
-    """Return the value at a path for a message; nothing for a table, and for what may be a secret."""
-    key, value = find(keys, path), value_at(read.table, path)
+def _echo(path: KeyPath, read: Input) -> str:
+    """Return the value at a path for a message; an empty text for a table, and if the value may be a secret."""
+    key, value = find(read.keys, path), value_at(read.table, path)
     if key is None or key.display.secret or value is None or isinstance(value, dict):
         return ""
     text = json.dumps(value, default=str)

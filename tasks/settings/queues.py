@@ -1,7 +1,7 @@
-"""Which SQS queues are one: no two readers of a queue, and no source that empties Redrive's own.
+"""Finds SQS queues that two sources would read, and sources that would read Redrive's own queues.
 
-A source reads its queue's dead-letter queue, too. What SQS moves there although it was taken in would count twice, were that
-queue another source's: an identity is known within its source alone.
+A source also reads the dead-letter queue of its queue. SQS may move a message there that Redrive has already recorded. If
+that queue belonged to another source, the message would count twice: Redrive knows an identity only within its source.
 """
 
 from __future__ import annotations
@@ -21,33 +21,35 @@ if TYPE_CHECKING:
     from tasks.settings.values import KeyPath
 
 _PORTS = {"http": 80, "https": 443}
-#: The names that SQS has in a region: today's, FIPS, dual stack, a VPC endpoint's, China's; and the older ones, where that
-#: without a region is us-east-1's. See https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
+#: The hosts of SQS in a region: default, FIPS, dual stack, VPC endpoint, China. The older hosts follow; without a region
+#: they are in us-east-1. See https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
 _AWS = re.compile(r"(?:[a-z0-9-]+\.)?sqs(?:-fips)?\.([a-z0-9-]+)\.(?:(?:vpce\.)?amazonaws\.com(?:\.cn)?|api\.aws)", re.ASCII)
 _OLD_AWS = re.compile(r"(?:([a-z0-9-]+)\.)?queue\.amazonaws\.com(?:\.cn)?", re.ASCII)
 
 
 class Address(NamedTuple):
-    """A queue at an endpoint. boto3 asks the endpoint whatever a queue's URL has as its host: the URL's path alone counts."""
+    """A queue at an endpoint. boto3 sends requests to the endpoint, so the host in a queue's URL does not count."""
 
+    #: Host and port.
     endpoint: tuple[str, int | None]
+    #: The queue's name, after the account if that is known.
     path: tuple[str, ...]
 
     def is_same(self, other: Address) -> bool:
-        """Tell whether both are one queue. A name is that of a URL that ends in it: the account is not known here."""
+        """Tell whether both are one queue. Without an account, a name matches the queue of this name in any account."""
         known = min(len(self.path), len(other.path))
         return self.endpoint == other.endpoint and self.path[-known:] == other.path[-known:]
 
     @property
-    def dead(self) -> Address:
-        """The dead-letter queue that this queue has, unless somebody has given it another one."""
+    def dead_letter_queue(self) -> Address:
+        """The dead-letter queue that Redrive would create for this queue."""
         *account, name = self.path
         end = FIFO_SUFFIX if name.endswith(FIFO_SUFFIX) else ""
         return self._replace(path=(*account, name.removesuffix(FIFO_SUFFIX) + DLQ_SUFFIX + end))
 
 
 def queue_conflicts(sources: Mapping[str, object], broker: Broker) -> Iterator[tuple[KeyPath, str]]:
-    """Yield the path and a clause for each SQS source that reads one of Redrive's own queues, or another source's queue."""
+    """Yield the path and a clause for each SQS source that reads a queue of Redrive or of another source."""
     own = {_address(queue, None, broker): name for name, queue in _own_queues(broker)}
     seen: dict[str, Address] = {}
     addresses = _addresses(sources, broker)
@@ -56,15 +58,15 @@ def queue_conflicts(sources: Mapping[str, object], broker: Broker) -> Iterator[t
         if ours := next((queue for each, queue in own.items() if each.is_same(address)), None):
             yield where, f"must not be Redrive's own queue {ours}: name the queue that your consumers send failures to"
         elif first := next((other for other, each in seen.items() if each.is_same(address)), None):
-            yield where, f"must not be that of source {first}: each letter has one reader"
-        elif living := next((other for other, each in addresses.items() if each.dead.is_same(address)), None):
-            yield where, f"must not be the dead-letter queue of source {living}, which reads it: each letter has one reader"
+            yield where, f"must not be that of source {first}: each dead letter has one reader"
+        elif parent := next((other for other, each in addresses.items() if each.dead_letter_queue.is_same(address)), None):
+            yield where, f"must not be the dead-letter queue of source {parent}, which reads it: each dead letter has one reader"
         else:
             seen[name] = address
 
 
-def others(name: str, sources: Mapping[str, object], broker: Broker) -> dict[str, str]:
-    """Return who else reads at the endpoint of source `name`: the reader in words by queue (`name` or `…/account/name`)."""
+def other_readers(name: str, sources: Mapping[str, object], broker: Broker) -> dict[str, str]:
+    """Return the other readers at the endpoint of source `name`, such as "source teams", by queue (`name` or `account/name`)."""
     addresses = _addresses(sources, broker)
     readers = {address: f"source {other}" for other, address in addresses.items() if other != name}
     readers |= {_address(queue, None, broker): "Redrive itself" for _, queue in _own_queues(broker)}
@@ -91,7 +93,7 @@ def _address(queue: str, endpoint: str | None, broker: Broker) -> Address:
 
 
 def _host(name: str) -> str:
-    """Return one name for what is one host: this machine, and SQS in a region of AWS."""
+    """Return one name for all spellings of this machine, and of SQS in a region."""
     name = canonical_host(name)
     if aws := _AWS.fullmatch(name) or _OLD_AWS.fullmatch(name):
         return f"sqs.{aws[1] or 'us-east-1'}.amazonaws.com"

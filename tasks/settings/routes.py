@@ -15,7 +15,7 @@ from tasks.dlq.secrets.names import MASK, masked_document
 from tasks.settings.headers import HeaderName, HeaderValue, merge_headers
 from tasks.settings.params import TypeOfParameter
 from tasks.settings.sections import Section
-from tasks.settings.urls import masked, split
+from tasks.settings.urls import masked, split_url
 from tasks.settings.values import (
     DAY,
     HOUR,
@@ -30,15 +30,15 @@ from tasks.settings.values import (
     Size,
     VariableName,
     WholeNumber,
-    duration,
+    format_duration,
 )
 
 DEFAULT_HEADERS = {"Content-type": "application/json"}
 
 
 def _check_url(template: str) -> str:
-    """Return the template. `RouteTable` compares its variables with the parameters. Raises ValueError."""
-    parts = split(template)
+    """Return the template; `RouteTable` compares its variables with the parameters. Raises ValueError."""
+    parts = split_url(template)
     if parts.scheme not in {"http", "https"} or not parts.netloc or f"{MASK}@" in masked(template):
         raise ValueError
     return template
@@ -106,7 +106,7 @@ class RetryTable(Section):
     @model_validator(mode="after")
     def _check_cap(self) -> Self:
         if self.cap < self.base:
-            raise Refusal((("cap",), f"must not be shorter than base, {duration(self.base)}"))
+            raise Refusal((("cap",), f"must not be shorter than base, {format_duration(self.base)}"))
         return self
 
 

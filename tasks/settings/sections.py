@@ -1,4 +1,4 @@
-"""The tables of redrive.toml that hold no names of a person's own. Durations are seconds, sizes bytes."""
+"""The tables of redrive.toml with fixed names, such as `[broker]`. Durations are seconds, sizes bytes."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -14,6 +14,10 @@ from tasks.settings.values import DAY, HOUR, MINUTE, Display, Flag, PrintableTex
 #: As SQS has it: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
 QUEUE_NAME = r"[A-Za-z0-9_-]{1,80}"
 QueueName = Annotated[str, StringConstraints(pattern=f"^{QUEUE_NAME}$"), Display("a queue's name")]
+QueuePrefix = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_-]{0,40}$"), Display("at most 40 of A-Z a-z 0-9 - _")]
+Region = Annotated[str, StringConstraints(pattern="^[a-z0-9-]{1,32}$"), Display('an AWS region, such as "us-east-1"')]
+SentryEnvironment = Annotated[PrintableText, Field(max_length=64), Display("one line of at most 64 characters")]
+CertificatePath = Annotated[PrintableText, Field(max_length=500), Display("the path of a PEM file or directory of certificates")]
 
 
 class Section(BaseModel):
@@ -36,17 +40,10 @@ class Broker(Section):
 
     url: BrokerUrl = "sqs://"
     tls: Flag | None = Field(default=None, description="default: true, unless the URL has a port other than 443")
-    region: Annotated[str, StringConstraints(pattern="^[a-z0-9-]{1,32}$"), Display('an AWS region, such as "us-east-1"')] = (
-        "us-east-1"
-    )
-    queue_prefix: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_-]{0,40}$"), Display("at most 40 of A-Z a-z 0-9 - _")] = (
-        ""
-    )
+    region: Region = "us-east-1"
+    queue_prefix: QueuePrefix = ""
     visibility_timeout: Seconds | None = Field(
-        default=None,
-        ge=30,
-        le=12 * HOUR,
-        description="default: 300s, or more where a slice and the longest lease need it",
+        default=None, ge=30, le=12 * HOUR, description="default: 300s, or more where a slice and the longest lease need it"
     )
     polling_interval: Seconds = Field(default=0.05, ge=0.01, le=1)
     # Celery's curl client gives up after 20 s, and kombu adds the time to connect to the wait.
@@ -89,9 +86,7 @@ class Alerts(Section):
 
     notify_env: VariableName = "REDRIVE_NOTIFY"
     sentry_dsn_env: VariableName = "SENTRY_DSN"
-    sentry_environment: Annotated[PrintableText, Field(max_length=64), Display("one line of at most 64 characters")] = (
-        "production"
-    )
+    sentry_environment: SentryEnvironment = "production"
     burst: Burst = Burst()
 
 
@@ -106,9 +101,7 @@ class Worker(Section):
 
     slice: Seconds = Field(default=5.0, ge=0.1, le=MINUTE)
     concurrency: WholeNumber = Field(default=1, ge=1, le=64)
-    ca_bundle: (
-        Annotated[PrintableText, Field(max_length=500), Display("the path of a PEM file or directory of certificates")] | None
-    ) = Field(default=None, description="default: the authorities of certifi")
+    ca_bundle: CertificatePath | None = Field(default=None, description="default: the authorities of certifi")
 
 
 class Sweeps(Section):
@@ -122,6 +115,6 @@ class Sweeps(Section):
 
 
 class Prune(Section):
-    """How long completed work is kept. SQS may redeliver for 15 days: an identity forgotten earlier would count twice."""
+    """How long completed work is kept. SQS may redeliver for 15 days: a message forgotten earlier would count twice."""
 
     keep: Seconds = Field(default=30 * DAY, ge=15 * DAY, le=3650 * DAY)

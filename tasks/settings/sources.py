@@ -98,6 +98,6 @@ def topic_conflicts(sources: Mapping[str, object]) -> Iterator[tuple[KeyPath, st
         if isinstance(source, KafkaSource):
             places = [(broker, topic) for broker in kafka.brokers(source.bootstrap) for topic in source.topics]
             if first := next((seen[place] for place in places if place in seen), None):
-                clause = f"must not be those of source {first}, in any group: each letter has one reader"
+                clause = f"must not be those of source {first}, in any group: each dead letter has one reader"
                 yield ("sources", name, "topics"), clause
             seen |= dict.fromkeys(places, name)

@@ -1,4 +1,4 @@
-"""The types of URLs in redrive.toml, and how a URL is shown without its credentials. Hosts are compared here, too."""
+"""The types of URLs in redrive.toml. A URL is shown without its credentials; one host has one name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def masked(url: str) -> str:
     if not separator:
         return MASK if "@" in url else url
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    # A raw "/", "?" or "#" in a password ends the authority too early: what looks like a port may begin the password.
+    # A raw "/", "?" or "#" in a password ends the authority too early: what looks like a port may be its beginning.
     if "@" in authority or ("@" in rest and ":" in authority):
         rest = f"{MASK}@{rest.rpartition('@')[2]}"
     return scheme + separator + masked_query(rest)
@@ -46,8 +46,8 @@ def canonical_host(host: str) -> str:
     return name
 
 
-def split(url: str) -> SplitResult:
-    """Return the parts of a URL. Raises ValueError, without a message: it could hold a part of a password."""
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a URL. Raises ValueError without a message: a message could repeat a part of a password."""
     if len(url) <= _MAX_LENGTH and url.isprintable() and " " not in url:
         with suppress(ValueError):
             parts = urlsplit(url)
@@ -58,7 +58,7 @@ def split(url: str) -> SplitResult:
 
 def check_http(url: str) -> str:
     """Return an http URL without credentials and query. Raises ValueError."""
-    parts = split(url)
+    parts = split_url(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in url or parts.query:
         raise ValueError
     return url
@@ -66,7 +66,7 @@ def check_http(url: str) -> str:
 
 def _check_ledger(url: str) -> str:
     """Return a database's URL as SQLAlchemy takes it, with the PostgreSQL driver that Redrive installs."""
-    scheme = split(url).scheme
+    scheme = split_url(url).scheme
     if scheme in {"postgres", "postgresql"}:
         url = "postgresql+psycopg" + url[len(scheme) :]
     try:
@@ -80,7 +80,7 @@ def _check_ledger(url: str) -> str:
 
 
 def _check_broker(url: str) -> str:
-    parts = split(url)
+    parts = split_url(url)
     host = parts.netloc.rpartition("@")[2]
     credentials = (unquote(parts.username or ""), unquote(parts.password or ""))
     if (
@@ -96,7 +96,7 @@ def _check_broker(url: str) -> str:
 
 
 def _check_redis(url: str) -> str:
-    if url and (split(url).scheme not in {"redis", "rediss"} or not split(url).hostname):
+    if url and (split_url(url).scheme not in {"redis", "rediss"} or not split_url(url).hostname):
         raise ValueError
     return url
 

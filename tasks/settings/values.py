@@ -1,7 +1,7 @@
 """The types of single values in redrive.toml: numbers, durations, sizes, flags, text and names.
 
-pydantic checks the values. The `Display` in a type's annotation describes the type to people.
-The environment holds text only, so each type also takes its value as text.
+pydantic checks the values. The `Display` in a type's annotation describes the type to people. The environment holds only
+text, so each type also accepts text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
 class Refusal(ValueError):  # noqa: N818 - a message for people, not a fault of the program
-    """What is wrong in a table or a value: for each problem its path below, and a clause such as "must be a name"."""
+    """Problems of a table or a value. Each has a path below it, and a clause such as "must not be set"."""
 
     def __init__(self, *found: tuple[KeyPath, str]) -> None:
         super().__init__("; ".join(clause for _, clause in found))
@@ -56,24 +56,24 @@ class Display:
         return replace(self, allowed=allowed)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return `seconds` as redrive.toml has it: 90 is "90s", 900 is "15m", 0.5 is "500ms"."""
     millis = round(seconds * 1000)
     unit = next(unit for unit in reversed(_DURATIONS) if millis % round(_DURATIONS[unit] * 1000) == 0)
     return f"{millis // round(_DURATIONS[unit] * 1000)}{unit}" if millis else "0s"
 
 
-def _size(count: int) -> str:
+def _format_size(count: int) -> str:
     unit = next(unit for unit in reversed(_SIZES) if count % _SIZES[unit] == 0)
     return f"{count // _SIZES[unit]}{unit}"
 
 
-def _whole_number(value: Any) -> Any:
+def _parse_digits(value: Any) -> Any:
     return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
 
 
-def _amount(value: Any, units: dict[str, float]) -> Any:
-    """Return the number that a text such as "30s" means; anything else as it is, for pydantic to judge."""
+def _parse_amount(value: Any, units: dict[str, float]) -> Any:
+    """Return the number that a text such as "30s" means; anything else unchanged, for pydantic to check."""
     found = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
     if not found or (found[2] and found[2] not in units):
         return value
@@ -81,49 +81,49 @@ def _amount(value: Any, units: dict[str, float]) -> Any:
     return number * units[found[2]] if found[2] else number
 
 
-def _flag(value: Any) -> Any:
+def _parse_flag(value: Any) -> Any:
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
-def _is_printable(text: str) -> str:
+def _refuse_unprintable(text: str) -> str:
     if not text.isprintable():
         raise ValueError
     return text
 
 
-def _is_no_key(name: str) -> str:
+def _refuse_key(name: str) -> str:
     if name.startswith("REDRIVE_") and "__" in name:
         raise Refusal(((), 'must be a name without "__": REDRIVE_…__… are Redrive\'s own keys'))
     return name
 
 
 def split_commas(value: Any) -> Any:
-    """Return the items of a text with commas, such as the environment holds instead of a list."""
+    """Return the items of a text with commas: the environment has no lists."""
     return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
 
 
-WholeNumber = Annotated[int, Strict(), BeforeValidator(_whole_number), Display("a whole number from {least} to {most}")]
+WholeNumber = Annotated[int, Strict(), BeforeValidator(_parse_digits), Display("a whole number from {least} to {most}")]
 Seconds = Annotated[
     float,
     Strict(),
     AllowInfNan(allow_inf_nan=False),
-    BeforeValidator(partial(_amount, units=_DURATIONS)),
-    Display("a duration from {least} to {most}, or a number of seconds", show=duration),
+    BeforeValidator(partial(_parse_amount, units=_DURATIONS)),
+    Display("a duration from {least} to {most}, or a number of seconds", show=format_duration),
 ]
 Size = Annotated[
     int,
     Strict(),
-    BeforeValidator(partial(_amount, units=_SIZES)),
-    Display("a size from {least} to {most}, or a number of bytes", show=_size),
+    BeforeValidator(partial(_parse_amount, units=_SIZES)),
+    Display("a size from {least} to {most}, or a number of bytes", show=_format_size),
 ]
-Flag = Annotated[bool, Strict(), BeforeValidator(_flag), Display("true or false")]
+Flag = Annotated[bool, Strict(), BeforeValidator(_parse_flag), Display("true or false")]
 #: One line of text. A field adds its own `max_length` and `Display`.
-PrintableText = Annotated[str, StringConstraints(min_length=1), AfterValidator(_is_printable)]
+PrintableText = Annotated[str, StringConstraints(min_length=1), AfterValidator(_refuse_unprintable)]
 #: A refused value is never repeated: the usual mistake is the secret itself instead of the variable's name.
 VariableName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"),
-    AfterValidator(_is_no_key),
+    AfterValidator(_refuse_key),
     Display("the name of an environment variable (the secret itself stays in the environment)", secret=True),
 ]
 #: The name of a route or a source. "__" separates the parts of an environment variable's name.

@@ -60,7 +60,7 @@ def test_a_state_directory_that_is_none_is_named_itself(cli: CommandLine, comman
     assert error["error"] == "the state directory /dev/null is not a directory"
     assert error["hint"].startswith("REDRIVE_STATE_DIR")
     error = cli.error("send", "employees", "employeeId=1", code=2, REDRIVE_STATE_DIR="/dev/null/below")
-    assert error["error"] == "the state directory /dev/null/below cannot be made: Not a directory"
+    assert error["error"] == "the state directory /dev/null/below cannot be created: Not a directory"
 
 
 def test_an_empty_file_is_an_empty_ledger(cli: CommandLine):

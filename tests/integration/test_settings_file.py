@@ -63,8 +63,8 @@ def test_the_environment_names_another_file_and_an_argument_wins(tmp_path: Path)
 
 def test_a_named_file_has_to_be_there(tmp_path: Path):
     Path("redrive.toml").write_text("")
-    assert refused(REDRIVE_CONFIG="nowhere.toml") == "nowhere.toml is not there"
-    assert "is not there" in refused(tmp_path / "nowhere.toml")
+    assert refused(REDRIVE_CONFIG="nowhere.toml") == "nowhere.toml does not exist"
+    assert "does not exist" in refused(tmp_path / "nowhere.toml")
 
 
 def test_the_process_reads_its_settings_once(monkeypatch: pytest.MonkeyPatch):
@@ -140,7 +140,7 @@ def test_a_file_that_the_user_may_not_read(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("path", ["a\0b", "x" * 5000])
 def test_a_path_that_no_file_can_have(path: str):
-    assert "cannot be read" in refused(REDRIVE_CONFIG=path) or "is not there" in refused(REDRIVE_CONFIG=path)
+    assert "cannot be read" in refused(REDRIVE_CONFIG=path) or "does not exist" in refused(REDRIVE_CONFIG=path)
 
 
 # --- the files that Redrive ships ------------------------------------------------------------------------------------

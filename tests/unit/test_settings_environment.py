@@ -5,7 +5,7 @@ import tomllib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from settings_texts import DESIGN, ROUTE, assembled, line, lines
+from settings_texts import DESIGN, ROUTE, assembled, keys, line, lines
 
 from tasks.dlq.errors import ConfigError
 from tasks.dlq.parameters import Uuid
@@ -45,10 +45,15 @@ def test_variables_alone_are_a_configuration():
         REDRIVE_SOURCES__DLQ__ROUTE="employees",
         REDRIVE_SOURCES__DLQ__EACH="[]",
         REDRIVE_SOURCES__DLQ__MAP__employeeId="id",
+        REDRIVE_SOURCES__OTHER__KIND="sqs",
+        REDRIVE_SOURCES__OTHER__QUEUE="other-dlq",
+        REDRIVE_SOURCES__OTHER__ROUTE="employees",
+        REDRIVE_SOURCES__OTHER__CONSTANTS__employeeId="7",
         REDRIVE_BROKER__PREDEFINED_QUEUES__REDRIVE_RECOVERY="https://sqs.eu-west-1.amazonaws.com/1/redrive-recovery",
     )
     assert settings.routes["employees"].headers["X-API-KEY"] == "sesame"
-    assert settings.sources["dlq"].mapping.read([{"id": 1}]) == [{"employeeId": 1}]
+    assert keys(settings, "dlq", [{"id": 1}]) == [{"employeeId": "1"}]
+    assert keys(settings, "other", {}) == [{"employeeId": "7"}]
     assert list(settings.broker.predefined_queues) == ["redrive-recovery"]
 
 

@@ -163,7 +163,7 @@ def test_a_key_of_another_kind_is_told_from_one_that_nobody_knows():
 def test_two_sources_do_not_share_a_topic_in_whatever_group(one: str, other: str, group: str):
     found = line(at(one) + at(other, name="t", group=group))
     assert found.startswith("redrive.toml: sources.t.topics")
-    assert found.endswith("must not be those of source s, in any group: each letter has one reader")
+    assert found.endswith("must not be those of source s, in any group: each dead letter has one reader")
 
 
 def test_two_sources_share_a_group_a_cluster_or_the_name_of_a_topic():

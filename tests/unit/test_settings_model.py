@@ -2,7 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
-from settings_texts import DESIGN, ROUTE, SOURCE, assembled, line
+from settings_texts import DESIGN, ROUTE, SOURCE, assembled, keys, line
 
 from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import ConfigError, UnknownRoute
@@ -33,10 +33,10 @@ def test_a_whole_configuration():
     assert settings.route("employees") is settings.routes["employees"]
     source = settings.sources["employees_dlq"]
     assert (source.kind, source.queue, source.endpoint, source.max_body) == ("sqs", "employees-dlq", None, 1 << 20)
-    assert source.mapping.read({"employeeId": 7}) == [{"employeeId": 7}]
+    assert keys(settings, "employees_dlq", {"employeeId": 7}) == [{"employeeId": "7"}]
     teams = settings.sources["teams"]
     assert teams.max_body == 65536
-    assert teams.mapping.read({"employees": [{"id": 1}, {"id": 2}]}) == [{"employeeId": 1}, {"employeeId": 2}]
+    assert keys(settings, "teams", {"employees": [{"id": 1}, {"id": 2}]}) == [{"employeeId": "1"}, {"employeeId": "2"}]
     assert (settings.alerts.burst.failures, settings.alerts.burst.within) == (20, 300.0)
 
 

@@ -33,7 +33,7 @@ BROKER = '[broker]\nurl = "sqs://localhost:4566"\nqueue_prefix = "p-"\n'
 )
 def test_spellings_of_one_queue(one: str, other: str):
     two = SOURCE.replace('queue = "q"', one) + SOURCE.replace("sources.s", "sources.t").replace('queue = "q"', other)
-    assert "must not be that of source s: each letter has one reader" in line(BROKER + ROUTE + two)
+    assert "must not be that of source s: each dead letter has one reader" in line(BROKER + ROUTE + two)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_dead_letter_queue_is_not_a_second_source(queue: str, dead: str):
         found = line(BROKER + ROUTE + two)
         assert found == (
             f"redrive.toml: sources.{'st'.replace(living, '')}.queue: must not be the dead-letter queue of source"
-            f" {living}, which reads it: each letter has one reader"
+            f" {living}, which reads it: each dead letter has one reader"
         )
 
 
@@ -87,7 +87,7 @@ def test_names_that_only_look_like_dead_letter_queues(queue: str, other: str):
 
 @pytest.mark.parametrize("name", ["q", "q.fifo", "q-dead"])
 def test_settings_and_adapter_name_a_dead_letter_queue_alike(name: str):
-    assert Address(("h", 1), ("a", name)).dead.path == ("a", dead_letter_queue(name))
+    assert Address(("h", 1), ("a", name)).dead_letter_queue.path == ("a", dead_letter_queue(name))
 
 
 def test_aws_is_one_endpoint_also_without_a_name():
