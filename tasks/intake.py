@@ -1,4 +1,4 @@
-"""The Celery tasks of the intake: `redrive.submit`, for producers in other applications, and what becomes of all else."""
+"""The Celery tasks of intake: `redrive.submit` for producers in other applications, and `redrive.keep` for other messages."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ if TYPE_CHECKING:
 
 
 class Irrevocable(Request):
-    """The request of a task whose message is a failure: revoking an id, which a producer chose, must not make it vanish."""
+    """A request that cannot be revoked: a producer chose the task's id, and revoking that id must not lose a failure."""
 
     def revoked(self) -> bool:
-        """Return that it is not."""
         return False
 
 
-#: Whatever goes wrong: the message stays in SQS, comes again with the same identity, and ends in the dead-letter queue, which is
-#: swept. A retry of Celery's would be a new message, and the failure could count twice.
-STAYS_IN_SQS = {
+#: After an error the message stays in SQS and is delivered again with the same identity. In the end it reaches the dead-letter
+#: queue, which a sweep drains. A retry by Celery would be a new message, and the failure could count twice.
+STAY_IN_SQS = {
     "bind": True,
     "typing": False,
     "throws": (OutOfReach,),
@@ -37,18 +36,18 @@ STAYS_IN_SQS = {
 }
 
 
-@shared_task(name=SUBMIT, **STAYS_IN_SQS)
+@shared_task(name=SUBMIT, **STAY_IN_SQS)
 def submit(self: RedriveTask, args: list[Any], kwargs: dict[str, Any]) -> None:
     """Record a failure: `send_task("redrive.submit", kwargs={"route": …, "parameters": {…}, "origin": {…}})`.
 
-    Whatever the producer's arguments are, they are kept: what names no route or has a wrong parameter becomes a rejected dead
-    letter. The transport hands them over as two values, for Python would refuse some names (`self`) as a task's own.
+    All arguments are recorded: without a known route, or with a wrong parameter, they become a rejected dead letter. The
+    transport passes them as two values, because Python would not accept some names (`self`) as keyword arguments.
     """
     runtime = self.runtime
     runtime.intake.take(CELERY_SOURCE, runtime.submissions, [submitted(_record(self), args, kwargs)])
 
 
-@shared_task(name=KEEP, **STAYS_IN_SQS)
+@shared_task(name=KEEP, **STAY_IN_SQS)
 def keep(self: RedriveTask, message: str) -> None:
     """Keep a message (base64) that calls none of Redrive's tasks as a rejected dead letter (see tasks/worker/transport)."""
     runtime = self.runtime
@@ -56,6 +55,6 @@ def keep(self: RedriveTask, message: str) -> None:
 
 
 def _record(task: RedriveTask, body: bytes = b"") -> Record:
-    """Return a record whose identity is SQS' own message id: the task's id was chosen by a producer, perhaps twice."""
+    """Return a record whose identity is the message id of SQS. A producer chose the task's id, and may have used it twice."""
     message_id = task.request.get("sqs_message_id")
     return Record(identity=message_id or str(uuid.uuid4()), body=body, origin={"message_id": message_id} if message_id else {})

@@ -14,7 +14,7 @@ from tasks.worker.delivery import RedriveTask, send_if_possible
 def recover(self: RedriveTask, job_id: int) -> None:
     """Call the due jobs of the job's route, longest due first, for one slice.
 
-    Celery's autoretry carries the job's next wake-up; whether and when is the ledger's decision alone (tasks/worker/delivery).
+    Celery's autoretry sends the job's next wake-up. The ledger alone decides whether and when (tasks/worker/delivery.py).
     """
     done = self.runtime.recovery.run_slice(job_id)
     if done.parked or done.paused:

@@ -61,7 +61,7 @@ def sources(self: RedriveTask) -> int:
         try:
             seconds = self.runtime.settings.worker.slice
             with as_out_of_reach():
-                accepted += self.runtime.intake.drain(source, reader, seconds=seconds, stop=stop.asked).accepted
+                accepted += self.runtime.intake.drain(source, reader, seconds=seconds, stop=stop.is_requested).accepted
         except OutOfReach as error:
             log.warning("source_skipped", source=source.name, error=error.message, hint=error.hint)
             with suppress(OutOfReach):  # SQS may have come back without its queues

@@ -1,7 +1,7 @@
-"""Delivery: what is due later waits in SQS, not in a worker.
+"""Delivery: a delayed task waits in SQS, not in a worker.
 
-Celery keeps a message with an eta in the worker's memory, unacknowledged, where SQS' visibility timeout hands it out again. So a
-countdown becomes SQS' own DelaySeconds, and no eta stays in the message.
+Celery holds a message with an eta in the worker's memory, unacknowledged, until SQS delivers it again after the visibility
+timeout. So a countdown becomes the DelaySeconds of SQS, and the message has no eta.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("redrive.delivery")
 
-#: What a message that could not be sent raises: kombu translates what it takes for passing, and lets SQS' own refusals through.
+#: Errors of a message that could not be sent: kombu translates temporary errors, and lets refusals of SQS through.
 UNSENT = (OperationalError, OSError, BotoCoreError, ClientError)
 
-#: Seconds until a task that found the ledger or the broker out of reach looks again.
+#: Seconds until a task is tried again after the ledger or the broker did not answer.
 OUT_OF_REACH_DELAY = 15.0
 
 
 class RedriveTask(Task):
-    """The base of all tasks: native delays, and the process's one runtime."""
+    """The base class of all tasks: delays by SQS, and the process's runtime."""
 
     @property
     def runtime(self) -> Runtime:
-        """The runtime of this process: made after the fork, never shared over it."""
+        """The runtime of this process. It is created after the fork and never shared."""
         return runtime_of(self.app)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
@@ -55,20 +55,20 @@ class RedriveTask(Task):
         return super().apply_async(args, kwargs, **options)
 
     def retry(self, args: Any = None, kwargs: Any = None, exc: Any = None, **options: Any) -> Any:
-        """Send again when the ledger says so: autoretry itself knows neither Retry-After nor the route's policy."""
+        """Send the task again when the ledger says so. Celery's autoretry knows neither Retry-After nor the route's policy."""
         if options.get("countdown") is None:
             options["countdown"] = exc.delay if isinstance(exc, Retryable) else OUT_OF_REACH_DELAY
         return super().retry(args, kwargs, exc=exc, **options)
 
     def on_failure(self, exc: BaseException, *args: Any, **kwargs: Any) -> None:
-        """Make everything anew after the soft limit: what it broke into may hold a connection, or a lock in the ledger."""
+        """Close all resources after a soft time limit: the interrupted code may hold a connection or a lock."""
         if isinstance(exc, SoftTimeLimitExceeded):
             self.runtime.close()
         super().on_failure(exc, *args, **kwargs)
 
 
 def delay_seconds(countdown: float) -> int:
-    """Return SQS' DelaySeconds for a wait: whole seconds, never too early, at most 900."""
+    """Return the DelaySeconds for a countdown: whole seconds, rounded up, at most 900."""
     return min(max(math.ceil(countdown), 0), round(LONGEST_DELAY))
 
 
@@ -93,8 +93,8 @@ def runtime_of(app: Celery) -> Runtime:
 
 @lru_cache(maxsize=1)
 def _runtime(_pid: int, app: Celery) -> Runtime:
-    """Make a runtime; one that a parent process made before the fork is not ours, and falls out of the cache."""
-    return Runtime(settings(), CeleryWakeupSender(app), stopping=stop.asked)
+    """Create a runtime. The cache holds one: a runtime that the parent process made before the fork is dropped."""
+    return Runtime(settings(), CeleryWakeupSender(app), stopping=stop.is_requested)
 
 
 def send_if_possible(app: Celery, task: str) -> None:

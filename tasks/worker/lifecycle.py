@@ -125,7 +125,7 @@ def start_worker(**_: Any) -> None:
 
     Sentry must wrap the tasks before the pool is forked, or it does not see their faults.
     """
-    stop.withdraw()
+    stop.reset()
     _worker.main_pid = os.getpid()
     _start(Runtime.ensure_ledger, Runtime.ensure_queues, Runtime.check, Runtime.start_sentry)
 
@@ -133,7 +133,7 @@ def start_worker(**_: Any) -> None:
 @worker_shutting_down.connect
 def stop_calling(**_: Any) -> None:
     """Let the open call end and begin no other. Jobs that are due stay due."""
-    stop.ask()
+    stop.request()
 
 
 @queue_missing.connect
@@ -175,7 +175,7 @@ def begin_task(**_: Any) -> None:
     """Note the time, and let the task end before SIGTERM ends the process."""
     if _worker.health:
         _worker.health.begin_task()
-    stop.shield()
+    stop.delay_sigterm()
 
 
 @task_postrun.connect
@@ -183,7 +183,7 @@ def end_task(**_: Any) -> None:
     """End the process if SIGTERM came during the task."""
     if _worker.health:
         _worker.health.end_task()
-    stop.unshield()
+    stop.restore_sigterm()
 
 
 @worker_process_shutdown.connect

@@ -41,7 +41,7 @@ def test_a_restart_of_the_server_in_the_middle_of_a_call_loses_and_doubles_nothi
         company_api.wait_for_calls(6)
         postgresql.crash()
         company_api.gate.set()  # the call ends while there is no ledger
-        until(lambda: "the call's end waits for the ledger" in system.log("worker"), what="the worker's patience")
+        until(lambda: "settlement_delayed" in system.log("worker"), what="the worker's patience")
         postgresql.start()
 
         audit = system.wait_for_audit(seconds=90, accepted=15, recovered=15)

@@ -135,7 +135,7 @@ def test_a_primary_that_is_killed_in_the_middle_of_calls_loses_and_doubles_nothi
     cluster.primary.crash(signal.SIGKILL)
     company_api.gate.set()  # the calls end while there is no ledger
     for worker in ("one", "two"):
-        until(lambda name=worker: "the call's end waits for the ledger" in cluster.system.log(name), what="the worker's patience")
+        until(lambda name=worker: "settlement_delayed" in cluster.system.log(name), what="the worker's patience")
     cluster.standby.promote()
 
     goes_on(calls)

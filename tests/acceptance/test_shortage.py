@@ -151,7 +151,7 @@ def test_without_file_descriptors_nothing_is_lost_or_spent_and_all_goes_on(world
     with capped(resource.RLIMIT_NOFILE, pool=(pool, 3)):  # it gets its wake-ups, has its ledger, and can open no socket
         world.send(2, 3, 4)
         world.stack.wait_for_audit(accepted=4)
-        until(lambda: "no call can be made" in world.stack.log("worker"), what="a word about it")
+        until(lambda: "call_impossible" in world.stack.log("worker"), what="a word about it")
         world.wait_until_ready(Role.WORKER, wanted=False)
         assert len(company_api.calls) == 1
         assert world.check_nothing_is_lost(4)["pending"] == 3
@@ -244,7 +244,7 @@ def test_with_a_full_disk_a_call_waits_to_be_written_down_and_all_goes_on(
     filler = fill(small_disk)
     company_api.gate.set()
     world.send(*range(3, 13), more="x" * BIG)
-    until(lambda: "the call's end waits for the ledger" in world.stack.log("worker"), what="a call that is kept")
+    until(lambda: "settlement_delayed" in world.stack.log("worker"), what="a call that is kept")
     said = partial(map, world.stack.log, ("worker", "intake"))  # whoever got the messages
     until(lambda: "the source waits" in "".join(said()), seconds=60, what="a word about it")
     for role in Role:

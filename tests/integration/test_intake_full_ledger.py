@@ -127,7 +127,7 @@ def test_continuous_intake_waits_for_room_and_goes_on(
     assert bench.sums() == {"accepted": MESSAGES, "pending": MESSAGES}
     assert source.most == 2 < MAX_RECEIVES
     assert left(client, f"{queue}-dead") == 0
-    (given_back,) = [entry for entry in logs if "given back" in entry["event"]]
+    (given_back,) = [entry for entry in logs if entry["event"] == "batch_given_back"]
     assert "database or disk is full" in given_back["error"]
     assert "the source goes on" in [entry["event"] for entry in logs]
 

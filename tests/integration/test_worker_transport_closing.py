@@ -63,7 +63,7 @@ def test_while_sqs_is_away_no_message_is_written_into_a_file(sqs: EmbeddedSqs, f
         connection.close()
     assert list(folder.iterdir()) == [], "kombu's EMERGENCY DUMP has the messages' content"
     (told,) = logs
-    assert told["event"] == "a message was not given back to SQS; it comes again later"
+    assert told["event"] == "message_not_returned"
     assert "EMERGENCY" not in caplog.text
 
 

@@ -16,7 +16,7 @@ from tasks.dlq.parameters import Integer
 from tasks.dlq.ports import Record
 from tasks.dlq.reading.reader import SubmissionReader, encode_submission
 from tasks.names import KEEP
-from tasks.worker.transport import Channel, redrive_call
+from tasks.worker.transport import Channel, build_payload
 
 WAKEUPS = frozenset({"redrive.recover", "redrive.prune"})
 READER = MessageReader(
@@ -123,7 +123,7 @@ def test_a_message_for_another_task_is_rejected():
 def test_a_wake_up_with_other_arguments_is_no_call(task: str, arguments: list[Any]):
     body = message(arguments, headers={"task": task})
     with pytest.raises(UnreadableBody) as refused:
-        redrive_call(read_message(body), "m-1")
+        build_payload(read_message(body), "m-1")
     assert refused.value.reason == "wrong-arguments"
     letter = READER.read("celery", Record(identity="m-1", body=body))
     assert letter.rejection is not None
@@ -131,8 +131,10 @@ def test_a_wake_up_with_other_arguments_is_no_call(task: str, arguments: list[An
 
 
 def test_a_wake_up_is_a_call():
-    assert redrive_call(read_message(message([[7], {}], headers={"task": "redrive.recover"})), "m-1")["headers"]["id"] == "chosen"
-    assert redrive_call(read_message(message([[], {}], headers={"task": "redrive.prune"})), "m-1")
+    assert (
+        build_payload(read_message(message([[7], {}], headers={"task": "redrive.recover"})), "m-1")["headers"]["id"] == "chosen"
+    )
+    assert build_payload(read_message(message([[], {}], headers={"task": "redrive.prune"})), "m-1")
 
 
 def test_the_worker_and_the_sweep_make_the_same_dead_letter_of_a_submission():
@@ -156,7 +158,7 @@ def test_celery_is_handed_the_call_and_nothing_else_that_was_asked():
         "sqs_message_id": "mine",
     }
     arguments = [["employees", {"id": 1}], {}, {"chain": [{"task": "x"}], "callbacks": 5}]
-    payload = redrive_call(read_message(message(arguments, headers=wishes)), "m-1")
+    payload = build_payload(read_message(message(arguments, headers=wishes)), "m-1")
     assert kombu_json.loads(payload["body"]) == [[["employees", {"id": 1}], {}], {}, {}]
     assert payload["headers"] == {
         "lang": "py",
@@ -173,7 +175,7 @@ def test_celery_is_handed_the_call_and_nothing_else_that_was_asked():
 @pytest.mark.parametrize("value", [{"__type__": "datetime", "__value__": "soon"}, {"__type__": "decimal", "__value__": "5"}])
 def test_what_kombu_would_make_an_object_of_is_not_plain(value: dict[str, str]):
     with pytest.raises(UnreadableBody) as refused:
-        redrive_call(read_message(message([[value], {}, {}])), "m-1")
+        build_payload(read_message(message([[value], {}, {}])), "m-1")
     assert refused.value.reason == "not-plain"
 
 

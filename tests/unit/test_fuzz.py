@@ -33,7 +33,7 @@ from tasks.dlq.reading.reader import SubmissionReader
 from tasks.dlq.reading.unwrapping import STEPS, unwrap
 from tasks.settings import assemble
 from tasks.settings import settings as configuration
-from tasks.worker.transport import redrive_call
+from tasks.worker.transport import build_payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,7 +175,7 @@ def test_a_celery_message_is_a_call_of_redrives_or_a_letter(body: bytes, encoded
     assert letter.body is not None
     assert bool(letter.rejection) != bool(letter.keys)
     try:
-        payload = redrive_call(read_message(body), "m-1")
+        payload = build_payload(read_message(body), "m-1")
     except UnreadableBody as error:
         plain(error.message)
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks.worker.transport import LONGEST_REST, POLL_OVERDUE, Channel
+from tasks.worker.transport import LONGEST_PAUSE, POLL_OVERDUE, Channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ def test_an_outage_of_an_hour_leaves_one_loop(outcome: Callable[[Any], None]):
     channel._schedule_queue("q")
     channel.hub.run(3600)
     assert channel.hub.waiting == 1
-    longest = LONGEST_REST + (POLL_OVERDUE if outcome is nothing else 0)
+    longest = LONGEST_PAUSE + (POLL_OVERDUE if outcome is nothing else 0)
     assert len(channel.polls) <= 3600 / longest + 10
     gaps = [after - before for before, after in zip(channel.polls, channel.polls[1:], strict=False)]
     assert max(gaps) <= longest + 0.1
