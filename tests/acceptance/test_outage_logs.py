@@ -60,7 +60,12 @@ def test_by_default_they_say_what_a_person_wants_to_know_and_an_outage_is_one_li
         assert system.wait_for_audit(recovered=2, parked=1)["balanced"]
     worker, beat = said(system, "worker"), said(system, "beat")
     events = [entry["event"] for entry in worker]
-    assert [entry["state"] for entry in worker if entry["event"] == "call_ended"] == ["retryable", "completed", "parked", "completed"]
+    assert [entry["state"] for entry in worker if entry["event"] == "call_ended"] == [
+        "retryable",
+        "completed",
+        "parked",
+        "completed",
+    ]
     for told in ("Connected to sqs://***@", "Task redrive.recover[", "Task redrive.sources["):
         assert any(event.startswith(told) for event in events), told
     assert not [event for event in events if event.endswith("received")], "not every task"
