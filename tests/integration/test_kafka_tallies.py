@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ledger_bench import URLS, A, B, Bench, a_letter, open_bench
 
-from tasks.dlq.ledger.audit import Reach
+from tasks.dlq.ledger.audit import OffsetRange
 from tasks.dlq.ledger.pruning import prune_letters
 
 ONE, OTHER = "employees-dlt/0", "employees-dlt/1"
@@ -22,7 +22,7 @@ def letter(offset: int | None, stream: str = ONE, key: str = A, **rest: Any):
     return a_letter(key, identity=f"{stream}/{offset}", source="dlt", stream=stream, offset=offset, **rest)
 
 
-def reach(bench: Bench, stream: str = ONE) -> Reach:
+def reach(bench: Bench, stream: str = ONE) -> OffsetRange:
     return bench.audit().streams["dlt"][stream]
 
 
@@ -30,8 +30,8 @@ def test_a_stream_reaches_from_its_first_to_its_last_offset(bench: Bench):
     bench.put(letter(7), letter(5))
     bench.put(letter(6), letter(0, OTHER))
 
-    assert reach(bench) == Reach(accepted=3, first_offset=5, last_offset=7)
-    assert reach(bench, OTHER) == Reach(accepted=1, first_offset=0, last_offset=0)
+    assert reach(bench) == OffsetRange(accepted=3, first_offset=5, last_offset=7)
+    assert reach(bench, OTHER) == OffsetRange(accepted=1, first_offset=0, last_offset=0)
     assert reach(bench).gaps == reach(bench, OTHER).gaps == 0
 
 
@@ -47,14 +47,14 @@ def test_what_is_delivered_again_counts_once(bench: Bench):
     bench.put(letter(5), letter(6), letter(7))
     bench.put(letter(5))
 
-    assert reach(bench) == Reach(accepted=3, first_offset=5, last_offset=7)
+    assert reach(bench) == OffsetRange(accepted=3, first_offset=5, last_offset=7)
 
 
 def test_a_rewind_to_before_the_first_moves_the_first(bench: Bench):
     bench.put(letter(5))
     bench.put(letter(3), letter(4), letter(5))
 
-    assert reach(bench) == Reach(accepted=3, first_offset=3, last_offset=5)
+    assert reach(bench) == OffsetRange(accepted=3, first_offset=3, last_offset=5)
 
 
 def test_pruning_changes_no_reach_and_a_rewind_behind_it_shows(bench: Bench):
@@ -62,7 +62,7 @@ def test_pruning_changes_no_reach_and_a_rewind_behind_it_shows(bench: Bench):
     bench.call()
     bench.clock.advance(86400)
     assert bench.do(prune_letters, before=bench.clock.now) == 2
-    assert reach(bench) == Reach(accepted=2, first_offset=5, last_offset=6)
+    assert reach(bench) == OffsetRange(accepted=2, first_offset=5, last_offset=6)
 
     bench.put(letter(5), letter(6))
 
@@ -83,13 +83,13 @@ def test_offsets_that_begin_late_are_noted_from_then_on(bench: Bench):
     bench.put(letter(5))
     bench.put(a_letter(B, source="dlt", stream=ONE))
 
-    assert reach(bench) == Reach(accepted=3, first_offset=5, last_offset=5)
+    assert reach(bench) == OffsetRange(accepted=3, first_offset=5, last_offset=5)
 
 
 def test_a_letter_that_cannot_be_stored_keeps_its_place(bench: Bench):
     bench.put(letter(5), letter(6, key=A, origin={"x": 10**5000}), letter(7))
 
-    assert reach(bench) == Reach(accepted=3, first_offset=5, last_offset=7)
+    assert reach(bench) == OffsetRange(accepted=3, first_offset=5, last_offset=7)
     assert bench.audit().rejected == 1
 
 

@@ -22,7 +22,7 @@ from tasks.dlq.archive.rules import LAST_MOMENT
 from tasks.dlq.archive.writer import numbered
 from tasks.dlq.errors import Refused
 from tasks.dlq.ledger.routes import lock_route
-from tasks.dlq.ledger.savepoints import REFUSALS, is_the_rows_fault
+from tasks.dlq.ledger.savepoints import REFUSALS, is_bad_row
 from tasks.dlq.ledger.schema import alerts, jobs, routes
 from tasks.dlq.text import shorten
 
@@ -112,7 +112,7 @@ def _insert(tx: Transaction, reader: Reader, batch: Sequence[Row]) -> None:
         with tx.connection.begin_nested():
             tx.connection.execute(insert(batch[0].table), [row.values for row in batch])
     except REFUSALS as error:
-        if not is_the_rows_fault(error):
+        if not is_bad_row(error):
             raise
         if len(batch) == 1:
             raise reader.refused(_told(batch[0], error), line=batch[0].line) from error

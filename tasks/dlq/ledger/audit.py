@@ -1,6 +1,6 @@
-"""The audit: accepted = recovered + pending + parked + discarded + rejected, or something was lost.
+"""The audit: accepted = recovered + pending + parked + discarded + rejected. Otherwise something was lost.
 
-`accepted` is counted at intake, apart from the rows; the rest is counted from the rows, plus the sums of what prune removed.
+Intake counts `accepted` independently of the rows. The others are counted from the rows, plus the sums of what prune removed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STANDINGS = ("recovered", "pending", "parked", "discarded", "rejected")
 
 @dataclass(kw_only=True)
 class Sums:
-    """Dead letters by what has become of them. `accepted` is counted independently of the other five."""
+    """How many dead letters there are in each standing. `accepted` is counted independently of the other five."""
 
     accepted: int = 0
     recovered: int = 0
@@ -34,18 +34,18 @@ class Sums:
 
     @property
     def lost(self) -> int:
-        """Accepted, and in none of the five. Zero, always; negative would mean counted twice."""
+        """Accepted letters in none of the five standings: always zero. Negative would mean that letters were counted twice."""
         return self.accepted - (self.recovered + self.pending + self.parked + self.discarded + self.rejected)
 
     @property
     def balanced(self) -> bool:
-        """Tell whether every accepted letter is accounted for."""
+        """Whether every accepted letter has a standing."""
         return self.lost == 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reach:
-    """How far a stream's offsets reach, such as a Kafka partition's: tallied at intake, whatever was pruned since."""
+class OffsetRange:
+    """The range of a stream's offsets, such as a Kafka partition's. Intake counts it, and pruning does not change it."""
 
     accepted: int
     first_offset: int
@@ -53,40 +53,40 @@ class Reach:
 
     @property
     def gaps(self) -> int:
-        """Offsets between first and last that no letter had: compaction, retention and transaction markers leave some.
+        """Offsets between first and last without a letter: compaction, retention and transaction markers leave some.
 
-        Below zero: offsets came again, of a topic that was made anew or was rewound to before what prune has removed.
+        Negative: the topic was created again, or was rewound to letters that prune had removed.
         """
         return self.last_offset - self.first_offset + 1 - self.accepted
 
 
 @dataclass(kw_only=True)
 class Audit(Sums):
-    """The sums over everything and by source, and the reach of each source's streams."""
+    """The sums of all sources and of each, and the offsets of each source's streams."""
 
     sources: dict[str, Sums] = field(default_factory=dict)
-    streams: dict[str, dict[str, Reach]] = field(default_factory=dict)
+    streams: dict[str, dict[str, OffsetRange]] = field(default_factory=dict)
 
     @property
     def balanced(self) -> bool:
-        """Tell whether every source balances: one's loss must not hide behind another's surplus."""
+        """Whether every source balances: the loss of one must not be hidden by the surplus of another."""
         return self.lost == 0 and all(sums.balanced for sums in self.sources.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the audit as `redrive audit --json` prints it; only a source that numbers its records has `streams`."""
+        """Return the audit as `redrive audit --json` prints it. Only a source with numbered records has `streams`."""
         sources: dict[str, Any] = {}
-        for name, each in sorted(self.sources.items()):
-            sources[name] = {**asdict(each), "lost": each.lost, "balanced": each.balanced}
+        for name, sums in sorted(self.sources.items()):
+            sources[name] = {**asdict(sums), "lost": sums.lost, "balanced": sums.balanced}
             if streams := self.streams.get(name):
-                sources[name]["streams"] = {stream: {**asdict(reach), "gaps": reach.gaps} for stream, reach in streams.items()}
+                sources[name]["streams"] = {name: {**asdict(offsets), "gaps": offsets.gaps} for name, offsets in streams.items()}
         own = {name: getattr(self, name) for name in ("accepted", *STANDINGS)}
         return {**own, "lost": self.lost, "balanced": self.balanced, "sources": sources}
 
 
-def standing(*where: ColumnElement[bool]) -> Select[Any]:
-    """Select each letter's id, source, stream and standing: the worst of what its needs have come to.
+def select_standings(*where: ColumnElement[bool]) -> Select[Any]:
+    """Select each letter's id, source, stream and standing: the worst standing of its needs.
 
-    A letter with two needs is recovered when both are. One that is neither rejected nor has a need stands nowhere (NULL): a loss.
+    A letter with two needs is recovered when both are. A letter without needs that is not rejected has none (NULL): a loss.
     """
     covered = needs.c.seq <= jobs.c.covered_seq
     rank = case(
@@ -113,7 +113,7 @@ def standing(*where: ColumnElement[bool]) -> Select[Any]:
 
 
 def audit(tx: Transaction) -> Audit:
-    """Count everything once. Reads all letters: for proof, not for polling."""
+    """Count all letters. This reads every row: use it for proof, not for polling."""
     result = Audit()
     kept = select(
         tallies.c.source, func.sum(tallies.c.accepted), func.sum(tallies.c.recovered), func.sum(tallies.c.discarded)
@@ -122,9 +122,9 @@ def audit(tx: Transaction) -> Audit:
         result.sources[source] = Sums(accepted=int(accepted), recovered=int(recovered), discarded=int(discarded))
     numbered = select(tallies.c.source, tallies.c.stream, tallies.c.accepted, tallies.c.first_offset, tallies.c.last_offset)
     for row in tx.connection.execute(numbered.where(tallies.c.first_offset.is_not(None))):
-        reach = Reach(accepted=row.accepted, first_offset=row.first_offset, last_offset=row.last_offset)
+        reach = OffsetRange(accepted=row.accepted, first_offset=row.first_offset, last_offset=row.last_offset)
         result.streams.setdefault(row.source, {})[row.stream] = reach
-    letter = standing().subquery()
+    letter = select_standings().subquery()
     counted = select(letter.c.source, letter.c.standing, func.count()).group_by(letter.c.source, letter.c.standing)
     for source, name, count in tx.connection.execute(counted):
         sums = result.sources.setdefault(source, Sums())

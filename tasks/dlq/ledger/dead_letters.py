@@ -1,6 +1,6 @@
-"""Intake: dead letters and their needs into the ledger, in batches, each record once.
+"""Intake: writes dead letters and their needs into the ledger, in batches, each record once. Coalescing happens here.
 
-Locks are taken in one order everywhere: letters by identity, keys sorted, tallies last.
+Locks are taken in the same order everywhere: letters by identity, then keys sorted, then tallies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.job import CLOSED, State
-from tasks.dlq.ledger.savepoints import REFUSALS, is_the_rows_fault
+from tasks.dlq.ledger.savepoints import REFUSALS, is_bad_row
 from tasks.dlq.ledger.schema import FRESH_BUDGET, dead_letters, jobs, needs, tallies
 
 if TYPE_CHECKING:
@@ -30,15 +30,18 @@ _STREAM_LIMIT = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What a batch became: letters new to the ledger, letters it knew already, and the jobs that now wait because of it."""
+    """What a batch became."""
 
+    #: Letters that are new to the ledger.
     accepted: int = 0
+    #: Letters that the ledger had already.
     known: int = 0
+    #: How many of the accepted letters are rejected.
     rejected: int = 0
-    opened: Sequence[tuple[str, int]] = ()  # (route, job id), oldest first
+    #: The jobs that became due because of the batch, as (route, job id), oldest first.
+    opened: Sequence[tuple[str, int]] = ()
 
     def __add__(self, other: Recorded) -> Recorded:
-        """Add up two batches."""
         return Recorded(
             accepted=self.accepted + other.accepted,
             known=self.known + other.known,
@@ -48,11 +51,11 @@ class Recorded:
 
 
 def record_dead_letters(tx: Transaction, letters: Sequence[DeadLetter], *, delays: Mapping[str, float]) -> Recorded:
-    """Write a batch of dead letters; a row that the database will not take becomes a rejection, never the batch's end.
+    """Write a batch of dead letters. A row that the database refuses becomes a rejected letter; the others are written.
 
     Args:
         tx: an open transaction; the caller acknowledges the source after its commit.
-        letters: in any order, doubles allowed.
+        letters: in any order, duplicates allowed.
         delays: seconds from now until a newly opened job of the route is due, by route.
     """
     ordered = sorted(letters, key=lambda letter: (letter.source, letter.identity))
@@ -60,7 +63,7 @@ def record_dead_letters(tx: Transaction, letters: Sequence[DeadLetter], *, delay
         with tx.connection.begin_nested():
             return _record(tx, ordered, delays)
     except REFUSALS as error:
-        if not is_the_rows_fault(error):
+        if not is_bad_row(error):
             raise
         return _one_by_one(tx, ordered, delays)
 
@@ -72,14 +75,14 @@ def _one_by_one(tx: Transaction, letters: Sequence[DeadLetter], delays: Mapping[
             with tx.connection.begin_nested():
                 total += _record(tx, [letter], delays)
         except REFUSALS as error:
-            if not is_the_rows_fault(error):
+            if not is_bad_row(error):
                 raise
             total += _record(tx, [_storable(letter, error)], delays)
     return total
 
 
 def _storable(letter: DeadLetter, error: Exception) -> DeadLetter:
-    """Keep what surely can be kept: the bytes, and the identity and stream or, where those are the trouble, a digest and none."""
+    """Return the letter with only what can surely be stored: its bytes, and its identity and stream if these are plain text."""
     identity, plain = letter.identity, _is_plain(letter.stream, _STREAM_LIMIT)
     if not _is_plain(identity, _IDENTITY_LIMIT):
         identity = "sha256:" + hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
@@ -112,7 +115,7 @@ def _record(tx: Transaction, letters: Sequence[DeadLetter], delays: Mapping[str,
 
 
 def _insert_letters(tx: Transaction, letters: Sequence[DeadLetter], now: int) -> list[tuple[int, DeadLetter]]:
-    """Insert what the ledger does not know yet; return it with the new ids, in the given order."""
+    """Insert the letters that the ledger does not have. Return them with their new ids, in the given order."""
     by_identity: dict[tuple[str, str], DeadLetter] = {}
     for letter in letters:
         by_identity.setdefault((letter.source, letter.identity), letter)
@@ -144,9 +147,9 @@ def _letter_row(letter: DeadLetter, now: int) -> dict[str, Any]:
 def attach_needs(
     tx: Transaction, fresh: Sequence[tuple[int, DeadLetter]], delays: Mapping[str, float], now: int
 ) -> list[tuple[str, int]]:
-    """Coalesce the needs in their jobs and number them. Return the jobs that this opened.
+    """Attach the letters' needs to their jobs, one job per key, and number them. Return the jobs that this opened.
 
-    One upsert a key adds all its needs of the batch, and holds the row to the commit: numbers commit in their order.
+    One upsert per key adds all its needs of the batch and locks the row until the commit, so that numbers commit in order.
     """
     wanted: dict[tuple[str, str], list[int]] = {}
     for letter_id, letter in fresh:
@@ -170,10 +173,12 @@ def attach_needs(
 
 
 def attach_statement(tx: Transaction) -> Any:
-    """Return the upsert that attaches needs to a key's job: the waiting or executing job keeps its state and due time."""
+    """Return the upsert that attaches needs to a key's job. A waiting or executing job keeps its state and due time."""
     statement = tx.insert(jobs)
     new = statement.excluded
-    was_closed = jobs.c.state.in_([literal_column(f"'{state}'") for state in CLOSED])  # in literals: rows go many at a time
+    was_closed = jobs.c.state.in_(
+        [literal_column(f"'{state}'") for state in CLOSED]
+    )  # literals, because many rows share the statement
 
     def when_closed(value: Any, column: Any) -> Any:
         return case((was_closed, value), else_=column)
@@ -185,14 +190,14 @@ def attach_statement(tx: Transaction) -> Any:
             "state": when_closed(new.state, jobs.c.state),
             "due_at": when_closed(new.due_at, jobs.c.due_at),
             "changed_at": when_closed(new.changed_at, jobs.c.changed_at),
-            # A fresh budget: what failed before may have been mended since.
+            # The cause of earlier failures may have been fixed.
             **{name: when_closed(value, jobs.c[name]) for name, value in FRESH_BUDGET.items()},
         },
     ).returning(jobs.c.id, jobs.c.route, jobs.c.key, jobs.c.last_seq, jobs.c.state, jobs.c.due_at)
 
 
 def attach_values(route: str, key: str, count: int, due_at: int, now: int) -> dict[str, Any]:
-    """Return the row of a key's job as it is when the key is new."""
+    """Return the row of a job for a new key."""
     return {
         "route": route,
         "key": key,
@@ -205,7 +210,7 @@ def attach_values(route: str, key: str, count: int, due_at: int, now: int) -> di
 
 
 def _tally(tx: Transaction, letters: Sequence[DeadLetter], now: int) -> None:
-    """Count what was accepted, apart from the rows that it will be compared with, and note how far its offsets reach."""
+    """Count the accepted letters independently of their rows, for the audit, and note the range of their offsets."""
     streams: dict[tuple[str, str], list[int | None]] = {}
     for letter in letters:
         streams.setdefault((letter.source, letter.stream), []).append(letter.offset)
@@ -216,7 +221,7 @@ def _tally(tx: Transaction, letters: Sequence[DeadLetter], now: int) -> None:
         set_={
             "accepted": tallies.c.accepted + new.accepted,
             "last_at": new.last_at,
-            # Told by comparison: what is null has no offsets yet, or none at all.
+            # A comparison with null is not true: then there are no offsets yet, or never.
             "first_offset": case(
                 (tallies.c.first_offset <= new.first_offset, tallies.c.first_offset), else_=_either(new, "first")
             ),

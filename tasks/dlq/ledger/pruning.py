@@ -1,7 +1,7 @@
-"""Pruning: work that is over leaves the ledger once no source can deliver it again; its sums stay in the tallies.
+"""Pruning: removes finished letters after no source can deliver them again. Their sums stay in the tallies.
 
-Each letter that has become old is looked at once. One that is not over then (parked, say) is put off for a day: however many of
-those there are, a prune passes over them in the index, and what it costs does not grow.
+Each old letter is checked once. A letter that is not finished then (parked, for example) is checked again a day later. A prune
+skips those letters by an index, so its cost does not grow with their number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, exists, select, update
 
 from tasks.dlq.job import State
-from tasks.dlq.ledger.audit import standing
+from tasks.dlq.ledger.audit import select_standings
 from tasks.dlq.ledger.schema import ATTEMPTS_KEPT, attempts, busy, dead_letters, jobs, needs, tallies
 
 if TYPE_CHECKING:
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
     from tasks.dlq.ledger.engine import Transaction
 
-#: Milliseconds until a letter that was not over is looked at again.
-_AGAIN = 86_400_000
-#: Looks of one prune, of a batch each: as long as what it looks at is not over.
-_LOOKS = 20
-#: Attempts that one prune removes of jobs that stay.
+#: Milliseconds until a letter that was not finished is checked again.
+_RECHECK_AFTER = 86_400_000
+#: Batches that one prune checks, as long as the letters in them are not finished.
+_BATCHES = 20
+#: Attempts of remaining jobs that one prune removes.
 _ATTEMPTS = 10_000
 
 
 def prune_letters(tx: Transaction, *, before: int, limit: int = 500) -> int:
     """Remove up to `limit` recovered and discarded letters received before `before`; move their sums to the tallies.
 
-    Those never looked at come first, longest kept first. Parked, pending and rejected letters are never removed: a person may
-    still want them. One that is over after all leaves within a day.
+    Letters that were never checked come first, oldest first. Parked, pending and rejected letters are never removed, because a
+    person may need them. When one of them finishes, it is removed within a day.
     """
     removed, now = 0, tx.now()
-    for _ in range(_LOOKS):
+    for _ in range(_BATCHES):
         found = _next(tx, limit, dead_letters.c.kept_until.is_(None), dead_letters.c.received_at < before)
         found += _next(tx, limit - len(found), dead_letters.c.kept_until <= now)
-        old = standing(dead_letters.c.id.in_(found), dead_letters.c.received_at < before)
+        old = select_standings(dead_letters.c.id.in_(found), dead_letters.c.received_at < before)
         standings = {row.id: row.standing for row in tx.connection.execute(old)}
         over = {letter: standings[letter] for letter in found if standings.get(letter) in {"recovered", "discarded"}}
-        _keep(tx, [letter for letter in found if letter not in over], until=now + _AGAIN)
+        _keep(tx, [letter for letter in found if letter not in over], until=now + _RECHECK_AFTER)
         removed += _remove(tx, dict(islice(over.items(), limit - removed)))
         if len(found) < limit or removed == limit:
             break
@@ -52,20 +52,20 @@ def prune_letters(tx: Transaction, *, before: int, limit: int = 500) -> int:
 
 
 def _next(tx: Transaction, limit: int, *where: ColumnElement[bool]) -> list[int]:
-    """Return the ids of the letters to look at, in the order of their index."""
+    """Return the ids of the letters to check, in the order of their index."""
     place = (dead_letters.c.kept_until, dead_letters.c.received_at, dead_letters.c.id)
     return list(tx.connection.scalars(select(dead_letters.c.id).where(*where).order_by(*place).limit(limit)))
 
 
 def _keep(tx: Transaction, letters: Sequence[int], *, until: int) -> None:
-    """Look at the letters again at `until`."""
+    """Check the letters again at `until`."""
     tx.connection.execute(update(dead_letters).where(dead_letters.c.id.in_(letters)).values(kept_until=until))
 
 
 def _remove(tx: Transaction, over: Mapping[int, str]) -> int:
-    """Remove the letters, given by id with their standing, and their needs; return how many were still there.
+    """Remove letters (id to standing) with their needs. Return how many were still there.
 
-    Another sweep may prune the same rows: only what this one removed moves its sums.
+    Another sweep may prune the same rows at the same time: only the rows that this one removed change the sums.
     """
     gone = delete(dead_letters).where(dead_letters.c.id.in_(list(over)))
     rows = tx.connection.execute(gone.returning(dead_letters.c.id, dead_letters.c.source, dead_letters.c.stream)).all()
@@ -77,9 +77,9 @@ def _remove(tx: Transaction, over: Mapping[int, str]) -> int:
 
 
 def prune_jobs(tx: Transaction, *, before: int, limit: int = 500) -> int:
-    """Remove completed and discarded jobs that no letter needs and that have not changed since `before`, with their attempts.
+    """Remove completed and discarded jobs without letters that have not changed since `before`, with their attempts.
 
-    A job that stays keeps its newest hundred attempts, and those that began since `before`.
+    A remaining job keeps its newest hundred attempts, and those that began after `before`.
     """
     idle = (
         select(jobs.c.id)
@@ -96,8 +96,8 @@ def prune_jobs(tx: Transaction, *, before: int, limit: int = 500) -> int:
 
 
 def _prune_attempts(tx: Transaction, before: int) -> None:
-    """Remove the old attempts of jobs that never come to rest: else they are kept without end."""
-    began_at = attempts.c.began_at + 0  # not by its index, which would lead over the attempts of all the other jobs
+    """Remove old attempts of jobs that are never finished: otherwise these would grow without bound."""
+    began_at = attempts.c.began_at + 0  # keeps the database from using the index on began_at, which has the attempts of all jobs
     old = (
         select(attempts.c.id)
         .join(jobs, jobs.c.id == attempts.c.job_id)

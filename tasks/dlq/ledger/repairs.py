@@ -21,7 +21,7 @@ from tasks.dlq.dead_letter import Rejection
 from tasks.dlq.errors import NotFound
 from tasks.dlq.ledger import operations
 from tasks.dlq.ledger.dead_letters import attach_needs
-from tasks.dlq.ledger.savepoints import REFUSALS, is_the_rows_fault
+from tasks.dlq.ledger.savepoints import REFUSALS, is_bad_row
 from tasks.dlq.ledger.schema import dead_letters
 from tasks.dlq.ports import Record
 
@@ -188,7 +188,7 @@ def repair(
         with tx.connection.begin_nested():
             return _repair(tx, ordered, delays, actor, reason)
     except REFUSALS as error:
-        if not is_the_rows_fault(error):
+        if not is_bad_row(error):
             raise
     results: dict[int, Result] = {}
     opened: list[tuple[str, int]] = []
@@ -197,7 +197,7 @@ def repair(
             with tx.connection.begin_nested():
                 done = _repair(tx, [reread], delays, actor, reason)
         except REFUSALS as error:
-            if not is_the_rows_fault(error):
+            if not is_bad_row(error):
                 raise
             done = Repaired(results={reread.id: _reject(tx, reread.id, UNSTORABLE)})
         results |= done.results

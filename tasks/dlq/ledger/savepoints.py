@@ -1,15 +1,15 @@
-"""Errors that one row causes: its savepoint is rolled back, and the batch goes on."""
+"""Errors that one bad row causes: its savepoint is rolled back, and the rest of the batch is written."""
 
 from __future__ import annotations
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-#: What a row that cannot be stored makes the database, its driver (lone surrogates) or the origin's JSON (5,000 digits) raise.
+#: Errors of the database, of its driver (lone surrogates) or of JSON (5,000 digits) for a row that cannot be stored.
 REFUSALS = (DBAPIError, ValueError, TypeError, OverflowError, RecursionError)
 
 
-def is_the_rows_fault(error: Exception) -> bool:
-    """Tell a row that cannot be stored from a database in trouble, which has to be asked again."""
-    if isinstance(error, OperationalError):  # PostgreSQL's class 54: a key longer than its index takes
+def is_bad_row(error: Exception) -> bool:
+    """Whether the row cannot be stored. Otherwise the database has a problem, and the batch is tried again."""
+    if isinstance(error, OperationalError):  # PostgreSQL, class 54: a key that is too long for its index
         return str(getattr(error.orig, "sqlstate", "")).startswith("54")
     return not (isinstance(error, DBAPIError) and error.connection_invalidated)
