@@ -84,7 +84,7 @@ def test_the_target_on_the_wire_is_the_expanded_one(http_api: RequestsSyncApi):
     [
         ({}, "..", "leaves the template"),
         ({}, "", "is empty"),
-        ({"url": "http://127.0.0.1:{port}/{employeeId}"}, "1", "no variables"),
+        ({"url": "http://127.0.0.1:{port}/{employeeId}"}, "1", "must not contain variables"),
         ({"method": "PUT /x HTTP/1.1\r\nX:"}, "1", "ValueError"),
         ({"headers": {"X-Key": "secret-key\r\nX: y"}}, "1", "InvalidHeader"),
         ({"headers": {"X-Key": "secret-key \u2026"}}, "1", "UnicodeEncodeError"),

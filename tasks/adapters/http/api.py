@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tasks.dlq.calls.api import SyncRequest
     from tasks.dlq.calls.route import Route
 
-#: Threads of a process that may hang after their deadline. With so many, no call is made.
+#: Threads of a process that may hang after their deadline. While so many hang, no call is made.
 _MAX_HUNG_THREADS = 32
 #: Characters of a detail.
 _MAX_DETAIL = 200

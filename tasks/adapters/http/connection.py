@@ -25,7 +25,7 @@ class _GuardedConnection(HTTPConnection):
     @property
     def is_connected(self) -> bool:
         """Whether the next call may use this connection: its last call has ended, and nothing is left to read on it."""
-        unread = isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()  # OpenSSL holds bytes that the socket does not show
+        unread = isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()  # bytes in OpenSSL, which the base does not see
         return super().is_connected and not unread and self._guard.seconds_since_end() < _KEEP_ALIVE
 
     def _new_conn(self) -> socket.socket:
@@ -52,7 +52,7 @@ class GuardedAdapter(HTTPAdapter):
     """Sends requests on guarded connections.
 
     An adapter follows no redirect, repeats no request, keeps no cookie and reads nothing from the environment.
-    `requests.Session` does all of this. It also reads the body of a redirect without a limit (psf/requests#5529).
+    `requests.Session` does more: even without following a redirect it reads its body without a limit (psf/requests#5529).
     """
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
