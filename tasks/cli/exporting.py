@@ -40,13 +40,13 @@ def export(
     if file != "-":
         _refuse_existing(file, force=force)
     with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
-        first = writer.header(tx, revision=str(migrations.head()), redrive=version("redrive"))
-        whole = writer.count(tx)
-        with _sink(file, out, force=force) as write, progress(f"exporting {format_count(whole, 'row')}", whole) as reached:
-            written = writer.export(tx, first, write, reached)
+        header = writer.read_header(tx, revision=str(migrations.head()), redrive=version("redrive"))
+        whole = writer.count_rows(tx)
+        with _sink(file, out, force=force) as write, progress(f"exporting {format_count(whole, 'row')}", whole) as report:
+            written = writer.write_rows(tx, header, write, report)
             digest = written.end()
     if file != "-":
-        _print_summary(out, file, written.rows, at=first.at, digest=digest)
+        _print_summary(out, file, written.rows, at=header.at, digest=digest)
 
 
 def _print_summary(out: Output, file: str, rows: Mapping[str, int], *, at: int, digest: str) -> None:

@@ -46,37 +46,37 @@ def import_(
         reader = Reader(_unpack(stream))
         _refuse_another_schema(reader.header)
 
-        def reached(_rows: int) -> None:
+        def report(_rows: int) -> None:
             if size is not None:
                 bar(stream.tell())
 
         sums = None
         if dry_run:
-            _read_to_end(reader, reached)
+            _read_to_end(reader, report)
         else:
-            sums = _import(reader, reached)
+            sums = _import(reader, report)
     _print_summary(out, file, reader, sums)
     if sums and not sums.balanced:
         hint = "it did not balance when it was exported: keep the file, and report it; see redrive audit"
         raise NotBalanced("NOT BALANCED: dead letters are lost or counted twice", hint=hint)
 
 
-def _read_to_end(reader: "Reader", reached: Callable[[int], None]) -> None:
+def _read_to_end(reader: "Reader", report: Callable[[int], None]) -> None:
     """Read the file without importing it. Raises Refused."""
     for number, _ in enumerate(reader):
         if not number % _ROWS_PER_UPDATE:
-            reached(number)
+            report(number)
 
 
-def _import(reader: "Reader", reached: Callable[[int], None]) -> "Audit":
+def _import(reader: "Reader", report: Callable[[int], None]) -> "Audit":
     """Import the file; return the audit of the ledger."""
-    from tasks.dlq.archive.loader import read_in
+    from tasks.dlq.archive.loader import load
     from tasks.dlq.ledger.audit import audit
     from tasks.settings import settings
 
     _refuse_beside_processes(settings().state_path)
     with create_ledger(settings()) as ledger, ledger.begin() as tx:
-        read_in(tx, reader, reached, configured=settings().routes)
+        load(tx, reader, report, configured=settings().routes)
         return audit(tx)
 
 
@@ -100,7 +100,7 @@ def _refuse_beside_processes(state_dir: "Path") -> None:
 
 
 def _print_summary(out: Output, file: str, reader: "Reader", sums: "Audit | None") -> None:
-    from tasks.dlq.archive.loader import hold
+    from tasks.dlq.archive.loader import seconds_without_calls
     from tasks.dlq.ledger.audit import STANDINGS
     from tasks.settings import settings
 
@@ -115,7 +115,7 @@ def _print_summary(out: Output, file: str, reader: "Reader", sums: "Audit | None
         return
     parts = " + ".join(f"{getattr(sums, name):,} {name}" for name in STANDINGS)
     out.line(f"{format_count(sums.accepted, 'dead letter')} accepted = {parts}")
-    if longest := max(map(hold, settings().routes.values()), default=0.0):
+    if longest := max(map(seconds_without_calls, settings().routes.values()), default=0.0):
         out.note(f"no call is made for {format_span(longest)}: calls that began after the export may still be open")
 
 

@@ -13,8 +13,8 @@ from ledger_bench import COMPANIES, A, B, Bench, C, a_database, a_letter
 from tasks.dlq.alerts.kinds import FailureBurst, alert_kinds
 from tasks.dlq.alerts.state import update_alerts
 from tasks.dlq.archive import file_format
-from tasks.dlq.archive.loader import read_in
-from tasks.dlq.archive.writer import export, header
+from tasks.dlq.archive.loader import load
+from tasks.dlq.archive.writer import read_header, write_rows
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.ledger import repairs
 
@@ -62,14 +62,14 @@ def exported(ledger: Ledger, write: Callable[[bytes], object] | None = None) -> 
             write(line)
 
     with ledger.begin(read_only=True) as tx:
-        export(tx, header(tx, revision="head", redrive="0.1.0"), take, lambda _: None).end()
+        write_rows(tx, read_header(tx, revision="head", redrive="0.1.0"), take, lambda _: None).end()
     return file.getvalue()
 
 
 def import_into(ledger: Ledger, file: bytes, *, configured: Mapping[str, Route] | None = None) -> None:
     """Import a file, as the command does."""
     with ledger.begin() as tx:
-        read_in(tx, file_format.Reader(io.BytesIO(file)), lambda _: None, configured=configured or {})
+        load(tx, file_format.Reader(io.BytesIO(file)), lambda _: None, configured=configured or {})
 
 
 def rows_of(file: bytes) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The file that a whole ledger is exported to: JSON lines of ASCII, which any other tool can read.
+"""The file of an exported ledger: JSON lines in ASCII, which any other tool can read.
 
 ::
 
@@ -7,9 +7,8 @@
     …
     {"rows":{"jobs":1,…},"sha256":"…"}
 
-The first line tells which Redrive wrote it, by which schema and when (milliseconds by the ledger's clock), and the last id that
-each table gave out. Bytes are base64. The last line counts the rows and has the digest of all bytes before it. That digest tells
-damage, not intent, so each value is checked as well: see `tasks.dlq.archive.rules`.
+Bytes are in base64. The last line has the number of rows and the digest of all bytes before it. The digest shows damage, not
+intent, so each value is checked as well: see `tasks.dlq.archive.rules`.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ import base64
 import gzip
 import hashlib
 import json
-import re
 import zlib
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tasks.dlq.archive.rules import LAST_MOMENT, MOST, RULES, Rule
+from tasks.dlq.archive.rules import LAST_MOMENT, MAX_ID, number_rule, pattern_rule, rule_of
 from tasks.dlq.errors import RedriveError, Refused
 from tasks.dlq.job import State
 from tasks.dlq.ledger.schema import metadata
@@ -37,191 +35,193 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Table
 
 FORMAT, VERSION = "redrive-ledger", 1
-#: Tables that stay behind. All others go along, later ones too.
-LEFT_OUT = {"processes": "the processes that run on this ledger; those of another one tell of themselves"}
-#: Columns that stay behind: which wake-ups are out. Nobody may come for those, and the new ledger must not wait for them.
-LEFT_OUT_COLUMNS = {"jobs": {"wakeup_until"}, "routes": {"swept_at", "sweep_timeout"}}
+#: Tables that are not exported: processes run on one ledger.
+OMITTED_TABLES = {"processes"}
+#: Columns that are not exported: a wake-up that is out never arrives at the new ledger, which must not wait for it.
+OMITTED_COLUMNS = {"jobs": {"wakeup_until"}, "routes": {"swept_at", "sweep_timeout"}}
 
-#: Bytes of the first line and of any other: a value has up to 1 GiB, where PostgreSQL holds it.
-_LONGEST_HEADER, _LONGEST = 1 << 16, 3 << 30
+#: The longest first line and the longest other line in bytes. A value in PostgreSQL has up to 1 GiB.
+_LONGEST_HEADER, _LONGEST_LINE = 1 << 16, 3 << 30
 _JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False)
-#: Characters that a message shows of a wrong value.
+#: Characters of a refused value in a message.
 _SHOWN = 40
-#: A schema's revision, or a version by PEP 440: both stand in messages.
-_VERSION = re.compile(r"[0-9A-Za-z_.+!-]{1,40}", re.ASCII)
-_AGAIN = "export the ledger again, or take another export"
+#: The revision of a schema, or a version by PEP 440. Messages contain them.
+_VERSION = pattern_rule(r"[0-9A-Za-z_.+!-]{1,40}", "a version")
+_MOMENT, _LAST_ID = number_rule(0, LAST_MOMENT), number_rule(0, MAX_ID)
+_AGAIN = "export the ledger again, or use another export"
 
 
-def exported() -> list[Table]:
-    """Return the tables that an export has, each after those that its rows refer to."""
-    return [table for table in metadata.sorted_tables if table.name not in LEFT_OUT]
+def exported_tables() -> list[Table]:
+    """Return the tables of an export, each after the tables that it refers to."""
+    return [table for table in metadata.sorted_tables if table.name not in OMITTED_TABLES]
 
 
-def columns_of(table: Table) -> list[Column[Any]]:
-    """Return the columns of a table that an export has."""
-    return [column for column in table.columns if column.name not in LEFT_OUT_COLUMNS.get(table.name, ())]
+def exported_columns(table: Table) -> list[Column[Any]]:
+    """Return the columns of a table that are exported."""
+    return [column for column in table.columns if column.name not in OMITTED_COLUMNS.get(table.name, ())]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """The first line: the schema's revision, Redrive's version, the ledger's time in milliseconds, the last ids by table."""
+    """The first line of a file."""
 
+    #: Of the ledger's schema.
     revision: str
+    #: The version of Redrive that wrote the file.
     redrive: str
+    #: When it was written: milliseconds by the ledger's clock.
     at: int
+    #: The last id that each table gave out.
     last_ids: Mapping[str, int]
 
 
 class Row(NamedTuple):
-    """One row of a table, and the number of its line."""
+    """One row of a table."""
 
+    #: The number of its line in the file.
     line: int
     table: Table
     values: dict[str, Any]
 
 
 class Writer:
-    """Writes the lines, each with its end."""
+    """Writes the lines of a file.
+
+    Args:
+        write: Takes each line, with its line end.
+        header: The first line.
+    """
 
     def __init__(self, write: Callable[[bytes], object], header: Header) -> None:
         self._write = write
         self._digest = hashlib.sha256()
-        self.rows: Counter[str] = Counter({table.name: 0 for table in exported()})
-        self._line({"format": FORMAT, "version": VERSION, **asdict(header)})
+        self.rows: Counter[str] = Counter({table.name: 0 for table in exported_tables()})
+        self._write_line({"format": FORMAT, "version": VERSION, **asdict(header)})
 
-    def row(self, table: str, values: Mapping[str, Any]) -> None:
+    def write_row(self, table: str, values: Mapping[str, Any]) -> None:
         """Write one row."""
-        plain = {name: base64.b64encode(each).decode() if isinstance(each, bytes) else each for name, each in values.items()}
+        plain = {name: base64.b64encode(value).decode() if isinstance(value, bytes) else value for name, value in values.items()}
         self.rows[table] += 1
-        self._line({"table": table, "row": plain})
+        self._write_line({"table": table, "row": plain})
 
     def end(self) -> str:
         """Write the last line; return the digest."""
         digest = self._digest.hexdigest()
-        self._line({"rows": self.rows, "sha256": digest})
+        self._write_line({"rows": self.rows, "sha256": digest})
         return digest
 
-    def _line(self, value: Mapping[str, Any]) -> None:
+    def _write_line(self, value: Mapping[str, Any]) -> None:
         line = _JSON.encode(value).encode("ascii") + b"\n"
         self._digest.update(line)
         self._write(line)
 
 
 class Reader:
-    """Reads the lines of a file, one at a time, and tells where it is not what a `Writer` wrote.
+    """Reads the lines of a file, one at a time, and refuses what a `Writer` would not write.
 
     Raises:
-        Refused: it is no export, or one of another format; while it is read: a row does not fit the schema, or the file was cut
-            or changed.
-        RedriveError: it cannot be read.
+        Refused: The file is not an export, has another format, was cut or changed, or a row does not fit the schema.
+        RedriveError: The file cannot be read.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._digest = hashlib.sha256()
-        self._number = 0
-        self._rules = {table.name: (table, _rules(table)) for table in exported()}
-        self.rows: Counter[str] = Counter({table.name: 0 for table in exported()})
-        self.header = self._header()
+        self._line = 0
+        self._tables = {table.name: table for table in exported_tables()}
+        self._rules = {
+            name: {column.name: (rule_of(column), bool(column.nullable)) for column in exported_columns(table)}
+            for name, table in self._tables.items()
+        }
+        self.rows = Counter(dict.fromkeys(self._tables, 0))
+        self.header = self._read_header()
 
     def __iter__(self) -> Iterator[Row]:
-        """Yield the rows; at the end, the file has proved to be whole."""
-        while line := self._next(_LONGEST):
+        """Yield the rows. The file is whole if the iteration ends without an error."""
+        while line := self._read_line(_LONGEST_LINE):
             digest = self._digest.copy()
             self._digest.update(line)
-            value = self._parsed(line)
+            value = self._parse(line)
             if "sha256" in value:
-                self._end(value, digest.hexdigest())
+                self._check_end(value, digest.hexdigest())
                 return
-            yield self._row(value)
-        raise Refused(f"the file was cut: it ends with line {self._number}, without an export's last line", hint=_AGAIN)
+            yield self._parse_row(value)
+        raise Refused(f"the file was cut: it ends with line {self._line}, without the last line of an export", hint=_AGAIN)
 
-    def _header(self) -> Header:
-        line = self._next(_LONGEST_HEADER)
+    def refused(self, reason: str, *, line: int | None = None) -> Refused:
+        """Return the error about a line, by default the last one that was read."""
+        return Refused(f"line {line or self._line}: {reason}", hint="the file was changed or is damaged; nothing was imported")
+
+    def _read_header(self) -> Header:
+        line = self._read_line(_LONGEST_HEADER)
         self._digest.update(line)
-        value = _object(line) or {}
+        value = _load_object(line) or {}
         if value.get("format") != FORMAT:
-            raise Refused("this is no export of a ledger", hint="give a file that `redrive export` wrote")
-        version, redrive = value.get("version"), value.get("redrive")
-        if version != VERSION:
-            told = f"the file is written in format {show_value(version)}, and this Redrive reads format {VERSION}"
-            raise Refused(told, hint=f"import it with Redrive {show_value(redrive)}, which wrote it")
-        revision, at, last_ids = value.get("revision"), value.get("at"), value.get("last_ids")
-        if not (_is_version(revision) and _is_version(redrive) and _is_whole(at, LAST_MOMENT) and _are_ids(last_ids)):
-            raise self.refused("it is no first line of an export")
-        return Header(revision=revision, redrive=redrive, at=at, last_ids=last_ids)
+            raise Refused("this is not an export of a ledger", hint="give a file that `redrive export` wrote")
+        if value.get("version") != VERSION:
+            reason = f"the file has format {show_value(value.get('version'))}, and this Redrive reads format {VERSION}"
+            raise Refused(reason, hint=f"import it with Redrive {show_value(value.get('redrive'))}, which wrote it")
+        try:
+            return Header(
+                revision=_VERSION.parse(value.get("revision")),
+                redrive=_VERSION.parse(value.get("redrive")),
+                at=_MOMENT.parse(value.get("at")),
+                last_ids={table: _LAST_ID.parse(last_id) for table, last_id in value["last_ids"].items()},
+            )
+        except (ValueError, KeyError, AttributeError):
+            raise self.refused("it is not the first line of an export") from None
 
-    def _row(self, value: Mapping[str, Any]) -> Row:
+    def _parse_row(self, value: Mapping[str, Any]) -> Row:
         name, row = value.get("table"), value.get("row")
-        if not isinstance(name, str) or name not in self._rules or not isinstance(row, dict):
-            raise self.refused(f"there is no table {show_value(name)}" if isinstance(row, dict) else "it is no row")
-        table, rules = self._rules[name]
-        if row.keys() != rules.keys():
-            wrong = sorted(row.keys() ^ rules.keys())
-            raise self.refused(f"{name}.{ascii(wrong[0])[1:-1][:_SHOWN]} is {'not known' if wrong[0] in row else 'missing'}")
+        if not isinstance(row, dict):
+            raise self.refused("it is not a row")
+        if not isinstance(name, str) or name not in self._tables:
+            raise self.refused(f"there is no table {show_value(name)}")
+        rules = self._rules[name]
+        for column in sorted(row.keys() ^ rules.keys()):
+            raise self.refused(f"{name}.{ascii(column)[1:-1][:_SHOWN]} is {'unknown' if column in row else 'missing'}")
         values = {}
         for column, (rule, nullable) in rules.items():
             given = row[column]
             try:
-                values[column] = None if given is None and nullable else rule.read(given)
+                values[column] = None if given is None and nullable else rule.parse(given)
             except ValueError:
-                is_wrong = "is wrong" if rule.secret else f"is {show_value(given, _SHOWN)}"
-                raise self.refused(f"{name}.{column} {is_wrong}; it must be {rule.allowed}") from None
+                found = "is wrong" if rule.secret else f"is {show_value(given, _SHOWN)}"
+                raise self.refused(f"{name}.{column} {found}; it must be {rule.allowed}") from None
         if name == "jobs" and (values["state"] == State.EXECUTING) != (values["lease_until"] is not None):
             raise self.refused("jobs.lease_until must be set while the job is executing, and only then")
         self.rows[name] += 1
-        return Row(self._number, table, values)
+        return Row(self._line, self._tables[name], values)
 
-    def _end(self, value: Mapping[str, Any], digest: str) -> None:
+    def _check_end(self, value: Mapping[str, Any], digest: str) -> None:
         if value["sha256"] != digest:
-            raise Refused("the file was changed or damaged: the digest in its last line is another", hint=_AGAIN)
+            raise Refused("the file was changed or damaged: its digest does not match", hint=_AGAIN)
         if value.get("rows") != self.rows:
-            raise self.refused("its numbers of rows are not those of the lines before")
-        if self._next(1):
-            raise self.refused("it should be the file's last: two files in one?")
+            raise self.refused("its numbers of rows do not match the lines before it")
+        if self._read_line(1):
+            raise self.refused("the file goes on after its last line: two files in one?")
 
-    def refused(self, why: str, *, line: int | None = None) -> Refused:
-        """Return the error about a line; about the last one that was read, unless another is named."""
-        return Refused(f"line {line or self._number}: {why}", hint="the file was changed, or is damaged; nothing was imported")
-
-    def _parsed(self, line: bytes) -> dict[str, Any]:
-        if (value := _object(line)) is not None:
+    def _parse(self, line: bytes) -> dict[str, Any]:
+        if (value := _load_object(line)) is not None:
             return value
         if not line.endswith(b"\n"):
-            raise Refused(f"the file was cut in line {self._number}", hint=_AGAIN)
-        raise self.refused("it is no JSON object")
+            raise Refused(f"the file was cut in line {self._line}", hint=_AGAIN)
+        raise self.refused("it is not a JSON object")
 
-    def _next(self, longest: int) -> bytes:
+    def _read_line(self, longest: int) -> bytes:
         try:
             line = self._stream.readline(longest)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # what is compressed
-            raise Refused(f"the file was cut or damaged behind line {self._number}: {error}", hint=_AGAIN) from error
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # of a compressed file
+            raise Refused(f"the file was cut or damaged after line {self._line}: {error}", hint=_AGAIN) from error
         except OSError as error:
-            raise RedriveError(f"the file cannot be read behind line {self._number}: {error}", hint=_AGAIN) from error
-        self._number += bool(line)
+            raise RedriveError(f"the file cannot be read after line {self._line}: {error}", hint=_AGAIN) from error
+        self._line += bool(line)
         return line
 
 
-def _object(line: bytes) -> dict[str, Any] | None:
+def _load_object(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _is_version(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
-
-
-def _is_whole(value: object, most: int) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value <= most
-
-
-def _are_ids(value: object) -> TypeGuard[dict[str, int]]:
-    return isinstance(value, dict) and all(_is_whole(each, MOST) for each in value.values())
-
-
-def _rules(table: Table) -> dict[str, tuple[Rule, bool]]:
-    """Return the rule of each column, and whether null is taken as well."""
-    return {column.name: (RULES[table.name][column.name], bool(column.nullable)) for column in columns_of(table)}

@@ -1,8 +1,8 @@
-"""What Redrive writes into each column that an export has. An import takes that and nothing else.
+"""Which values an import accepts: those that Redrive itself writes.
 
-What stands in a ledger is trusted: a state that is none, a time that no calendar has or a key that is no JSON object would end a
-worker or a command in the middle of its work. A file that a person edited is found out here, by its line. A text's greatest
-length, and what rows have to do with each other, the database sees to.
+The rest of Redrive trusts the ledger. An unknown state, a time beyond the calendar or a key that is not a JSON object would
+end a worker or a command during its work. So a value that a person edited is refused here. The rules follow from the column
+types of the schema. The database checks the length of texts and the relations between rows.
 """
 
 from __future__ import annotations
@@ -12,90 +12,120 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, String
+
 from tasks.dlq.alerts.alert import AlertState, Severity
 from tasks.dlq.alerts.kinds import alert_kinds
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import State
 from tasks.dlq.key import make_key
+from tasks.dlq.ledger.column_types import Digest, HttpStatus, JsonObject, Key, Millis, Name, Offset, RowId, Word
 from tasks.dlq.parameters import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: Milliseconds since the epoch: the last of the year 9999, behind which Python's calendar ends.
+    from sqlalchemy import Column
+
+#: Milliseconds since the epoch: the end of the year 9999, where Python's calendar ends.
 LAST_MOMENT = 253_402_300_799_999
-#: What every parameter's text is, whatever its type.
+#: Far above the ids and counts of any ledger, and far below where a sum overflows.
+MAX_ID = 10**15
+#: Smallest and largest number by column type.
+_RANGES: Mapping[type, tuple[int, int]] = {
+    RowId: (1, MAX_ID),
+    Millis: (0, LAST_MOMENT),
+    Offset: (0, (1 << 63) - 1),
+    HttpStatus: (100, 999),
+    BigInteger: (0, MAX_ID),
+    Integer: (0, 10**9),
+}
+#: Pattern and description by column type.
+_PATTERNS: Mapping[type, tuple[str, str]] = {
+    Name: (r"[a-z0-9_]+", "a name of a-z 0-9 _"),
+    Word: (r"[a-z0-9_-]+", "a word of a-z 0-9 _ -"),
+    Digest: (r"[0-9a-f]{32}", "32 hexadecimal digits"),
+}
+#: The only words that a column may have.
+_WORDS: Mapping[str, list[str]] = {
+    "jobs.state": list(State),
+    "jobs.outcome": list(Outcome),
+    "attempts.outcome": list(Outcome),
+    "alerts.kind": [kind.name for kind in alert_kinds()],
+    "alerts.severity": list(Severity),
+    "alerts.state": list(AlertState),
+}
+#: What the text of every parameter must be, whatever its type.
 _PARAMETER = Text()
-#: Ids and counts far beyond what any ledger reaches, and far below where a column, or a sum of many, ends.
-MOST, MOST_INT = 10**15, 10**9
 
 
 class Rule(NamedTuple):
-    """What a column takes, in words, and what reads a value as JSON has it. That raises ValueError; null is not its affair.
+    """Which values a column accepts, apart from null."""
 
-    `secret` values are in no message.
-    """
-
+    #: The accepted values, for a message.
     allowed: str
-    read: Callable[[Any], Any]
+    #: Returns the value for the database from a value of JSON. Raises ValueError.
+    parse: Callable[[Any], Any]
+    #: Messages must not show a refused value.
     secret: bool = False
 
 
-def _whole(allowed: str, least: int, most: int) -> Rule:
-    def read(value: Any) -> int:
-        if type(value) is int and least <= value <= most:  # a bool is an int to isinstance()
+def rule_of(column: Column[Any]) -> Rule:
+    """Return the rule of a column."""
+    kind = type(column.type)
+    if words := _WORDS.get(str(column)):
+        return pattern_rule("|".join(map(re.escape, words)), f"one of {', '.join(words)}")
+    if kind in _PATTERNS:
+        return pattern_rule(*_PATTERNS[kind])
+    if kind in _RANGES:
+        least, most = _RANGES[kind]
+        return number_rule(column.info.get("least", least), most)
+    return next(rule for known, rule in _OTHERS.items() if issubclass(kind, known))
+
+
+def number_rule(least: int, most: int) -> Rule:
+    """Return the rule of a whole number in a range."""
+
+    def parse(value: Any) -> int:
+        if type(value) is int and least <= value <= most:  # isinstance() would accept a bool
             return value
         raise ValueError
 
-    return Rule(allowed, read)
+    is_time = most == LAST_MOMENT
+    return Rule("a time in milliseconds, up to the year 9999" if is_time else f"a whole number from {least} to {most}", parse)
 
 
-def _count(most: int, least: int = 0) -> Rule:
-    return _whole(f"a whole number from {least} to {most}", least, most)
+def pattern_rule(pattern: str, allowed: str) -> Rule:
+    """Return the rule of a text that a pattern matches as a whole."""
 
-
-def _one_of(*words: str) -> Rule:
-    known = {str(word): str(word) for word in words}
-
-    def read(value: Any) -> str:
-        if isinstance(value, str) and value in known:
+    def parse(value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII):
             return value
         raise ValueError
 
-    return Rule(f"one of {', '.join(known)}", read)
+    return Rule(allowed, parse)
 
 
-def _like(pattern: str, allowed: str) -> Rule:
-    matches = re.compile(pattern, re.ASCII).fullmatch
-
-    def read(value: Any) -> str:
-        if isinstance(value, str) and matches(value):
-            return value
-        raise ValueError
-
-    return Rule(allowed, read)
-
-
-def _read_boolean(value: Any) -> bool:
+def _parse_boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     raise ValueError
 
 
-def _read_text(value: Any) -> str:
+def _parse_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError  # noqa: TRY004 - all are refused alike
-    value.encode()
+        raise ValueError  # noqa: TRY004 - the caller expects one kind of error
+    value.encode()  # UnicodeEncodeError is a ValueError
     return value
 
 
-def _read_bytes(value: Any) -> bytes:
-    return base64.b64decode(_read_text(value), validate=True)
+def _parse_bytes(value: Any) -> bytes:
+    return base64.b64decode(_parse_text(value), validate=True)
 
 
-def _parsed(value: Any) -> dict[str, Any]:
+def _load_object(value: Any) -> dict[str, Any]:
     try:
-        found = json.loads(_read_text(value))
+        found = json.loads(_parse_text(value))
     except RecursionError:
         raise ValueError from None
     if isinstance(found, dict):
@@ -103,133 +133,26 @@ def _parsed(value: Any) -> dict[str, Any]:
     raise ValueError
 
 
-def _read_object(value: Any) -> str:
-    _parsed(value)
+def _parse_object(value: Any) -> str:
+    _load_object(value)
     return str(value)
 
 
-def _read_key(value: Any) -> str:
-    parameters = _parsed(value)
-    for name, each in parameters.items():
-        if not (name.isascii() and name.isidentifier() and _PARAMETER.parse(each)):
+def _parse_key(value: Any) -> str:
+    parameters = _load_object(value)
+    for name, text in parameters.items():
+        if not (name.isascii() and name.isidentifier() and _PARAMETER.parse(text)):
             raise ValueError
     if make_key(parameters) == value:
         return str(value)
     raise ValueError
 
 
-ID = _count(MOST, least=1)
-COUNT, COUNT_INT = _count(MOST), _count(MOST_INT)
-MOMENT = _whole("a time in milliseconds within the years 1970 to 9999", 0, LAST_MOMENT)
-#: Fences grow with the clock: docs/adr/0003-lease-and-fence.md.
-FENCE = _whole("a fence, which is at most a time of the year 9999 in milliseconds", 0, LAST_MOMENT)
-OFFSET = _whole("a whole number from 0, of 64 bits", 0, (1 << 63) - 1)
-STATUS = _whole("an HTTP status of three digits", 100, 999)
-NAME = _like(r"[a-z0-9_]+", "a name of a-z 0-9 _")
-WORD = _like(r"[a-z0-9_-]+", "a word of a-z 0-9 _ -")
-DIGEST = _like(r"[0-9a-f]{32}", "32 hexadecimal digits")
-TEXT = Rule("text that UTF-8 has", _read_text)
-BYTES = Rule("base64", _read_bytes, secret=True)
-BOOLEAN = Rule("true or false", _read_boolean)
-OBJECT = Rule("a JSON object", _read_object)
-KEY = Rule('a JSON object of texts as Redrive writes it, such as {"employeeId":"1234"}: names sorted, no blanks', _read_key)
-OUTCOME = _one_of(*Outcome)
-
-#: By table and column, as `tasks.dlq.ledger.schema` documents them; what may be null is told there.
-RULES: Mapping[str, Mapping[str, Rule]] = {
-    "dead_letters": {
-        "id": ID,
-        "source": NAME,
-        "identity": TEXT,
-        "stream": TEXT,
-        "origin": OBJECT,
-        "body": BYTES,
-        "received_at": MOMENT,
-        "reject_reason": WORD,
-        "reject_detail": TEXT,
-        "kept_until": MOMENT,
-        "original_body": BYTES,
-    },
-    "jobs": {
-        "id": ID,
-        "route": NAME,
-        "key": KEY,
-        "state": _one_of(*State),
-        "due_at": MOMENT,
-        "last_seq": COUNT,
-        "claimed_seq": COUNT,
-        "covered_seq": COUNT,
-        "attempts": COUNT_INT,
-        "misses": COUNT_INT,
-        "crashes": COUNT_INT,
-        "calls": COUNT_INT,
-        "token": DIGEST,
-        "fence": FENCE,
-        "lease_until": MOMENT,
-        "rest_until": MOMENT,
-        "outcome": OUTCOME,
-        "status": STATUS,
-        "detail": TEXT,
-        "group_key": DIGEST,
-        "created_at": MOMENT,
-        "changed_at": MOMENT,
-    },
-    "needs": {"dead_letter_id": ID, "job_id": ID, "seq": ID},
-    "attempts": {
-        "id": ID,
-        "job_id": ID,
-        "number": _count(MOST_INT, least=1),
-        "token": DIGEST,
-        "fence": FENCE,
-        "covers_seq": COUNT,
-        "worker": TEXT,
-        "began_at": MOMENT,
-        "ended_at": MOMENT,
-        "outcome": OUTCOME,
-        "status": STATUS,
-        "detail": TEXT,
-    },
-    "routes": {
-        "name": NAME,
-        "fence": FENCE,
-        "not_before": MOMENT,
-        "paused_at": MOMENT,
-        "paused_by": TEXT,
-        "pause_reason": TEXT,
-        "breaker_open": BOOLEAN,
-        "faults": COUNT_INT,
-        "fault_key": KEY,
-        "probe_at": MOMENT,
-        "probed": COUNT,
-    },
-    "alerts": {
-        "fingerprint": TEXT,
-        "kind": _one_of(*(kind.name for kind in alert_kinds())),
-        "severity": _one_of(*Severity),
-        "subject": NAME,
-        "state": _one_of(*AlertState),
-        "title": TEXT,
-        "text": TEXT,
-        "over_text": TEXT,
-        "facts": OBJECT,
-        "count": COUNT_INT,
-        "began_at": MOMENT,
-        "changed_at": MOMENT,
-        "revision": _count(MOST_INT, least=1),
-        "delivered": BOOLEAN,
-        "delivered_by": TEXT,
-        "deliver_after": MOMENT,
-    },
-    "tallies": {
-        "source": NAME,
-        "stream": TEXT,
-        "accepted": COUNT,
-        "recovered": COUNT,
-        "discarded": COUNT,
-        "first_at": MOMENT,
-        "last_at": MOMENT,
-        "first_offset": OFFSET,
-        "last_offset": OFFSET,
-    },
-    "audit_log": {"id": ID, "at": MOMENT, "actor": TEXT, "action": WORD, "subject": TEXT, "reason": TEXT},
+#: The rules of all other column types, the special ones first.
+_OTHERS: Mapping[type, Rule] = {
+    Key: Rule('a JSON object of texts as Redrive writes it, such as {"employeeId":"1234"}: names sorted, no blanks', _parse_key),
+    JsonObject: Rule("a JSON object", _parse_object),
+    String: Rule("text that UTF-8 can encode", _parse_text),
+    LargeBinary: Rule("base64", _parse_bytes, secret=True),
+    Boolean: Rule("true or false", _parse_boolean),
 }

@@ -1,4 +1,4 @@
-"""Export: the whole ledger as it is at one moment, row by row, while others write."""
+"""Export: the whole ledger as it is at one moment, row by row, while other transactions go on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import LargeBinary, func, select, text
 
-from tasks.dlq.archive.file_format import Header, Writer, columns_of, exported
+from tasks.dlq.archive.file_format import Header, Writer, exported_columns, exported_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,67 +15,68 @@ if TYPE_CHECKING:
 
     from tasks.dlq.ledger.engine import Transaction
 
-#: Rows that are fetched at a time; of those with bodies, which may be large, fewer.
+#: Rows that are fetched at a time; fewer of those with bodies, which may be large.
 _FETCH, _FETCH_BODIES = 1000, 10
 
 
-def header(tx: Transaction, *, revision: str, redrive: str) -> Header:
-    """Return an export's first line. From here on `tx`, a read-only transaction, sees one moment.
+def read_header(tx: Transaction, *, revision: str, redrive: str) -> Header:
+    """Return the first line of an export. From here on the transaction sees one moment.
 
     Args:
-        tx: an open read-only transaction.
-        revision: the schema's.
-        redrive: the version that exports.
+        tx: An open read-only transaction.
+        revision: The revision of the schema.
+        redrive: The version of Redrive.
     """
     if tx.connection.dialect.name == "postgresql":
         tx.connection.execute(text("SET TRANSACTION READ ONLY"))
     at = tx.now()
-    return Header(revision=revision, redrive=redrive, at=at, last_ids={each.name: _last_id(tx, each) for each in numbered()})
+    last_ids = {table.name: _last_id(tx, table) for table in numbered_tables()}
+    return Header(revision=revision, redrive=redrive, at=at, last_ids=last_ids)
 
 
-def count(tx: Transaction) -> int:
-    """Return how many rows an export has."""
-    return sum(tx.connection.scalars(select(func.count()).select_from(table)).one() for table in exported())
+def count_rows(tx: Transaction) -> int:
+    """Return the number of rows of an export."""
+    return sum(tx.connection.scalars(select(func.count()).select_from(table)).one() for table in exported_tables())
 
 
-def export(tx: Transaction, first: Header, write: Callable[[bytes], object], reached: Callable[[int], None]) -> Writer:
+def write_rows(tx: Transaction, header: Header, write: Callable[[bytes], object], report: Callable[[int], None]) -> Writer:
     """Write every row, in the order of the primary keys.
 
     Args:
-        tx: the transaction of which `first` is.
-        first: see `header`.
-        write: takes each line, with its end.
-        reached: is told now and then how many rows have been written.
+        tx: The transaction that `read_header` used.
+        header: The first line.
+        write: Takes each line, with its line end.
+        report: Takes the number of rows so far, now and then.
 
     Returns:
-        What wrote them, with the number of each table's rows; its `end` is the caller's to call.
+        The writer, for the caller to end.
     """
-    writer, done = Writer(write, first), 0
-    for table in exported():
-        columns = columns_of(table)
+    writer, done = Writer(write, header), 0
+    for table in exported_tables():
+        columns = exported_columns(table)
         names = [column.name for column in columns]
         fetch = _FETCH_BODIES if any(isinstance(column.type, LargeBinary) for column in columns) else _FETCH
         rows = select(*columns).order_by(*table.primary_key)
         for some in tx.connection.execute(rows, execution_options={"yield_per": fetch}).partitions():
             for row in some:
-                writer.row(table.name, dict(zip(names, row, strict=True)))
+                writer.write_row(table.name, dict(zip(names, row, strict=True)))
             done += len(some)
-            reached(done)
+            report(done)
     return writer
 
 
-def numbered() -> list[Table]:
+def numbered_tables() -> list[Table]:
     """Return the exported tables whose rows the database numbers."""
-    return [table for table in exported() if table.autoincrement_column is not None]
+    return [table for table in exported_tables() if table.autoincrement_column is not None]
 
 
 def _last_id(tx: Transaction, table: Table) -> int:
-    """Return the last id that the table gave out, whether or not its row is still there, as far as the database knows."""
+    """Return the last id that the table gave out, even if its row was deleted."""
     highest = tx.connection.scalar(select(func.max(table.c.id))) or 0
     return int(max(highest, tx.connection.scalar(_GIVEN_OUT[tx.connection.dialect.name], {"table": table.name}) or 0))
 
 
-#: What the database itself counts by. PostgreSQL's sequences stand outside of transactions: they may only be further.
+#: The database's own counters. PostgreSQL's sequences are outside of transactions, so they can only be ahead.
 _GIVEN_OUT = {
     "sqlite": text("SELECT seq FROM sqlite_sequence WHERE name = :table"),
     "postgresql": text(

@@ -1,4 +1,4 @@
-"""`redrive export` and `redrive import`: from one folder's ledger into another's, with what is wrong told in plain words."""
+"""`redrive export` and `redrive import`: from one directory's ledger into another's."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def audit_of(cli: CommandLine, **env: str) -> object:
     return audit
 
 
-def test_a_ledger_goes_through_a_file_into_another_folder(here: CommandLine, there: CommandLine):
+def test_a_ledger_is_exported_and_imported(here: CommandLine, there: CommandLine):
     file = there.folder / "ledger.jsonl"
     done = here.run("export", str(file))
     assert (done.returncode, done.stderr) == (0, "")
@@ -70,7 +70,7 @@ def test_a_ledger_goes_through_a_file_into_another_folder(here: CommandLine, the
     assert audit_of(there) == audit_of(here)
 
 
-def test_it_goes_through_a_pipe(here: CommandLine, there: CommandLine):
+def test_an_export_goes_through_a_pipe(here: CommandLine, there: CommandLine):
     file = here.run("export").stdout
     assert json.loads(file.splitlines()[0])["format"] == "redrive-ledger"
     (told,) = there.json("import", "-", stdin=file.encode())
@@ -78,7 +78,7 @@ def test_it_goes_through_a_pipe(here: CommandLine, there: CommandLine):
     assert audit_of(there) == audit_of(here)
 
 
-def test_what_is_compressed_is_known_by_its_first_bytes(here: CommandLine, there: CommandLine):
+def test_a_compressed_file_is_known_by_its_first_bytes(here: CommandLine, there: CommandLine):
     (told,) = here.json("export", "ledger.jsonl.gz")
     packed = (here.folder / "ledger.jsonl.gz").read_bytes()
     lines = gzip.decompress(packed).splitlines()
@@ -93,7 +93,7 @@ def test_what_is_compressed_is_known_by_its_first_bytes(here: CommandLine, there
     (other.folder / "bad.gz").write_bytes(packed[:40] + bytes([packed[40] ^ 255]) + packed[41:])
     other.error("import", "bad.gz", code=2)
     (other.folder / "bad.gz").write_bytes(packed[:-8] + b"\0\0\0\0" + packed[-4:])  # another checksum
-    assert other.error("import", "bad.gz", code=2)["error"].startswith("the file was cut or damaged behind line ")
+    assert other.error("import", "bad.gz", code=2)["error"].startswith("the file was cut or damaged after line ")
 
 
 def test_a_ledger_goes_to_postgresql_and_back(here: CommandLine, there: CommandLine, tmp_path: Path):
@@ -107,7 +107,7 @@ def test_a_ledger_goes_to_postgresql_and_back(here: CommandLine, there: CommandL
     assert audit_of(there) == audit_of(here)
 
 
-def test_a_file_that_is_there_is_not_replaced_unless_told(here: CommandLine):
+def test_an_existing_file_is_replaced_only_by_force(here: CommandLine):
     file = here.folder / "precious"
     file.write_text("precious")
     error = here.error("export", "precious", code=2)
@@ -128,7 +128,7 @@ def test_a_file_that_is_there_is_not_replaced_unless_told(here: CommandLine):
         ("x" * 300, "cannot write ", 1),
     ],
 )
-def test_where_no_file_can_be_is_told(here: CommandLine, name: str, told: str, code: int):
+def test_a_path_that_cannot_be_written_is_refused(here: CommandLine, name: str, told: str, code: int):
     done = here.run("export", name, "--force", "--json")
     assert (done.returncode, done.stdout) == (code, "")
     assert json.loads(done.stderr)["error"].startswith(told)
@@ -152,16 +152,16 @@ def test_without_a_ledger_there_is_nothing_to_export(there: CommandLine):
     assert not (there.folder / "ledger.jsonl").exists()
 
 
-def test_a_ledger_that_holds_something_is_left_alone(here: CommandLine):
+def test_an_import_leaves_a_full_ledger_alone(here: CommandLine):
     here.json("export", "ledger.jsonl")
     before = audit_of(here)
     error = here.error("import", "ledger.jsonl", code=2)
     assert error["error"] == "the ledger is not empty: dead_letters has rows"
-    assert "into an empty one" in error["hint"]
+    assert "needs an empty ledger" in error["hint"]
     assert audit_of(here) == before
 
 
-def test_another_schema_is_told_with_the_redrive_that_reads_it(here: CommandLine, there: CommandLine):
+def test_another_schema_is_refused_with_the_version_that_reads_it(here: CommandLine, there: CommandLine):
     here.json("export", "ledger.jsonl")
     file = here.folder / "ledger.jsonl"
     first, rest = file.read_bytes().split(b"\n", 1)
@@ -177,12 +177,12 @@ def test_another_schema_is_told_with_the_redrive_that_reads_it(here: CommandLine
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "this is no export of a ledger"),
-        (b'{"employeeId": 1}\n', "this is no export of a ledger"),
+        (b"", "this is not an export of a ledger"),
+        (b'{"employeeId": 1}\n', "this is not an export of a ledger"),
         (None, "cannot read 'ledger.jsonl': No such file or directory"),
     ],
 )
-def test_what_is_no_export_is_told(there: CommandLine, content: bytes | None, told: str):
+def test_a_file_that_is_not_an_export_is_refused(there: CommandLine, content: bytes | None, told: str):
     if content is not None:
         (there.folder / "ledger.jsonl").write_bytes(content)
     for options in ([], ["--dry-run"]):
@@ -194,7 +194,7 @@ def test_a_cut_file_imports_nothing(here: CommandLine, there: CommandLine):
     lines = here.run("export").stdout.splitlines(keepends=True)
     (there.folder / "cut.jsonl").write_text("".join(lines[:-1]))
     error = there.error("import", "cut.jsonl", code=2)
-    assert error["error"] == f"the file was cut: it ends with line {len(lines) - 1}, without an export's last line"
+    assert error["error"] == f"the file was cut: it ends with line {len(lines) - 1}, without the last line of an export"
     with there.ledger() as ledger, ledger.begin() as tx:
         assert tx.connection.scalar(text("SELECT count(*) FROM dead_letters")) == 0
 
@@ -214,7 +214,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize(("column", "value"), [(column, value) for column, values in EDITS.items() for value in values])
-def test_a_row_that_somebody_edited_is_refused_by_its_line(here: CommandLine, there: CommandLine, column: str, value: object):
+def test_an_edited_row_is_refused_by_its_line(here: CommandLine, there: CommandLine, column: str, value: object):
     here.run("pause", "employees")  # for the route's row
     here.json("export", str(there.folder / "ledger.jsonl"))
     line = edit(there.folder / "ledger.jsonl", *column.split("."), value)
@@ -243,7 +243,7 @@ def edit(file: Path, table: str, column: str, value: object) -> int:
     return number + 1
 
 
-def test_nothing_is_imported_beside_a_process_that_runs(here: CommandLine, there: CommandLine):
+def test_nothing_is_imported_while_a_process_runs(here: CommandLine, there: CommandLine):
     here.json("export", str(there.folder / "ledger.jsonl"))
     running, gone = (
         LivenessFile(there.folder / ".redrive", "worker"),
@@ -263,7 +263,7 @@ def test_nothing_is_imported_beside_a_process_that_runs(here: CommandLine, there
     there.json("import", "ledger.jsonl")
 
 
-def test_an_audit_that_does_not_balance_is_told_after_the_import(here: CommandLine, there: CommandLine):
+def test_an_import_that_does_not_balance_exits_with_1(here: CommandLine, there: CommandLine):
     with here.ledger() as ledger, ledger.begin() as tx:
         tx.connection.execute(text("UPDATE tallies SET accepted = accepted + 1"))
     here.json("export", str(there.folder / "ledger.jsonl"))
@@ -282,7 +282,7 @@ def test_on_a_terminal_a_bar_is_shown(here: CommandLine):
     assert any("importing '../ledger.jsonl'" in line for line in terminal.lines)
 
 
-def test_it_can_be_stopped(here: CommandLine):
+def test_ctrl_c_ends_an_export(here: CommandLine):
     """Ctrl-C while it writes into a pipe that nobody empties."""
     for number in range(300):
         here.reject(f"large-{number}", os.urandom(10_000), "not-json", "no JSON")

@@ -14,7 +14,7 @@ from ledger_copies import HOUR, Fresh, exported, fresh_ledgers, history, import_
 from sqlalchemy import text
 
 from tasks.dlq.archive import file_format
-from tasks.dlq.archive.loader import hold, refuse_unless_empty
+from tasks.dlq.archive.loader import refuse_unless_empty, seconds_without_calls
 from tasks.dlq.archive.rules import LAST_MOMENT
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.errors import LedgerUnavailable, Refused
@@ -40,7 +40,7 @@ def fresh(tmp_path: Path) -> Iterator[Fresh]:
 
 @pytest.mark.parametrize("kind", URLS)
 @pytest.mark.parametrize("ahead", [-HOUR, 0.0, HOUR], ids=["an-hour-behind", "in-step", "an-hour-ahead"])
-def test_a_lease_protects_the_call_that_may_be_open_whatever_the_other_clock_says(kind: str, ahead: float, fresh: Fresh):
+def test_an_imported_lease_lasts_as_long_as_it_had_left(kind: str, ahead: float, fresh: Fresh):
     bench, copy = fresh(SQLITE), fresh(kind)
     bench.put_due(A)
     bench.claimed()
@@ -71,7 +71,7 @@ def watch_for(bench: Bench, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("kind", URLS)
-def test_who_made_the_call_can_still_settle_it(kind: str, fresh: Fresh):
+def test_the_worker_of_an_open_call_can_still_settle_it(kind: str, fresh: Fresh):
     bench, copy = fresh(SQLITE), fresh(kind)
     bench.put_due(A)
     held = bench.claimed()
@@ -84,7 +84,7 @@ def test_who_made_the_call_can_still_settle_it(kind: str, fresh: Fresh):
 
 
 @pytest.mark.parametrize("ahead", [-HOUR, 0.0, HOUR], ids=["an-hour-behind", "in-step", "an-hour-ahead"])
-def test_a_rest_lasts_as_long_as_it_had_to_go(ahead: float, fresh: Fresh):
+def test_an_imported_rest_lasts_as_long_as_it_had_left(ahead: float, fresh: Fresh):
     route = replace(EMPLOYEES, drain=300.0)
     bench, copy = fresh(SQLITE), fresh(SQLITE)
     bench.route = copy.route = route
@@ -101,7 +101,7 @@ def test_a_rest_lasts_as_long_as_it_had_to_go(ahead: float, fresh: Fresh):
     assert copy.claimed()
 
 
-def test_no_time_goes_beyond_those_that_people_can_be_shown(fresh: Fresh):
+def test_no_shifted_time_is_after_the_year_9999(fresh: Fresh):
     bench, copy = fresh(SQLITE), fresh(SQLITE)
     bench.put_due(A)
     bench.claimed()
@@ -113,7 +113,7 @@ def test_no_time_goes_beyond_those_that_people_can_be_shown(fresh: Fresh):
     assert copy.job(A)["lease_until"] == LAST_MOMENT
 
 
-def test_what_waits_waits_no_longer_where_the_clock_is_behind(fresh: Fresh):
+def test_a_wait_is_no_longer_if_the_clock_is_behind(fresh: Fresh):
     """A job that is due, one that is due in a minute, and a route that waits for half of one: by a clock that is ahead."""
     bench, copy = fresh(SQLITE), fresh(SQLITE)
     bench.put_due(A)
@@ -135,7 +135,7 @@ def test_what_waits_waits_no_longer_where_the_clock_is_behind(fresh: Fresh):
     assert copy.claimed().key == B
 
 
-def test_bells_that_were_out_hold_no_waking_up(fresh: Fresh):
+def test_wakeups_of_the_old_ledger_delay_no_sweep(fresh: Fresh):
     bench, copy = fresh(SQLITE), fresh(SQLITE)
     job_id = bench.put_due(A)
     for _ in range(6):  # nobody comes: sweeps have become patient
@@ -151,7 +151,7 @@ def test_bells_that_were_out_hold_no_waking_up(fresh: Fresh):
 
 
 @pytest.mark.parametrize("kind", URLS)
-def test_no_route_calls_until_a_call_that_the_export_does_not_know_is_over(kind: str, fresh: Fresh):
+def test_no_route_calls_while_an_unknown_call_may_be_open(kind: str, fresh: Fresh):
     """The ledger is exported, a call begins, the ledger is lost and restored while that call is open."""
     bench, copy = fresh(SQLITE), fresh(kind)
     bench.put_due(A)
@@ -161,8 +161,8 @@ def test_no_route_calls_until_a_call_that_the_export_does_not_know_is_over(kind:
 
     import_into(copy.ledger, file, configured={"employees": EMPLOYEES})
 
-    assert hold(EMPLOYEES) == EMPLOYEES.lease + EMPLOYEES.drain
-    copy.clock.advance(hold(EMPLOYEES) - 1)
+    assert seconds_without_calls(EMPLOYEES) == EMPLOYEES.lease + EMPLOYEES.drain
+    copy.clock.advance(seconds_without_calls(EMPLOYEES) - 1)
     assert copy.claim() is None
     copy.clock.advance(1)
     assert copy.claimed().fence > lost.fence
@@ -172,7 +172,7 @@ def test_no_route_calls_until_a_call_that_the_export_does_not_know_is_over(kind:
 
 
 @pytest.mark.parametrize("kind", URLS)
-def test_a_ledger_that_holds_anything_is_left_alone(kind: str, fresh: Fresh):
+def test_a_ledger_that_is_not_empty_is_refused(kind: str, fresh: Fresh):
     bench, copy = fresh(SQLITE), fresh(kind)
     history(bench)
     file = exported(bench.ledger)
@@ -209,7 +209,7 @@ ROW_FAULTS = {
 
 @pytest.mark.parametrize("kind", URLS)
 @pytest.mark.parametrize("fault", ROW_FAULTS)
-def test_a_row_that_does_not_fit_is_told_by_its_line_and_nothing_is_imported(kind: str, fault: str, fresh: Fresh):
+def test_a_row_that_the_database_refuses_is_named_by_its_line(kind: str, fault: str, fresh: Fresh):
     bench, copy = fresh(SQLITE), fresh(kind)
     for number in range(20):
         bench.put(a_letter(A, B, identity=str(number)))
@@ -217,7 +217,7 @@ def test_a_row_that_does_not_fit_is_told_by_its_line_and_nothing_is_imported(kin
     file, line = with_another_row(exported(bench.ledger), table, change)
     empty = rows_of(exported(copy.ledger))
 
-    with pytest.raises(Refused, match=f"^line {line}: the ledger does not take this row of {table}: "):
+    with pytest.raises(Refused, match=f"^line {line}: the ledger refused this row of {table}: "):
         import_into(copy.ledger, file)
 
     assert rows_of(exported(copy.ledger))[1:] == empty[1:]
@@ -231,7 +231,7 @@ def test_a_row_that_does_not_fit_is_told_by_its_line_and_nothing_is_imported(kin
         ({"route": "x" * 65}, "too long"),
     ],
 )
-def test_what_only_sqlite_holds_is_told_by_its_line(change: dict[str, Any], told: str, fresh: Fresh):
+def test_a_value_that_only_sqlite_can_store_is_named_by_its_line(change: dict[str, Any], told: str, fresh: Fresh):
     bench, copy, again = fresh(SQLITE), fresh(POSTGRESQL), fresh(SQLITE)
     bench.put(a_letter(A))
     table = "dead_letters" if "identity" in change else "jobs"
@@ -253,7 +253,7 @@ def with_another_row(file: bytes, table: str, change: dict[str, Any]) -> tuple[b
 
 def sealed(lines: list[bytes]) -> bytes:
     """Return the lines with a last line that fits them."""
-    counts = Counter({table.name: 0 for table in file_format.exported()})
+    counts = Counter({table.name: 0 for table in file_format.exported_tables()})
     counts.update(json.loads(line)["table"] for line in lines[1:])
     whole = b"".join(lines)
     return whole + json.dumps({"rows": counts, "sha256": hashlib.sha256(whole).hexdigest()}).encode() + b"\n"
@@ -270,7 +270,7 @@ def test_a_file_that_was_cut_imports_nothing(kind: str, fresh: Fresh):
     import_into(copy.ledger, b"".join(whole))
 
 
-def test_nobody_writes_into_a_ledger_that_is_being_filled(fresh: Fresh):
+def test_no_other_process_writes_during_an_import(fresh: Fresh):
     """PostgreSQL: what comes between the look whether it is empty and the rows would mix two ledgers."""
     bench, copy = fresh(SQLITE), fresh(POSTGRESQL)
     history(bench)

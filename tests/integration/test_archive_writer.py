@@ -14,7 +14,7 @@ from ledger_model import ACTS, DRAINS, LIMITS, LedgerMachine, in_memory
 from sqlalchemy import inspect
 
 from tasks.dlq.archive import file_format
-from tasks.dlq.archive.writer import export, header
+from tasks.dlq.archive.writer import read_header, write_rows
 from tasks.dlq.ledger import Ledger
 from tasks.dlq.ledger.pruning import prune_jobs, prune_letters
 
@@ -36,7 +36,7 @@ def fresh(tmp_path: Path) -> Iterator[Fresh]:
 
 
 @pytest.mark.parametrize(("one", "other"), EITHER_WAY)
-def test_an_import_has_the_very_rows_that_were_exported(one: str, other: str, fresh: Fresh):
+def test_an_import_has_the_rows_that_were_exported(one: str, other: str, fresh: Fresh):
     bench = fresh(one)
     history(bench)
     file = exported(bench.ledger)
@@ -52,20 +52,20 @@ def test_an_import_has_the_very_rows_that_were_exported(one: str, other: str, fr
 
 
 @pytest.mark.parametrize("kind", URLS)
-def test_every_table_is_exported_or_named_as_left_behind(kind: str, fresh: Fresh):
+def test_every_table_is_exported_or_listed_as_omitted(kind: str, fresh: Fresh):
     bench = fresh(kind)
     history(bench)
     rows = [json.loads(line) for line in exported(bench.ledger).splitlines()][-1]["rows"]
 
     tables = set(inspect(bench.ledger.engine).get_table_names()) - {"alembic_version"}
-    assert tables == set(rows) | set(file_format.LEFT_OUT)
-    assert not set(rows) & set(file_format.LEFT_OUT)
+    assert tables == set(rows) | set(file_format.OMITTED_TABLES)
+    assert not set(rows) & set(file_format.OMITTED_TABLES)
     assert all(rows.values()), "a table is empty: let the history fill it, or the tests of an export say nothing of it"
-    assert set(file_format.LEFT_OUT) == {"processes"}, "whoever leaves a table behind says so here, too"
+    assert set(file_format.OMITTED_TABLES) == {"processes"}, "whoever leaves a table behind says so here, too"
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_happened_comes_over_and_work_goes_on_in_the_copy(seed: int, fresh: Fresh):
+def test_work_goes_on_in_the_imported_ledger(seed: int, fresh: Fresh):
     """The model's workers, sources and people go on in the copy as if nothing was: its promises hold there to the end."""
     choose = random.Random(seed).choice
     for ledger in in_memory():
@@ -103,7 +103,7 @@ def _by_its_clock(ledger: Ledger, other: Ledger) -> Ledger:
 
 
 @pytest.mark.parametrize("kind", URLS)
-def test_an_export_is_of_one_moment_and_holds_nobody_up(kind: str, fresh: Fresh):
+def test_an_export_sees_one_moment_and_blocks_no_writer(kind: str, fresh: Fresh):
     bench = fresh(kind)
     for number in range(30):
         bench.put(a_letter(A, B, identity=f"before-{number}"), delay=0.0)
@@ -136,7 +136,7 @@ def test_memory_does_not_grow_with_the_ledger(kind: str, fresh: Fresh):
         most = max(most, memory())
 
     with bench.ledger.begin(read_only=True) as tx:
-        export(tx, header(tx, revision="", redrive=""), look, lambda _: None).end()
+        write_rows(tx, read_header(tx, revision="", redrive=""), look, lambda _: None).end()
     assert most - before < 60 * mebibyte
 
 
@@ -149,7 +149,7 @@ def memory() -> int:
 
 
 @pytest.mark.parametrize(("one", "other"), EITHER_WAY)
-def test_an_id_whose_row_is_gone_is_not_given_out_again(one: str, other: str, fresh: Fresh):
+def test_the_id_of_a_deleted_row_is_not_given_out_again(one: str, other: str, fresh: Fresh):
     bench = fresh(one)
     bench.put_due(A)
     last = bench.put_due(B)
