@@ -19,8 +19,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import postgresql_server  # noqa: E402 - the tests' own
 from doubles.company_api import CompanyApi, company_api_server  # noqa: E402, F401, TC002 - for the scripts, too
-from patience import until  # noqa: E402
 from stack import Stack  # noqa: E402
+from waiting import until  # noqa: E402
 
 from tasks.devstack import child  # noqa: E402
 

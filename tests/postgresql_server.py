@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 import psycopg
 import pytest
+from waiting import TEST_TIMEOUT
 
 from tasks.devstack import child
 from tasks.devstack.server import EmbeddedServer
@@ -84,7 +85,7 @@ class EmbeddedPostgresql(EmbeddedServer):
             self._admin.close()
         if self.process.poll() is None:
             self.process.send_signal(how)
-            self.process.wait(30)
+            self.process.wait(TEST_TIMEOUT)
 
     def start(self) -> None:
         """Start the server that has crashed, on the same port with what was committed."""

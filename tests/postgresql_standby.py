@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from patience import until
 from postgresql_server import EmbeddedPostgresql
+from waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

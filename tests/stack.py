@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from celery import Celery
-from patience import until
+from waiting import TEST_TIMEOUT, until
 
 from tasks.devstack import child
 from tasks.dlq.errors import OutOfReach
@@ -116,7 +116,9 @@ class Stack:
     def redrive(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line."""
         command = [sys.executable, "-m", "tasks.cli", *arguments]
-        return subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False
+        )
 
     def audit(self) -> dict[str, Any]:
         return json.loads(self.redrive("audit", "--json").stdout)
@@ -124,7 +126,7 @@ class Stack:
     def jobs(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.redrive("jobs", "--json", "--limit", "500").stdout.splitlines()]
 
-    def wait_for_audit(self, seconds: float = 60.0, **wanted: int) -> dict[str, Any]:
+    def wait_for_audit(self, seconds: float = TEST_TIMEOUT, **wanted: int) -> dict[str, Any]:
         """Wait until the audit has these sums; return what the command says then."""
         url = self.env.get("REDRIVE_LEDGER__URL") or f"sqlite:///{self.env['REDRIVE_STATE_DIR']}/ledger.db"
         seen: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from kombu.asynchronous import set_event_loop
 from kombu.exceptions import OperationalError
-from patience import until
+from waiting import TEST_TIMEOUT, until
 
 from tasks.devstack import child
 from tasks.monitoring import attach
@@ -93,7 +93,7 @@ class Worker:
     def works(self, number: int) -> None:
         """Let one task run."""
         self.touch.delay(number)
-        assert self.done.get(timeout=30) == number
+        assert self.done.get(timeout=TEST_TIMEOUT) == number
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def watching(url: str, see: Callable[[dict[str, Any]], None] | None = None) -> I
         until(client.pubsub_numpat)
     yield state
     ended.set()
-    thread.join(30)
+    thread.join(TEST_TIMEOUT)
 
 
 def ask(url: str, command: str, **arguments: Any) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.webhook_receiver import WebhookReceiver
-from patience import until
 from stack import stack
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def test_a_group_and_a_burst_are_delivered_once_and_both_end(
         parked = [str(job["id"]) for job in system.jobs() if job["state"] == "parked"]
         assert system.redrive("replay", *parked).returncode == 0
         system.wait_for_audit(recovered=5)
-        until(lambda: sum("over" in title.lower() for title in titles(receiver)) == 2, seconds=60, what=f"{titles(receiver)}")
+        until(lambda: sum("over" in title.lower() for title in titles(receiver)) == 2, what=f"{titles(receiver)}")
         logs = system.log("worker") + system.log("beat")
     group = [event for event in alerts(receiver) if event["fingerprint"][0].startswith("group:")]
     assert len(group) == 1

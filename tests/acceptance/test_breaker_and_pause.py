@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.company_api import ApiCall, CompanyApi, serving
-from patience import until
 from stack import Stack, stack
+from waiting import until
 
 from tasks.devstack import child
 from tasks.dlq.calls.route import Route
@@ -64,7 +64,7 @@ def start_workers(system: Stack, *names: str) -> None:
     for name in names:
         system.start(name, "celery", "-A", "tasks", "worker", "--loglevel=INFO", f"--hostname={name}@%h")
     for name in names:
-        until(lambda name=name: "ready." in system.log(name), seconds=120, what=f"{name}: {system.log(name)[-2000:]}")
+        until(lambda name=name: "ready." in system.log(name), what=f"{name}: {system.log(name)[-2000:]}")
 
 
 def route(system: Stack) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def employees(numbers: range) -> list[str]:
 
 def test_an_outage_costs_no_attempt_and_is_over_seconds_after_the_apis_return(system: Stack, company: CompanyApi):
     system.send(*employees(range(1, 21)))
-    until(lambda: route(system)["breaker"] == "open", seconds=60, what=f"an open breaker: {system.log('one')[-2000:]}")
+    until(lambda: route(system)["breaker"] == "open", what=f"an open breaker: {system.log('one')[-2000:]}")
     for name in ("one", "two"):  # whoever opened it is gone
         worker = system.processes.pop(name)
         worker.send_signal(signal.SIGKILL)
@@ -86,11 +86,11 @@ def test_an_outage_costs_no_attempt_and_is_over_seconds_after_the_apis_return(sy
     with served_at_its_port(company):
         served = time.monotonic()
         start_workers(system, "three", "four")
-        until(lambda: len(company.answered(503)) >= 4, seconds=120, what="four probes")
+        until(lambda: len(company.answered(503)) >= 4, what="four probes")
         assert {job["attempts"] for job in system.jobs()} == {0}
         assert {job["state"] for job in system.jobs()} <= {"scheduled", "retryable", "executing"}
         company.status, back = 200, time.monotonic()
-        system.wait_for_audit(seconds=90, recovered=20)
+        system.wait_for_audit(recovered=20)
 
     probes = company.answered(503)
     assert len(probes) <= (back - served) / INTERVAL + 1  # no burst, though all workers are new
@@ -108,7 +108,7 @@ def test_a_paused_route_calls_and_rings_nothing_and_goes_on_at_once(system: Stac
         system.send(*employees(range(1, 3)))
         until(lambda: len(company.answered(409)) >= 2, what="a first call of each")
         assert system.redrive("pause", "employees", "--reason", "a deploy").returncode == 0
-        until(lambda: system.left("redrive-recovery") == 0, seconds=60, what="bells that were out")
+        until(lambda: system.left("redrive-recovery") == 0, what="bells that were out")
         company.status, paused = 200, time.monotonic()
 
         system.send(*employees(range(1, 11)))  # new jobs, and needs of those that are due again

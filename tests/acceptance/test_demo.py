@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from patience import until
+from waiting import until
 
 from tasks.devstack.environment import isolate_environment
 

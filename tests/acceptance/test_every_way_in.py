@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Producer
-from patience import until
 from stack import Stack, stack
+from waiting import TEST_TIMEOUT, until
 
 from tasks.devstack.kafka import EmbeddedKafka
 
@@ -52,7 +52,6 @@ route = "employees"
 map.employeeId = "employeeId"
 """
 PARTITIONS = 4
-PATIENCE = 90.0
 
 
 # --- the header sets, as their writers have them ---------------------------------------------------------------------
@@ -240,7 +239,7 @@ def zoo(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi) -> Iterator[Z
 
 def start_intake(system: Stack, name: str) -> None:
     system.start(name, "tasks.cli", "intake")
-    until(lambda: "drains" in system.log(name), seconds=PATIENCE, what=f"{name}: {system.log(name)[-2000:]}")
+    until(lambda: "drains" in system.log(name), what=f"{name}: {system.log(name)[-2000:]}")
 
 
 def known(system: Stack, name: str) -> int:
@@ -262,7 +261,7 @@ def test_all_that_arrives_is_healed_or_rejected_and_the_audit_balances(zoo: Zoo,
     system.start_worker()
     system.start_beat()
     start_intake(system, "intake")
-    until(lambda: "there is no such topic" in system.log("intake"), seconds=PATIENCE, what=system.log("intake"))
+    until(lambda: "there is no such topic" in system.log("intake"), what=system.log("intake"))
 
     zoo.mixed_dead_letter_topic()
     zoo.notices()
@@ -271,7 +270,7 @@ def test_all_that_arrives_is_healed_or_rejected_and_the_audit_balances(zoo: Zoo,
     zoo.file()
     zoo.a_failure(topic="late-dlt")
 
-    audit = system.wait_for_audit(seconds=PATIENCE, **zoo.sums())
+    audit = system.wait_for_audit(**zoo.sums())
     check(audit, zoo)
     assert sorted(company_api.paths()) == sorted(zoo.paths)
     assert company_api.most_in_flight == 1
@@ -300,10 +299,10 @@ def test_all_that_arrives_is_healed_or_rejected_and_the_audit_balances(zoo: Zoo,
         again = zoo.accepted["dlt"]
         start_intake(system, f"intake-{number}")
         zoo.a_failure(WRITERS["spring"])
-        check(system.wait_for_audit(seconds=PATIENCE, **zoo.sums()), zoo)
-        until(lambda name=f"intake-{number}", again=again: known(system, name) >= again, seconds=PATIENCE, what="all of it again")
+        check(system.wait_for_audit(**zoo.sums()), zoo)
+        until(lambda name=f"intake-{number}", again=again: known(system, name) >= again, what="all of it again")
         check(system.audit(), zoo)
-        assert ending.wait(30) == (0 if kind is signal.SIGTERM else -kind)
+        assert ending.wait(TEST_TIMEOUT) == (0 if kind is signal.SIGTERM else -kind)
     assert len(company_api.paths()) == len(zoo.paths)
     assert "redrive.kafka" not in system.log("worker"), "joining a group takes seconds: the worker has calls to make"
     for name in system.processes:

@@ -15,7 +15,7 @@ import redis
 import requests
 from celery import Celery
 from doubles.company_api import CompanyApi, company_api_server
-from patience import until
+from waiting import TEST_TIMEOUT, until
 
 from tasks.devstack import child
 from tasks.devstack.redis import EmbeddedRedis
@@ -133,7 +133,7 @@ def service(sqs: EmbeddedSqs, tmp_path_factory: pytest.TempPathFactory) -> Itera
         try:
             service.spawn("worker", [sys.executable, "-m", "celery", "-A", "tasks", "worker"])
             service.spawn("flower", flower_command(service.port))
-            until(service.alive, seconds=60, what="a worker in Flower")
+            until(service.alive, what="a worker in Flower")
             yield service
         finally:
             child.stop(service.processes, grace=20)
@@ -227,7 +227,7 @@ def test_a_worker_that_ends_says_so(service: Service):
     name, _ = service.worker()
     worker = service.processes[0]
     worker.terminate()
-    assert worker.wait(30) == 0
+    assert worker.wait(TEST_TIMEOUT) == 0
     until(lambda: not service.alive(), what="the worker's end in Flower")
     metrics = requests.get(f"http://127.0.0.1:{service.port}/metrics", timeout=20).text
     assert f'flower_worker_online{{worker="{name}"}} 0.0' in metrics  # said by the worker, not concluded from its silence

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from patience import until
 from stack import Stack, stack
+from waiting import TEST_TIMEOUT, until
 
 from tasks.dlq.process import HEARTBEAT_INTERVAL, Role
 from tasks.doctor import probes
@@ -57,7 +57,7 @@ def wait_for(*, live: bool | None = None, ready: bool | None = None, roles: tupl
     """Wait until the health checks of all these processes say so."""
     for question, wanted in (("live", live), ("ready", ready)):
         for role in roles if wanted is not None else ():
-            until(partial(_says, question, role, wanted), seconds=60, what=f"{role} {question} {wanted}")
+            until(partial(_says, question, role, wanted), what=f"{role} {question} {wanted}")
 
 
 def _says(question: str, role: Role, wanted: bool) -> bool:  # noqa: FBT001 - partial's
@@ -111,7 +111,7 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     for process in running.processes.values():
         process.terminate()
     for name, process in running.processes.items():
-        assert process.wait(60) == 0, running.log(name)
+        assert process.wait(TEST_TIMEOUT) == 0, running.log(name)
     wait_for(live=False, ready=False)
     assert not list((running.folder / "state" / "health").iterdir())
     with closing(sqlite3.connect(running.folder / "state" / "ledger.db")) as ledger:
@@ -127,7 +127,7 @@ def test_a_worker_that_was_killed_is_not_alive_from_that_moment_on(running: Stac
     worker.send_signal(signal.SIGSTOP)
     child.kill()  # it would find that it has no parent any more, and take its row along
     worker.kill()
-    worker.wait(60)
+    worker.wait(TEST_TIMEOUT)
     found = examined(running)
     assert found["worker"]["detail"].startswith(f"none runs; {socket.gethostname()}:{worker.pid} did not stop cleanly"), found
     assert found["beat"]["detail"] == f"1 alive: {socket.gethostname()}:{running.processes['beat'].pid}"

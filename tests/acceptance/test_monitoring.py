@@ -6,8 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from patience import until
 from side_channel import Redis, answer, running, watching
+from waiting import until
 
 from tasks.devstack import child
 from tasks.devstack.redis import EmbeddedRedis

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.tcp_proxy import TcpProxy
-from patience import until
 from stack import Stack, stack
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from doubles.sqs_recorder import recording_sqs
 from doubles.tcp_proxy import TcpProxy
-from patience import until
 from stack import Stack, stack
+from waiting import TEST_TIMEOUT, until
 
 from tasks.names import CELERY_QUEUES
 
@@ -82,7 +82,7 @@ def test_a_worker_that_is_killed_in_a_call_loses_nothing(system: Stack, company_
     worker.wait()
     company_api.gate.set()
     system.start_worker("second")
-    audit = system.wait_for_audit(recovered=2, seconds=90)
+    audit = system.wait_for_audit(recovered=2)
     assert audit["lost"] == 0
     assert max(company_api.most_per_path.values()) == 1
 
@@ -126,7 +126,7 @@ def test_sigterm_ends_worker_and_beat_cleanly(system: Stack):
     for name in ("worker", "beat"):
         process = system.processes[name]
         process.terminate()
-        assert process.wait(20) == 0, system.log(name)[-2000:]
+        assert process.wait(TEST_TIMEOUT) == 0, system.log(name)[-2000:]
         assert "Traceback" not in system.log(name)
 
 
@@ -149,7 +149,7 @@ def test_a_worker_outlives_an_sqs_that_is_away_for_a_moment(
         proxy.restore()
         company_api.gate.set()
         system.send('{"employeeId": 2}')
-        assert system.wait_for_audit(recovered=1 + busy, seconds=90)["balanced"]
+        assert system.wait_for_audit(recovered=1 + busy)["balanced"]
         assert worker.poll() is None
     proxy.close()
 
@@ -187,7 +187,7 @@ def test_an_sqs_that_comes_back_empty_gets_its_queues_again(system: Stack, compa
     for url in system.client.list_queues(QueueNamePrefix=system.prefix)["QueueUrls"]:
         system.client.delete_queue(QueueUrl=url)
     wanted = {f"{name}{dead}" for name in (*CELERY_QUEUES, "employees-dlq") for dead in ("", "-dead")}
-    until(lambda: system.queues() >= wanted, seconds=60, what=f"{wanted}, with {system.queues()}")
+    until(lambda: system.queues() >= wanted, what=f"{wanted}, with {system.queues()}")
     system.send('{"employeeId": 2}')
     system.submit("employees", employeeId=3)
     assert system.wait_for_audit(recovered=3)["balanced"]

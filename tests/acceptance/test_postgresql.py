@@ -7,9 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from patience import until
 from postgresql_server import EmbeddedPostgresql
 from stack import stack
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def test_a_restart_of_the_server_in_the_middle_of_a_call_loses_and_doubles_nothi
         until(lambda: "settlement_delayed" in system.log("worker"), what="the worker's patience")
         postgresql.start()
 
-        audit = system.wait_for_audit(seconds=90, accepted=15, recovered=15)
+        audit = system.wait_for_audit(accepted=15, recovered=15)
         assert audit["balanced"]
         assert company_api.most_in_flight == 1
         assert max(Counter(company_api.paths()).values()) <= 3  # once, again, and once more where a batch came during a call

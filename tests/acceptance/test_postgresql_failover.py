@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from doubles.company_api import ApiCall
-from patience import until
 from postgresql_server import EmbeddedPostgresql
 from postgresql_standby import REPLICATES, Standby, of_both
 from stack import Stack, stack
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from tasks.devstack.sqs import EmbeddedSqs
 
-PATIENCE = 90.0
 DATABASE = "postgres"
 
 
@@ -82,7 +81,7 @@ class Cluster:
     def assert_healed(self, api: CompanyApi) -> None:
         """Assert that all that was sent is recovered, by calls that began after it came, one at a time."""
         sent = self.flow.stop()
-        audit = self.system.wait_for_audit(seconds=PATIENCE, accepted=sent, recovered=sent)
+        audit = self.system.wait_for_audit(accepted=sent, recovered=sent)
         assert audit["balanced"]
         assert (audit["pending"], audit["rejected"], audit["lost"]) == (0, 0, 0)
         assert max(api.most_per_path.values()) == 1
@@ -123,7 +122,7 @@ def at_work(folder: Path, sqs: EmbeddedSqs, api: CompanyApi) -> Iterator[Cluster
 @pytest.fixture
 def cluster(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, calls: list[ApiCall]) -> Iterator[Cluster]:
     with at_work(tmp_path, sqs, company_api) as made:
-        until(lambda: len(calls) >= 20, seconds=PATIENCE, what="the first calls")
+        until(lambda: len(calls) >= 20, what="the first calls")
         yield made
 
 
@@ -153,7 +152,7 @@ def test_an_old_primary_that_comes_back_writable_is_told_no_end_of_a_commit(
     cluster.primary.start()
     cluster.system.start_worker("three")  # connects to the first host that is writable
 
-    until(lambda: waiting_commits(cluster.primary) >= 2, seconds=PATIENCE, what="commits on the old primary")
+    until(lambda: waiting_commits(cluster.primary) >= 2, what="commits on the old primary")
     cluster.primary.crash()
     goes_on(calls)
     cluster.assert_healed(company_api)
@@ -165,7 +164,7 @@ def test_a_standby_that_has_not_all_is_found_out(cluster: Cluster, calls: list[A
     goes_on(calls)
     sent = cluster.flow.stop()
     queues = ("employees-dlq", "redrive-submit")
-    until(lambda: not any(map(cluster.system.left, queues)), seconds=PATIENCE, what="the last acknowledgement")
+    until(lambda: not any(map(cluster.system.left, queues)), what="the last acknowledgement")
     cluster.primary.crash(signal.SIGKILL)
     cluster.standby.promote()
 
@@ -175,7 +174,7 @@ def test_a_standby_that_has_not_all_is_found_out(cluster: Cluster, calls: list[A
 def goes_on(calls: list[ApiCall]) -> None:
     """Wait for more calls than may have been under way."""
     enough = len(calls) + 10
-    until(lambda: len(calls) >= enough, seconds=PATIENCE, what="more calls")
+    until(lambda: len(calls) >= enough, what="more calls")
 
 
 def waiting_commits(server: EmbeddedPostgresql) -> int:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from celery.worker.state import revoked
-from patience import until
 from side_channel import SECRETS, Redis, Worker, answer, running
+from waiting import until
 
 from tasks.devstack.redis import EmbeddedRedis
 from tasks.monitoring import remote_control

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from doubles.tcp_proxy import TcpProxy
-from patience import until
 from stack import Stack, stack
+from waiting import until
 
 from tasks.dlq.process import HEARTBEAT_INTERVAL, Role
 from tasks.doctor import probes
@@ -78,7 +78,7 @@ class World:
 
     def wait_until_ready(self, *roles: Role, wanted: bool = True) -> None:
         for role in roles:
-            until(partial(self._says, role, wanted), seconds=120, what=f"{role} ready: {wanted}")
+            until(partial(self._says, role, wanted), what=f"{role} ready: {wanted}")
 
     def _says(self, role: Role, wanted: bool) -> bool:  # noqa: FBT001 - partial's
         return self.is_ready(role) is wanted
@@ -176,7 +176,7 @@ def test_without_file_descriptors_nothing_is_lost_or_spent_and_all_goes_on(world
             name: cpu_of(pid) - used[name] for name, pid in pids.items() if cpu_of(pid) - used[name] > MOST_CPU * elapsed
         } == {}
         assert world.logged() - logged < MOST_LOGGED
-    sums = world.stack.wait_for_audit(seconds=120, recovered=25)
+    sums = world.stack.wait_for_audit(recovered=25)
     assert sums["accepted"] == 25
     world.wait_until_ready(*Role)
     assert world.pids == pids, "nothing was restarted"
@@ -200,7 +200,7 @@ def test_without_memory_nothing_is_acknowledged_in_vain_and_all_goes_on(world: W
             assert process.returncode != 0
             assert world.stack.log(name).splitlines()[-1].strip(), name
             {"worker": world.stack.start_worker, "beat": world.stack.start_beat}.get(name, partial(start_intake, world))()
-    sums = world.stack.wait_for_audit(seconds=120, recovered=sent)
+    sums = world.stack.wait_for_audit(recovered=sent)
     assert (sums["accepted"], sums["rejected"], sums["parked"]) == (sent, 0, 0)
     world.wait_until_ready(*Role)
 
@@ -246,12 +246,12 @@ def test_with_a_full_disk_a_call_waits_to_be_written_down_and_all_goes_on(
     world.send(*range(3, 13), more="x" * BIG)
     until(lambda: "settlement_delayed" in world.stack.log("worker"), what="a call that is kept")
     said = partial(map, world.stack.log, ("worker", "intake"))  # whoever got the messages
-    until(lambda: "the source waits" in "".join(said()), seconds=60, what="a word about it")
+    until(lambda: "the source waits" in "".join(said()), what="a word about it")
     for role in Role:
         world.wait_until_ready(role, wanted=False)
     world.check_nothing_is_lost(12)
     filler.unlink()
-    sums = world.stack.wait_for_audit(seconds=120, recovered=12)
+    sums = world.stack.wait_for_audit(recovered=12)
     assert (sums["accepted"], sums["rejected"], sums["parked"]) == (12, 0, 0)
     world.wait_until_ready(*Role)
     assert {process.poll() for process in world.stack.processes.values()} == {None}, "nothing was restarted"

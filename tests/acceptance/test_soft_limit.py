@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from patience import until
 from stack import Stack, stack
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

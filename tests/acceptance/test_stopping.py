@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from patience import until
 from stack import Stack, stack
+from waiting import TEST_TIMEOUT, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def test_sigterm_ends_the_call_in_hand_and_leaves_the_rest_due_at_once(
     whom(calling)
     until(lambda: "Warm shutdown" in calling.log("worker"))
     company_api.gate.set()
-    assert calling.processes["worker"].wait(20) == 0, calling.log("worker")[-2000:]
+    assert calling.processes["worker"].wait(TEST_TIMEOUT) == 0, calling.log("worker")[-2000:]
     assert "Traceback" not in calling.log("worker")
     assert len(company_api.calls) == 1
     assert attempts(calling) == [("success", 1)]

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from patience import until
+from waiting import TEST_TIMEOUT, until
 
 from tasks.devstack.environment import isolate_environment
 
@@ -109,10 +109,10 @@ def test_a_failure_on_the_raw_queue_is_recovered(tmp_path: Path):
         assert listening == {"127.0.0.1"}
 
         running.run_in_terminal(running.find_command("-c 'import boto3"))
-        until(lambda: "7" in running.jobs(), seconds=60, what="the job of the message")
+        until(lambda: "7" in running.jobs(), what="the job of the message")
         assert "job 1: employees employeeId=7" in running.run_in_terminal(running.find_command("redrive send"))
         running.redrive("send", "employees", "employeeId=8")
-        until(lambda: running.jobs() == {"7": "completed", "8": "completed"}, seconds=60, what="both jobs' completion")
+        until(lambda: running.jobs() == {"7": "completed", "8": "completed"}, what="both jobs' completion")
         assert [(job["needs"], job["parameters"]) for job in running.redrive("jobs")][1] == (2, {"employeeId": "7"})
         assert len(running.find_command("aws sqs").splitlines()) == 3
         assert "--endpoint-url http://127.0.0.1:" in running.find_command("aws sqs")
@@ -125,7 +125,7 @@ def test_a_failure_on_the_raw_queue_is_recovered(tmp_path: Path):
         assert f"another `redrive up` runs in {running.state}: process {running.process.pid}" in second.stderr
 
         running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(60) == 0
+        assert running.process.wait(TEST_TIMEOUT) == 0
     assert alive(children) == []
     assert not (running.state / "up.env").exists()
     assert "Traceback" not in (tmp_path / "stderr.log").read_text()
@@ -137,7 +137,7 @@ def test_a_killed_up_leaves_no_process_and_can_be_started_again(tmp_path: Path):
             running.wait_until_ready()
             children = running.children()
             running.process.kill()
-        until(lambda children=children: not alive(children), seconds=60, what="the end of all children")
+        until(lambda children=children: not alive(children), what="the end of all children")
 
 
 def test_the_sample_ignores_the_users_own_configuration(tmp_path: Path):
@@ -147,7 +147,7 @@ def test_the_sample_ignores_the_users_own_configuration(tmp_path: Path):
         assert running.url("config") == f"{running.state}/sample.toml"
         assert running.redrive("send", "employees", "employeeId=9")
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(60) == 0
+        assert running.process.wait(TEST_TIMEOUT) == 0
     assert "redrive: --sample ignores your redrive.toml\n" in (tmp_path / "stderr.log").read_text()
     assert not (running.state / "ledger.db").exists(), "the user's ledger"
 
@@ -157,7 +157,7 @@ def test_if_the_worker_is_killed_everything_stops(tmp_path: Path):
         running.wait_until_ready()
         children = running.children()
         running.child("celery", "worker").kill()
-        assert running.process.wait(60) == 1
+        assert running.process.wait(TEST_TIMEOUT) == 1
     assert alive(children) == []
     assert "worker ended by SIGKILL; stopping the others" in (tmp_path / "stderr.log").read_text()
 
@@ -168,9 +168,9 @@ def test_if_flower_is_killed_everything_else_goes_on(tmp_path: Path):
         running.child("celery", "flower").kill()
         until(lambda: "flower ended by SIGKILL" in (tmp_path / "stderr.log").read_text(), what="the notice")
         running.redrive("send", "employees", "employeeId=9")
-        until(lambda: running.jobs() == {"9": "completed"}, seconds=60, what="the job's completion")
+        until(lambda: running.jobs() == {"9": "completed"}, what="the job's completion")
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(60) == 0
+        assert running.process.wait(TEST_TIMEOUT) == 0
 
 
 @pytest.mark.parametrize(

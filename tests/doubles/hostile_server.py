@@ -7,6 +7,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from waiting import TEST_TIMEOUT
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
@@ -95,7 +97,7 @@ class HostileServer:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
             sock.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(TEST_TIMEOUT)
             assert not thread.is_alive()
 
     def _start(self, work: Callable[..., None], *args: object) -> None:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 import pytest
-from patience import until
 from sqlalchemy import update
+from waiting import TEST_TIMEOUT, until
 
 from tasks.cli.app import run
 from tasks.dlq.dead_letter import DeadLetter, Rejection
@@ -81,7 +81,7 @@ class CommandLine:
             env=self.env | env,
             cwd=self.folder,
             capture_output=True,
-            timeout=60,
+            timeout=TEST_TIMEOUT,
             check=False,
         )
         out, err = done.stdout.decode(), done.stderr.decode()
@@ -202,7 +202,7 @@ class Terminal:
                 self.seen += more.decode()
         except OSError:  # Linux' way to say that the other side is closed
             pass
-        return self.process.wait(30)
+        return self.process.wait(TEST_TIMEOUT)
 
 
 def command_line(folder: Path, *, port: int = AWAY, more: str = "") -> CommandLine:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from patience import until
 from sqlalchemy import select
+from waiting import until
 
 from tasks.adapters.kafka import KafkaSource, Lag, lags
 from tasks.dlq.ledger.audit import Audit, audit

@@ -12,6 +12,7 @@ from threading import BrokenBarrierError
 from typing import TYPE_CHECKING
 
 from ledger_bench import WakeupRecorder, a_letter, count_unsettled
+from waiting import TEST_TIMEOUT
 
 from tasks.dlq.calls.api import Answer, SyncRequest, SyncResult
 from tasks.dlq.calls.retry import RetryPolicy
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 KEYS = [f'{{"employeeId":"{number}"}}' for number in range(1, 13)]
 #: Letters in a batch.
 LETTERS = 3
-PATIENCE = 120.0  # seconds: only a test that hangs needs so long
 
 
 def a_route(limit: int) -> Route:
@@ -61,7 +61,7 @@ class Diary:
         begin = time.monotonic()
         if self._meet:  # the first call lasts until another's is open, too
             with suppress(BrokenBarrierError):
-                self._meet.wait(PATIENCE / 4)
+                self._meet.wait(TEST_TIMEOUT / 4)
             self._meet = None
         time.sleep(0.005)  # the API's work
         status = self._random.choice([200, 200, 409])
@@ -98,7 +98,7 @@ def take_in(shared: Shared, name: str, batches: int, seed: int) -> None:
     ledger, dice = Ledger(shared.url), random.Random(seed)
     intake = Intake(ledger, {"employees": a_route(shared.limit)}, WakeupRecorder())
     numbers = count(1)
-    shared.start.wait(PATIENCE)
+    shared.start.wait(TEST_TIMEOUT)
     for _ in range(batches):
         bodies = [json.dumps(dice.sample(KEYS, 2)).encode() for _ in range(LETTERS)]
         intake.take(name, Letters(), [Record(identity=f"{name}-{next(numbers)}", body=body) for body in bodies])
@@ -113,7 +113,7 @@ def work(shared: Shared, name: str, diary: Path, seed: int) -> None:
     api = Diary(diary, seed, shared.meet if meets else None)
     recovery = Recovery(ledger, routes, api, WakeupRecorder(), slice_seconds=0.5, worker=name)
     sweeps = Maintenance(ledger, routes, WakeupRecorder())
-    shared.start.wait(PATIENCE)
+    shared.start.wait(TEST_TIMEOUT)
     while not (shared.all_in.is_set() and not ledger.transact(count_unsettled)):
         if not recovery.run_slice(1).calls:  # any job's wake-up is its route's
             sweeps.rescue()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from confluent_kafka import Producer
 from kafka_world import PARTITIONS, cluster_apart
 from sources_harness import BINARY_POISON, POISON
+from waiting import TEST_TIMEOUT
 
 from tasks.adapters.kafka import KafkaSource, lags
 from tasks.adapters.kafka import source as source_module
@@ -42,7 +43,7 @@ class Kafka:
         self._process = process
         self._topic = f"letters-{next(_numbers)}"
         self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1, "log_level": 2})
-        self._producer.list_topics(self._topic, timeout=10)  # the mock makes it
+        self._producer.list_topics(self._topic, timeout=TEST_TIMEOUT)  # the mock makes it
         self._joined: list[KafkaSource] = []
         self._opened: list[KafkaSource] = []
 

@@ -9,6 +9,7 @@ import pytest
 import requests
 import structlog
 from doubles.webhook_receiver import WebhookReceiver
+from waiting import TEST_TIMEOUT
 
 from tasks.adapters.notify import AppriseSink, apprise_sinks
 from tasks.dlq.alerts.alert import Alert, Severity
@@ -116,7 +117,7 @@ def test_a_service_that_answers_byte_by_byte_is_left_after_the_total_timeout(rec
     receiver.open.clear()
     sink = TimeLimitedSink(the_sink(hook(receiver)), timeout=0.2)
     assert not sink.send(an_alert())
-    assert receiver.arrived.acquire(timeout=10)
+    assert receiver.arrived.acquire(timeout=TEST_TIMEOUT)
 
     assert not sink.send(an_alert())
     assert len(receiver.notifications) == 1

@@ -12,6 +12,7 @@ import sentry_sdk
 from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry
 from doubles.webhook_receiver import WebhookReceiver
+from waiting import TEST_TIMEOUT
 
 from tasks.adapters.sentry import SentrySink, init
 from tasks.dlq.alerts.alert import Alert, Severity
@@ -180,7 +181,7 @@ def test_the_wait_for_a_hanging_sentry_ends_at_the_timeout(receiver: WebhookRece
     impatient = SentrySink(sentry_sdk.get_client(), timeout=0.2)
 
     assert not impatient.send(an_alert())
-    assert receiver.arrived.acquire(timeout=10)
+    assert receiver.arrived.acquire(timeout=TEST_TIMEOUT)
 
 
 def test_a_hanging_sentry_does_not_keep_a_process_alive(receiver: WebhookReceiver):
@@ -194,7 +195,9 @@ def test_a_hanging_sentry_does_not_keep_a_process_alive(receiver: WebhookReceive
         "    sentry_sdk.capture_exception(ValueError(n))\n"
         "print('done', flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True
+    )
 
     assert (done.stdout, done.stderr) == ("done\n", "")
     assert receiver.posts

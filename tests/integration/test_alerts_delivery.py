@@ -9,6 +9,7 @@ import pytest
 from alerts_bench import KINDS, AlertBench, RecordingSink, open_bench
 from ledger_bench import SQLITE, URLS
 from structlog.testing import capture_logs
+from waiting import TEST_TIMEOUT
 
 from tasks.dlq.alerts.alert import Alert
 from tasks.dlq.alerts.delivery import LEASE, RETRY, Notifier, TimeLimitedSink, deliver
@@ -181,13 +182,13 @@ def test_the_notifier_waits_for_no_sink(bench: AlertBench):
     bench.add_job()
     bench.update_alerts()
     notifier.wake()
-    assert sink.entered.wait(10)
+    assert sink.entered.wait(TEST_TIMEOUT)
 
     bench.add_job(group="g500", status=500)  # the ledger is free meanwhile
     bench.update_alerts()
     notifier.wake()  # and returns at once
     sink.release.set()
-    notifier.close(timeout=10)
+    notifier.close(timeout=TEST_TIMEOUT)
     assert len(sink.alerts) in {1, 2}  # closing may come between the two
     assert sum(row["delivered"] for row in bench.alert_rows()) == len(sink.alerts)
 
@@ -213,10 +214,10 @@ def test_the_notifier_goes_on_after_a_ledger_that_did_not_answer(bench: AlertBen
     with capture_logs() as logs:
         notifier = Notifier(ledger, [Signalling()])
         notifier.wake()
-        assert failed.wait(10)
+        assert failed.wait(TEST_TIMEOUT)
         notifier.wake()
-        assert delivered.wait(10)
-        notifier.close(timeout=10)
+        assert delivered.wait(TEST_TIMEOUT)
+        notifier.close(timeout=TEST_TIMEOUT)
     ledger.close()
     assert [(line["event"], line["error"]) for line in logs] == [("alert_delivery_postponed", "away")]
 
@@ -237,7 +238,7 @@ def test_a_sink_that_hangs_holds_one_thread_and_no_other_sink(bench: AlertBench)
     assert thread is not None
 
     hanging.release.set()
-    thread.join(10)
+    thread.join(TEST_TIMEOUT)
     limited._timeout = 10.0
     bench.sweep(limited, bench.sink)
     assert len(hanging.alerts) == 2

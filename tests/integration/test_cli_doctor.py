@@ -22,6 +22,7 @@ from command_line import AWAY, CommandLine, Done, client_of, command_line
 from doubles.hostile_server import HostileServer
 from ledger_bench import EMPLOYEES
 from sqlalchemy import insert, update
+from waiting import TEST_TIMEOUT
 
 from tasks.adapters.liveness import LivenessFile
 from tasks.dlq.errors import LedgerUnavailable
@@ -310,7 +311,7 @@ def test_a_full_disk_is_told_by_every_command(tmp_path: Path):
     if not shutil.which("unshare"):
         pytest.skip("no unshare(1) here: a small disk cannot be mounted")
     run = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-m", "tasks.cli"]
-    done = subprocess.run(run, cwd=tmp_path, env=cli.env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(run, cwd=tmp_path, env=cli.env, capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False)
     if done.returncode in {1, 99}:
         pytest.skip(f"no small disk can be mounted here: {done.stderr}")
     assert done.returncode == 5, done.stderr

@@ -17,6 +17,7 @@ import pytest
 from command_line import CommandLine, command_line
 from ledger_bench import POSTGRESQL, a_database
 from sqlalchemy import text
+from waiting import TEST_TIMEOUT
 
 from tasks.adapters.liveness import LivenessFile
 from tasks.dlq.ledger import migrations
@@ -139,7 +140,9 @@ def test_a_full_disk_leaves_nothing_behind(here: CommandLine):
     before = sorted(here.folder.rglob("*"))
     command = "ulimit -f 100; trap '' XFSZ; exec \"$@\""  # a file may have 100 KiB: what writes more is told "File too large"
     arguments = ["bash", "-c", command, "-", sys.executable, "-m", "tasks.cli", "export", "ledger.jsonl"]
-    done = subprocess.run(arguments, env=here.env, cwd=here.folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        arguments, env=here.env, cwd=here.folder, capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("redrive: cannot write 'ledger.jsonl': File too large\n")
     assert sorted(here.folder.rglob("*")) == before
@@ -296,6 +299,6 @@ def test_ctrl_c_ends_an_export(here: CommandLine):
     assert process.stdout
     assert process.stdout.read(100).startswith(b'{"format"')
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=TEST_TIMEOUT)
     assert process.returncode == 130
     assert b"Traceback" not in err

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from command_line import AWAY, CommandLine, client_of, command_line, depth
-from patience import until
 from sqlalchemy import text
+from waiting import TEST_TIMEOUT, until
 
 from tasks.devstack import child, server
 from tasks.devstack.sqs import EmbeddedSqs
@@ -75,7 +75,7 @@ class Intake:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; a long poll lasts 20 s, and is not waited for."""
         self.process.send_signal(number)
-        return self.process.wait(15)
+        return self.process.wait(TEST_TIMEOUT)
 
 
 @pytest.fixture

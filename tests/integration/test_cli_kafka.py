@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kafka_world import World, employee
+from waiting import TEST_TIMEOUT
 
 from tasks.devstack.kafka import EmbeddedKafka
 
@@ -46,7 +47,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def redrive(world: World, *arguments: str) -> str:
     command = [sys.executable, "-m", "tasks.cli", *arguments]
     env = {"REDRIVE_CONFIG": str(world.file), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, env=env, cwd=world.file.parent, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command, env=env, cwd=world.file.parent, capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True
+    )
     return done.stdout
 
 
@@ -82,7 +85,7 @@ def test_a_cluster_that_does_not_answer_is_told_beside_the_routes(world: World, 
     away.write_text(text)
     command = [sys.executable, "-m", "tasks.cli", "stats", "--json"]
     env = {"REDRIVE_CONFIG": str(away), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True)
     *routes, behind = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["route"] for each in routes] == ["employees"]
     assert behind["source"] == "dlt"

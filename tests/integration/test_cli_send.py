@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from command_line import CommandLine, command_line, depth
-from patience import until
 from sqlalchemy import select
+from waiting import TEST_TIMEOUT, until
 
 from tasks.cli import session
 from tasks.dlq.errors import BrokerUnavailable
@@ -209,7 +209,7 @@ def test_a_pipe_that_does_not_block_is_read_to_its_end(away: CommandLine):
         pipe.write(b'{"employeeId": 1}\n{"employee')
         pipe.write(b'Id": 2}\n')
         pipe.close()
-        out, err = sending.communicate(timeout=60)
+        out, err = sending.communicate(timeout=TEST_TIMEOUT)
     os.close(reading)
     assert sending.returncode == 0, err
     assert len(out.splitlines()) == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from patience import until
+from waiting import until
 
 from tasks.devstack import child
 from tasks.devstack.company.faults import Fault, FaultPlan
@@ -60,7 +60,7 @@ def serve(company: Company, tmp_path: Path) -> Iterator[Callable[..., Api]]:  # 
         port = child.free_port()
         command = [sys.executable, "-m", "tasks.devstack.company.api", str(tmp_path), "--port", str(port), *options]
         started.append(child.spawn(command, env=os.environ, output=subprocess.DEVNULL))
-        until(lambda: answers_ok(port, "/health"), seconds=60, what="the API")
+        until(lambda: answers_ok(port, "/health"), what="the API")
         return Api(port)
 
     yield start
@@ -110,9 +110,9 @@ def test_each_call_has_the_fault_that_is_planned_for_it(serve: Callable[..., Api
         seen.add(fault)
         if fault is Fault.HANG:
             call = api.open("PUT", "/employees/1")
-            until(lambda: api.stats()["in_flight"] == 1, seconds=60, what="the open call")
+            until(lambda: api.stats()["in_flight"] == 1, what="the open call")
             call.close()
-            until(lambda: api.stats()["in_flight"] == 0, seconds=60, what="the end of the call")
+            until(lambda: api.stats()["in_flight"] == 0, what="the end of the call")
             assert api.stats()["statuses"]["499"] == 1
             continue
         status, headers, _ = api.request("PUT", "/employees/1")

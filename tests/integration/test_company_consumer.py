@@ -9,9 +9,9 @@ from typing import Any
 
 import boto3
 import pytest
-from patience import until
 from rich.console import Console
 from sqlalchemy.orm.exc import StaleDataError
+from waiting import until
 
 from tasks.devstack.company.barrier import serve_barriers
 from tasks.devstack.company.consumer import BARRIER, ChangeConsumer, format_change
@@ -71,7 +71,7 @@ def test_consumers_conflict_and_send_each_employee_concerned(tmp_path: Path, mon
         with Processes(commands, console=Console(file=output), grace=20) as consumers:
             consumers.wait_until_ready(hint="")
             produce(workload, company, kafka)
-            until(lambda: company.count_progress().handled == 60, seconds=60, what="all messages")
+            until(lambda: company.count_progress().handled == 60, what="all messages")
         progress = company.count_progress()
         failed = empty_queue(client, url)
         stale = company.find_stale()

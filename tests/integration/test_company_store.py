@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
+from waiting import TEST_TIMEOUT
 
 from tasks.devstack.company.model import Employee
 from tasks.devstack.company.store import Change, Company, OlderFence, Progress, UnknownEmployee
@@ -47,7 +48,7 @@ def test_of_two_concurrent_changes_one_fails_and_changes_nothing(company: Compan
         instance = Company(tmp_path)
         company.change_facts(change)
         try:
-            instance.apply(change, before_write=lambda: barrier.wait(20) and None)
+            instance.apply(change, before_write=lambda: barrier.wait(TEST_TIMEOUT) and None)
         except StaleDataError:
             failed.append(change)
         instance.close()

@@ -6,6 +6,7 @@ import textwrap
 
 import psutil
 import pytest
+from waiting import TEST_TIMEOUT
 
 from tasks.devstack import child
 from tasks.devstack.child import Ended
@@ -43,7 +44,7 @@ def test_stop_waits_for_a_clean_end_and_kills_what_the_process_leaves():
         grandchild = psutil.Process(int(process.stdout.readline()))
         child.stop([process], grace=60)
     assert process.returncode == 7
-    grandchild.wait(timeout=60)
+    grandchild.wait(timeout=TEST_TIMEOUT)
 
 
 def test_stop_kills_a_process_that_ignores_sigterm():
@@ -52,7 +53,7 @@ def test_stop_kills_a_process_that_ignores_sigterm():
         grandchild = psutil.Process(int(process.stdout.readline()))
         child.stop([process], grace=0.3)
     assert process.returncode == -signal.SIGKILL
-    grandchild.wait(timeout=60)
+    grandchild.wait(timeout=TEST_TIMEOUT)
 
 
 def test_stop_ends_the_guard_too():
@@ -72,7 +73,7 @@ def test_no_child_outlives_a_parent_that_is_killed(script: str):
         family = [psutil.Process(pid) for pid in pids]
         parent.kill()
     for process in family:
-        process.wait(timeout=60)  # raises if it still runs
+        process.wait(timeout=TEST_TIMEOUT)  # raises if it still runs
 
 
 def test_an_end_is_described_by_its_exit_code_or_signal():

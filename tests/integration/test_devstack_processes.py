@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 from rich.console import Console
+from waiting import TEST_TIMEOUT
 
 from tasks.devstack.child import Ended, free_port
 from tasks.devstack.processes import Command, Processes
@@ -38,7 +39,7 @@ class Lines(io.StringIO):
     def wait_for(self, text: str) -> None:
         event = self.wanted.setdefault(text, threading.Event())
         self.write("")
-        assert event.wait(60), f"{text!r} never came in {self.getvalue()!r}"
+        assert event.wait(TEST_TIMEOUT), f"{text!r} never came in {self.getvalue()!r}"
 
 
 def test_each_line_has_the_name_of_its_command():
@@ -130,5 +131,5 @@ def test_a_second_interrupt_kills(number: signal.Signals):
         parent.send_signal(number)
         assert "deaf | not yet" in parent.stdout.readline()  # it has got SIGTERM, and has time to end
         parent.send_signal(number)
-        assert parent.wait(60) == 9
+        assert parent.wait(TEST_TIMEOUT) == 9
     assert not child.is_running()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ledger_bench import POSTGRESQL, SQLITE, URLS, a_database
-from patience import until
 from sqlalchemy import event
 from structlog.testing import capture_logs
+from waiting import TEST_TIMEOUT, until
 
 from tasks.dlq.health.heartbeat import Heartbeat
 from tasks.dlq.ledger import Ledger
@@ -126,7 +126,7 @@ def test_without_a_file_descriptor_there_is_no_heartbeat(url: str, tmp_path: Pat
         "for each in taken: os.close(each)\n"
         "assert heartbeat.beat()\n"
     )
-    done = subprocess.run([sys.executable, script, url], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, script, url], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -151,7 +151,7 @@ def test_stop_does_not_wait_for_a_ledger_that_hangs():
     release = threading.Event()
 
     def hangs() -> Ledger:
-        release.wait(60)
+        release.wait(TEST_TIMEOUT)
         raise RuntimeError
 
     beating = Heartbeat(WORKER, hangs, lambda: True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from doubles.hostile_server import OK, HostileServer, Peer, after_request, answer, status
 from http_calls import CHUNKED, HEAD, TOKEN, call_in_time, request
+from waiting import TEST_TIMEOUT
 
 from tasks.dlq.calls.api import Answer
 from tasks.dlq.calls.outcome import Answers
@@ -115,7 +116,7 @@ print(RequestsSyncApi({}).call(SyncRequest(route=route, parameters={}, job_id=1,
     limit = 1_000_000_000 if resource.getrlimit(resource.RLIMIT_AS)[1] == resource.RLIM_INFINITY else -1
     with HostileServer(flood) as server:
         command = [sys.executable, "-c", program, server.url("/all"), str(limit)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TEST_TIMEOUT)
         assert server.sent < 20_000_000
     assert "status=200" in done.stdout
 
@@ -168,7 +169,7 @@ def test_a_broken_answer_is_a_network_failure_with_unknown_end(http_api: Request
         result = call_in_time(http_api, request(server.url()))
         assert (result.answer, result.unknown) == (Answer.NETWORK, True), result
         assert result.detail.startswith(("waiting for the answer: ", "reading the answer: "))
-        assert server.gone.wait(5)  # the connection is closed
+        assert server.gone.wait(TEST_TIMEOUT)  # the connection is closed
     assert len(server.requests) <= 1  # nothing is repeated
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from doubles.hostile_server import OK, HostileServer, Peer, after_request, answer, status
 from http_calls import CHUNKED, HEAD, PEM, TOKEN, call_in_time, header, request, server_tls
+from waiting import TEST_TIMEOUT
 
 from tasks.adapters.http import RequestsSyncApi
 from tasks.dlq.calls.api import Answer
@@ -71,13 +72,13 @@ def test_close_closes_the_idle_connections(scheme: str):
         assert api.call(request(server.url(scheme=scheme))).status == 200
         assert not server.gone.is_set()
         api.close()
-        assert server.gone.wait(5)
+        assert server.gone.wait(TEST_TIMEOUT)
 
 
 def test_a_connection_that_the_server_closed_is_replaced(http_api: RequestsSyncApi):
     with HostileServer(answer(OK, then_close=True)) as server:
         assert http_api.call(request(server.url())).status == 200
-        assert server.gone.wait(5)
+        assert server.gone.wait(TEST_TIMEOUT)
         assert http_api.call(request(server.url())).status == 200
     assert server.accepted == 2
 
@@ -126,7 +127,7 @@ def test_simultaneous_calls_use_connections_of_their_own(http_api: RequestsSyncA
 
     def script(peer: Peer) -> None:
         while peer.read_request():
-            together.wait(5)
+            together.wait(TEST_TIMEOUT)
             peer.send(OK)
 
     with HostileServer(script) as server, ThreadPoolExecutor(4) as pool:
@@ -151,7 +152,7 @@ if child := os.fork():
 assert [api.call(call).status for _ in range(5)] == [200] * 5
 """
     with HostileServer(answer(OK)) as server:
-        subprocess.run([sys.executable, "-c", program, server.url("/all")], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", program, server.url("/all")], check=True, timeout=TEST_TIMEOUT)
     assert (server.accepted, len(server.requests)) == (2, 11)
 
 
@@ -202,14 +203,14 @@ def test_bytes_that_arrive_on_an_idle_connection_close_it(http_api: RequestsSync
                 peer.send(status(409))
                 continue
             peer.send(answers.pop())
-            more.wait(5)
+            more.wait(TEST_TIMEOUT)
             peer.send(OK)
             sent.set()
 
     with serve(script, scheme) as server:
         assert http_api.call(request(server.url(scheme=scheme))).status == 200
         more.set()
-        assert sent.wait(5)
+        assert sent.wait(TEST_TIMEOUT)
         assert http_api.call(request(server.url(scheme=scheme))).status == 409
     assert server.accepted == 2
 

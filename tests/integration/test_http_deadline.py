@@ -21,6 +21,7 @@ from requests.adapters import HTTPAdapter
 from sqlalchemy import select
 from stopped_worker import DEADLINE as STOPPED_DEADLINE
 from stopped_worker import START
+from waiting import TEST_TIMEOUT
 
 from tasks.adapters.http import RequestsSyncApi
 from tasks.adapters.http.deadline import CallCutError, CallGuard
@@ -65,7 +66,7 @@ def test_a_slow_server_is_cut_off_at_the_deadline(http_api: RequestsSyncApi, nam
         result = call_in_time(http_api, request(server.url(scheme=scheme), deadline=deadline))
         assert (result.answer, result.unknown) == (Answer.DEADLINE, True)
         assert result.detail.startswith("no complete answer")
-        assert server.gone.wait(5)  # the connection is closed
+        assert server.gone.wait(TEST_TIMEOUT)  # the connection is closed
 
 
 @pytest.mark.parametrize("first", [b"", b"\x16\x03\x03", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["silence", "half a record", "no TLS"])
@@ -76,7 +77,7 @@ def test_a_server_that_never_agrees_on_tls(http_api: RequestsSyncApi, first: byt
 
     with HostileServer(script) as server:
         result = call_in_time(http_api, request(server.url(scheme="https"), deadline=DEADLINE))
-        assert server.gone.wait(5)
+        assert server.gone.wait(TEST_TIMEOUT)
     assert result.answer is (Answer.NETWORK if first.startswith(b"HTTP") else Answer.DEADLINE)
     assert not result.unknown
     assert "agreeing on TLS" in result.detail
@@ -85,7 +86,7 @@ def test_a_server_that_never_agrees_on_tls(http_api: RequestsSyncApi, first: byt
 def test_a_dripping_tls_handshake(http_api: RequestsSyncApi):
     with HostileServer(lambda peer: peer.drip(b"\x16\x03\x03\x3f\xff" + b"\0" * 0x3FFF)) as server:
         result = call_in_time(http_api, request(server.url(scheme="https"), deadline=DEADLINE))
-        assert server.gone.wait(5)
+        assert server.gone.wait(TEST_TIMEOUT)
     assert (result.answer, result.unknown) == (Answer.DEADLINE, False)
 
 
@@ -123,7 +124,7 @@ def test_nothing_is_sent_after_a_name_lookup_that_hung(http_api: RequestsSyncApi
     resolved, look_up = threading.Event(), socket.getaddrinfo
 
     def hang(*args: Any, **kwargs: Any) -> Any:
-        resolved.wait(10)
+        resolved.wait(TEST_TIMEOUT)
         return look_up(*args, **kwargs)
 
     with HostileServer(answer(OK)) as server:
@@ -132,7 +133,7 @@ def test_nothing_is_sent_after_a_name_lookup_that_hung(http_api: RequestsSyncApi
         assert (result.answer, result.unknown) == (Answer.DEADLINE, False)
         assert result.detail.endswith(f"gave up while connecting to localhost:{server.port}")
         resolved.set()
-        assert server.gone.wait(5)  # the thread has connected, and closed the connection
+        assert server.gone.wait(TEST_TIMEOUT)  # the thread has connected, and closed the connection
         assert server.requests == []
         assert http_api.call(request(server.url())).status == 200
 
@@ -141,7 +142,7 @@ def test_the_number_of_hanging_threads_is_bounded(http_api: RequestsSyncApi, mon
     resolved = threading.Event()
 
     def hang(*_: Any, **__: Any) -> Any:
-        resolved.wait(60)
+        resolved.wait(TEST_TIMEOUT)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
@@ -203,7 +204,7 @@ def test_a_call_that_a_signal_interrupts_is_cut(http_api: RequestsSyncApi):
         with HostileServer(after_request(lambda peer: (os.kill(os.getpid(), signal.SIGUSR2), peer.hang())[1])) as server:
             with pytest.raises(InterruptionError):
                 http_api.call(request(server.url(), deadline=60))
-            assert server.gone.wait(5)  # the client has closed the connection
+            assert server.gone.wait(TEST_TIMEOUT)  # the client has closed the connection
     finally:
         signal.signal(signal.SIGUSR2, before)
 
@@ -216,7 +217,7 @@ def test_nothing_is_sent_after_a_signal_has_interrupted_the_call(http_api: Reque
 
     def hang(*args: Any, **kwargs: Any) -> Any:
         os.kill(os.getpid(), signal.SIGUSR2)
-        interrupted.wait(10)
+        interrupted.wait(TEST_TIMEOUT)
         return look_up(*args, **kwargs)
 
     before = signal.signal(signal.SIGUSR2, interrupt)
@@ -226,7 +227,7 @@ def test_nothing_is_sent_after_a_signal_has_interrupted_the_call(http_api: Reque
             with pytest.raises(InterruptionError):
                 http_api.call(request(server.url(), deadline=60))
             interrupted.set()
-            assert server.gone.wait(5)  # the thread has connected, and closed the connection
+            assert server.gone.wait(TEST_TIMEOUT)  # the thread has connected, and closed the connection
             assert server.requests == []
     finally:
         signal.signal(signal.SIGUSR2, before)
@@ -247,7 +248,7 @@ def test_a_cut_call_enters_no_other_phase():
 
     with mine, theirs:
         assert guard.run(make_call) is None
-        assert refused.wait(5)
+        assert refused.wait(TEST_TIMEOUT)
         assert theirs.recv(1) == b""
     assert not guard.sent
 
@@ -373,7 +374,7 @@ def work(ledger: Ledger, server: HostileServer, edge: str) -> None:
                 assert seen.si_code == os.CLD_STOPPED
                 time.sleep(START + STOPPED_DEADLINE + 0.2)  # the deadline passes while the process is stopped
                 worker.send_signal(signal.SIGCONT)
-            assert worker.wait(60) == 0
+            assert worker.wait(TEST_TIMEOUT) == 0
         finally:
             worker.kill()
 

@@ -11,8 +11,8 @@ import pytest
 import structlog.testing
 from command_line import client_of
 from ledger_bench import SQLITE, Bench, WakeupRecorder, open_bench
-from patience import until
 from sqlalchemy import event
+from waiting import TEST_TIMEOUT, until
 
 from tasks import continuous_intake
 from tasks.adapters.celery_messages import CeleryDeadLetters
@@ -119,9 +119,9 @@ def test_continuous_intake_waits_for_room_and_goes_on(
         assert bench.sums() == {}
         assert left(client, queue) == MESSAGES
         disk.full = False
-        until(lambda: left(client, queue) == 0, seconds=60)
+        until(lambda: left(client, queue) == 0)
         ended.set()
-        assert follower.idle.wait(10)
+        assert follower.idle.wait(TEST_TIMEOUT)
     ledger.close()
     assert not follower.crashed
     assert bench.sums() == {"accepted": MESSAGES, "pending": MESSAGES}
@@ -143,7 +143,7 @@ def test_a_sweep_leaves_the_queue_alone_until_there_is_room(client: SQSClient, q
     assert source.receives == 1
     disk.full = False
     assert intake.drain(source, READER, seconds=5).accepted == MESSAGES
-    until(lambda: intake.drain(source, READER, seconds=5, wait=1.0).known, seconds=60, what="what was given back")
+    until(lambda: intake.drain(source, READER, seconds=5, wait=1.0).known, what="what was given back")
     ledger.close()
     assert left(client, queue) == 0
     assert source.most == 2

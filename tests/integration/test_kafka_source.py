@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kafka_world import PARTITIONS, PATIENCE, World, cluster_apart, employee
-from patience import until
+from waiting import until
 
 from tasks.adapters.kafka import KafkaSource, lags
 from tasks.adapters.kafka import source as source_module

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from ledger_bench import EMPLOYEES, URLS, A, B, Bench, a_letter, count_unsettled, open_bench
+from waiting import TEST_TIMEOUT
 
 from tasks.dlq.calls.outcome import CallEnd, Outcome
 from tasks.dlq.calls.retry import Decision, Verdict
@@ -20,7 +21,6 @@ from tasks.dlq.ledger.routes import lock_route
 from tasks.dlq.ledger.settlement import settle
 
 JOBS = 24
-PATIENCE = 60.0  # seconds: only a test that hangs needs so long
 
 
 @pytest.fixture(params=URLS)
@@ -74,14 +74,14 @@ def test_threads_never_exceed_the_limit_and_call_each_job_once(bench: Bench, lim
     results: list[list[tuple[int, int]]] = []
 
     def run(name: str) -> None:
-        start.wait(PATIENCE)
+        start.wait(TEST_TIMEOUT)
         results.append(work_off(bench.url, route, name, never))
 
     threads = [threading.Thread(target=run, args=(f"w{n}",)) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TEST_TIMEOUT)
 
     calls = [call for result in results for call in result]
     assert len(results) == 4
@@ -100,7 +100,7 @@ def test_processes_never_exceed_the_limit_while_letters_come_in(bench: Bench):
     for n in range(10):
         bench.put(a_letter(A, f'{{"employeeId":"{n + 10}"}}'), delay=0.0)
     for process in workers:
-        process.join(PATIENCE)
+        process.join(TEST_TIMEOUT)
 
     assert [process.exitcode for process in workers] == [0, 0]
     work_off(bench.url, replace(EMPLOYEES, delay=0.0), "the last")  # whatever came after both saw that nothing was left
@@ -116,7 +116,7 @@ def test_letters_that_overlap_come_in_side_by_side(bench: Bench):
     accepted = []
 
     def intake(ledger: Ledger, keys: tuple[str, str]) -> None:
-        start.wait(PATIENCE)
+        start.wait(TEST_TIMEOUT)
         for _ in range(15):
             batch = [a_letter(*keys) for _ in range(3)]
             done = ledger.transact(lambda tx, batch=batch: record_dead_letters(tx, batch, delays={"employees": 0.0}))
@@ -126,7 +126,7 @@ def test_letters_that_overlap_come_in_side_by_side(bench: Bench):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TEST_TIMEOUT)
     other.close()
 
     assert sum(accepted) == 90

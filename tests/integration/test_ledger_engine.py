@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ledger_bench import SQLITE, URLS, A, B, Bench, a_letter, open_bench
 from sqlalchemy import event, text
+from waiting import TEST_TIMEOUT
 
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable, OutOfReach
@@ -180,16 +181,16 @@ def test_writers_wait_in_line_instead_of_failing(sqlite_bench: Bench):
     def first(tx: Any) -> None:
         queries.counts(tx)
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(TEST_TIMEOUT)
         tx.connection.execute(text("UPDATE routes SET fence = fence + 1"))
         order.append("first")
 
     thread = threading.Thread(target=lambda: sqlite_bench.ledger.transact(first))
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(TEST_TIMEOUT)
     threading.Timer(0.05, go_on.set).start()
     other.transact(lambda tx: order.append("second") or claim(lock_route(tx, sqlite_bench.route), worker="w"))
-    thread.join(10)
+    thread.join(TEST_TIMEOUT)
     other.close()
 
     assert order == ["first", "second"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ledger_bench import SQLITE, A, B, Bench, a_letter, open_bench
 from sqlalchemy import event, text
+from waiting import TEST_TIMEOUT
 
 from tasks.dlq.errors import LedgerOutdated, LedgerUnavailable
 from tasks.dlq.ledger import Ledger, migrations
@@ -248,18 +249,18 @@ def test_other_threads_find_out_by_themselves(bench: Bench, file: Path, backup: 
         try:
             with bench.ledger.begin(read_only=True):
                 inside.set()
-                assert go_on.wait(30)
+                assert go_on.wait(TEST_TIMEOUT)
         except LedgerUnavailable as error:
             told.append(error.message)
 
     thread = threading.Thread(target=other)
     thread.start()
-    assert inside.wait(30)
+    assert inside.wait(TEST_TIMEOUT)
     remove(file)
     shutil.copy(backup, file)
     write(bench)  # by a new connection
     go_on.set()
-    thread.join(30)
+    thread.join(TEST_TIMEOUT)
 
     assert len(told) == 1
     assert count(bench.ledger) == 2

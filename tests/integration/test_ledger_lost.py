@@ -13,9 +13,9 @@ import pytest
 from command_line import command_line
 from kafka_world import PARTITIONS, World, employee
 from ledger_bench import WakeupRecorder, count_unsettled
-from patience import until
 from sources_harness import client_of
 from sqlalchemy import select, update
+from waiting import until
 
 from tasks.adapters.jsonl import JsonlSource
 from tasks.adapters.queues import ensure_queue

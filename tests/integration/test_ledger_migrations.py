@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from ledger_bench import URLS, a_database, wipe
 from sqlalchemy import inspect
+from waiting import TEST_TIMEOUT
 
 from tasks.dlq.errors import LedgerOutdated
 from tasks.dlq.ledger import Ledger, migrations
@@ -70,7 +71,7 @@ def test_processes_that_start_at_once_make_an_empty_database_ready_together(ledg
         for process in processes:
             process.stdin.write("go\n")
             process.stdin.flush()
-        told = [process.communicate(timeout=120)[1] for process in processes]
+        told = [process.communicate(timeout=TEST_TIMEOUT)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, told
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ledger_bench import SQLITE, A, B, Bench, C, a_letter, open_bench
 from sqlalchemy import Connection, event, update
+from waiting import TEST_TIMEOUT
 
 from tasks.dlq.calls.outcome import CallEnd, Outcome
 from tasks.dlq.errors import LedgerUnavailable
@@ -17,8 +18,6 @@ from tasks.dlq.job import Claim
 from tasks.dlq.ledger import Ledger, ManualClock, Transaction, claims, dead_letters, rescue, routes, settlement, sqlite, wakeups
 from tasks.dlq.ledger.routes import LockedRoute, lock_route
 from tasks.dlq.ledger.schema import jobs
-
-PATIENCE = 30.0  # seconds: only a test that hangs needs so long
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def race(bench: Bench, counted: dict[int, int]) -> list[Claim]:
         ledger = bench.connect()
         with ledger.begin(read_only=True) as tx:
             counted[threading.get_ident()] = COUNT_OCCUPIED(LockedRoute(tx, bench.route, {}))
-        both_counted.wait(PATIENCE)
+        both_counted.wait(TEST_TIMEOUT)
         found.append(ledger.transact(lambda tx: claims.claim(lock_route(tx, bench.route), worker="w")))
         ledger.close()
 
@@ -50,7 +49,7 @@ def race(bench: Bench, counted: dict[int, int]) -> list[Claim]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TEST_TIMEOUT)
     return [held for held in found if held is not None]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ledger_bench import URLS, A, B, Bench, C, a_letter, employee, open_bench
 from sqlalchemy import select
+from waiting import TEST_TIMEOUT
 
 from tasks.dlq.errors import NotFound
 from tasks.dlq.ledger import DatabaseClock, operations, repairs
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tasks.dlq.ledger import Ledger
 
 DELAYS = {"employees": 30.0}
-PATIENCE = 60.0  # seconds: only a test that hangs needs so long
 
 
 @pytest.fixture(params=URLS)
@@ -141,7 +141,7 @@ def test_two_repairs_at_once_repair_each_letter_once(bench: Bench):
     balanced: list[bool] = []
 
     def run(ledger: Ledger, key: str, order: list[int]) -> None:
-        start.wait(PATIENCE)
+        start.wait(TEST_TIMEOUT)
         for at in range(0, len(order), 5):
             batch = [now_read(each, key, C) for each in order[at : at + 5]]
             results.extend(mend(bench, *batch, ledger=ledger).results.values())
@@ -154,7 +154,7 @@ def test_two_repairs_at_once_repair_each_letter_once(bench: Bench):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TEST_TIMEOUT)
     other.close()
 
     assert sorted(results) == [Result.CHANGED] * 40 + [Result.REPAIRED] * 40
@@ -206,7 +206,7 @@ def test_prune_and_discard_beside_a_repair_lose_nothing(bench: Bench):
     thread.start()
     results = [mend(bench, now_read(each, A)).results[each] for each in letters]
     done.set()
-    thread.join(PATIENCE)
+    thread.join(TEST_TIMEOUT)
     other.close()
 
     assert set(results) == {Result.REPAIRED}

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from waiting import TEST_TIMEOUT
 
 ROOT = Path(__file__).parents[2]
 TOOL = """#!/bin/sh
@@ -32,7 +33,7 @@ class Tools:
     def make(self, target: str) -> subprocess.CompletedProcess[str]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         command = ["make", target, *self._variables]
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False)
 
     def was_called_with(self, words: str) -> bool:
         return any(words in line for line in self._log.read_text().splitlines())

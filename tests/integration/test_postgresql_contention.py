@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from ledger_bench import POSTGRESQL, A, B, Bench, C, D, a_letter, open_bench
-from postgresql_processes import LETTERS, PATIENCE, Call, Shared, read_diary, take_in, work
+from postgresql_processes import LETTERS, Call, Shared, read_diary, take_in, work
 from sqlalchemy import select, text
+from waiting import TEST_TIMEOUT
 
 from tasks.dlq.calls.route import Route
 from tasks.dlq.ledger import DatabaseClock, Transaction, claims
@@ -38,10 +39,10 @@ def run(bench: Bench, limit: int, folder: Path) -> list[Call]:
     for process in [*intakes, *workers]:
         process.start()
     for process in intakes:
-        process.join(PATIENCE)
+        process.join(TEST_TIMEOUT)
     shared.all_in.set()
     for process in workers:
-        process.join(PATIENCE)
+        process.join(TEST_TIMEOUT)
     assert {process.exitcode for process in [*intakes, *workers]} == {0}  # no deadlock, nor anything else, came to the surface
     return [call for diary in diaries for call in read_diary(diary)]
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from ledger_bench import EMPLOYEES, POSTGRESQL, A, B, Bench, a_letter, open_bench
 from sqlalchemy import text
+from waiting import TEST_TIMEOUT
 
 from tasks.dlq.ledger import DatabaseClock, Transaction, rescue, wakeups
 from tasks.dlq.ledger.routes import lock_route
 
-PATIENCE = 30.0  # seconds: only a test that hangs needs so long
 ROUTE = replace(EMPLOYEES, delay=0.0, drain=0.0)
 
 
@@ -33,13 +33,13 @@ def cross(bench: Bench, first: list[str], second: list[str], *, tries: list[str]
         for number, key in enumerate(keys):
             tx.connection.execute(text("UPDATE jobs SET calls = calls + 1 WHERE key = :key"), {"key": key})
             if number == 0 and len(tries) <= 2:
-                meet.wait(PATIENCE)
+                meet.wait(TEST_TIMEOUT)
 
     threads = [threading.Thread(target=lambda keys=keys: bench.do(work, keys)) for keys in (first, second)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TEST_TIMEOUT)
 
 
 def test_a_deadlock_is_run_again_and_never_comes_to_the_surface(bench: Bench):
@@ -64,10 +64,10 @@ def held_up(bench: Bench, keys: list[str], work: Any) -> list[str]:
 
     other = threading.Thread(target=lambda: bench.do(intake))
     other.start()
-    assert half.wait(PATIENCE)
+    assert half.wait(TEST_TIMEOUT)
     bench.do(work)
     goes_on.set()
-    other.join(PATIENCE)
+    other.join(TEST_TIMEOUT)
     bench.ledger.engine.dispose()
     with bench.ledger.begin() as tx:
         tx.connection.execute(text("SELECT pg_stat_force_next_flush()"))

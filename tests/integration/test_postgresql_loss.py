@@ -23,7 +23,6 @@ from tasks.dlq.ports import Record
 from tasks.dlq.services.intake import Intake
 from tasks.dlq.services.recovery import Recovery
 
-PATIENCE = 30.0  # seconds: only a test that hangs needs so long
 ROUTE = replace(EMPLOYEES, delay=0.0, drain=0.0)
 
 

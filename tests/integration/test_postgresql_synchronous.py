@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from ledger_bench import EMPLOYEES, A, Bench, WakeupRecorder
-from patience import until
 from postgresql_processes import Letters
 from postgresql_server import EmbeddedPostgresql
 from postgresql_standby import REPLICATES
+from waiting import TEST_TIMEOUT, until
 
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.job import State
@@ -79,7 +79,7 @@ def test_a_batch_whose_commit_was_not_waited_for_is_not_acknowledged(
     taking = waiting(server, background, lambda: intake.take("queue", Letters(), RECORDS))
     end_waits(server, how)
     with pytest.raises(LedgerUnavailable):
-        taking.result(30)
+        taking.result(TEST_TIMEOUT)
 
     have_standby(server, "")
     again = intake.take("queue", Letters(), RECORDS)
@@ -94,7 +94,7 @@ def test_a_claim_is_not_handed_out_before_the_standby_has_it(
     have_standby(server, "nobody")
     claiming = waiting(server, background, bench.claim)
     have_standby(server, "")
-    assert claiming.result(30) is not None
+    assert claiming.result(TEST_TIMEOUT) is not None
     assert bench.state(A) == State.EXECUTING
 
 
@@ -106,7 +106,7 @@ def test_a_claim_whose_wait_was_cancelled_is_nobodys_until_its_lease_ends(
     claiming = waiting(server, background, bench.claim)
     end_waits(server, "cancel")
     with pytest.raises(LedgerUnavailable, match="on one server only"):
-        claiming.result(30)
+        claiming.result(TEST_TIMEOUT)
 
     have_standby(server, "")
     assert bench.claim() is None

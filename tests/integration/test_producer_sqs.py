@@ -17,10 +17,10 @@ from botocore.config import Config
 from celery import Celery
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
 from ledger_bench import WakeupRecorder
-from patience import until
 from redrive_producer import Redrive, to_celery, to_sqs
 from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
+from waiting import until
 
 from tasks.dlq.ledger import queries
 from tasks.dlq.ledger.schema import dead_letters, jobs

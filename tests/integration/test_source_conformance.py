@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ledger_bench import EMPLOYEES, SQLITE, Bench, WakeupRecorder, open_bench
-from patience import until
 from sources_file import File
 from sources_harness import Fifo, Memory, Sqs, SqsServer, employee
 from sources_kafka import Pool
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
+from waiting import until
 
 from tasks.adapters.jsonl import LineReader
 from tasks.adapters.memory import MemorySource

@@ -10,7 +10,7 @@ import pytest
 import redis
 from celery import Celery
 from celery.signals import task_failure
-from patience import until
+from waiting import TEST_TIMEOUT, until
 
 from tasks.dlq.ledger import queries
 from tasks.dlq.ledger.wakeups import count_outstanding
@@ -113,7 +113,7 @@ def test_a_503_gives_a_task_retried_event_and_one_delayed_message_without_eta(
     session_api.answers.append((503, {}))
     submit(runtime, "now", range(1, 2))
     rung, retried = wire.wait_for(RECOVERY, 2)
-    assert events["task-retried"].wait(20)
+    assert events["task-retried"].wait(TEST_TIMEOUT)
     assert rung.parameters["DelaySeconds"] == 0
     assert retried.parameters["DelaySeconds"] > 0
     assert retried.celery_headers["eta"] is None
@@ -136,7 +136,7 @@ def test_a_submission_that_fails_for_whatever_reason_stays_in_sqs(
     task_failure.connect(on_failure)
     monkeypatch.setattr(runtime.intake, "take", break_down)
     celery_session_app.send_task("redrive.submit", kwargs={"route": "now", "parameters": {"employeeId": 5}})
-    assert failed.wait(20)
+    assert failed.wait(TEST_TIMEOUT)
     task_failure.disconnect(on_failure)
     monkeypatch.undo()
     celery_session_app.send_task("redrive.submit", kwargs={"route": "now", "parameters": {"employeeId": 6}})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from doubles.http_server import Handler, LoopbackServer
 from jvm_servers import JVM
-from patience import until
+from waiting import until
 
 from tasks.devstack import child
 
@@ -84,7 +84,7 @@ class Company:
                     environment = {**env, "SERVER_PORT": str(port)}
                     self._processes[name] = child.spawn(self._command, env=environment, output=log, cwd=self._folder)
             for name in self.NAMES:
-                until(lambda name=name: self._serves(name), seconds=120, what=f"instance {name}; see {self._log_file(name)}")
+                until(lambda name=name: self._serves(name), what=f"instance {name}; see {self._log_file(name)}")
             yield
         finally:
             child.stop(self._processes.values(), grace=10)

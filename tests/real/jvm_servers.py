@@ -13,6 +13,7 @@ from compose_file import ELASTICMQ
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 from maven import server_classpath
+from waiting import TEST_TIMEOUT
 
 from tasks.devstack import child
 from tasks.devstack.server import EmbeddedServer
@@ -87,7 +88,7 @@ class KafkaBroker(EmbeddedServer):
 
     def make_topics(self, *names: str, partitions: int = 1) -> None:
         for made in self.admin.create_topics([NewTopic(name, num_partitions=partitions) for name in names]).values():
-            made.result(20)
+            made.result(TEST_TIMEOUT)
 
     def _command(self) -> Sequence[str]:
         controller = child.free_port()

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from waiting import TEST_TIMEOUT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,7 +24,6 @@ CONSUMER = ROOT / "examples" / "spring-consumer"
 
 OLDEST_JAVA = 17
 #: Seconds for Maven: the first time it fetches a hundred megabytes.
-PATIENCE = 600
 
 
 class Missing(Exception):  # noqa: N818 - what it says is a reason, not an error
@@ -34,7 +35,7 @@ def check_tools() -> None:
     for tool in ("java", "javac", "mvn"):
         if shutil.which(tool) is None:
             raise Missing(f"{tool} is not on the PATH: this tier takes a JDK of Java {OLDEST_JAVA} or newer, and Maven")
-    said = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    said = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False).stderr
     found = re.search(r'version "(?:1\.)?(\d+)', said)
     if found is None or int(found[1]) < OLDEST_JAVA:
         raise Missing(f"this tier takes Java {OLDEST_JAVA} or newer; `java -version` says {said.splitlines()[:1]}")
@@ -62,7 +63,7 @@ def spring_consumer() -> str:
             half = CACHE / "spring-consumer-half"
             # Out of the jar with its jars: so it starts in two thirds of the time.
             extract = ["java", "-Djarmode=tools", "-jar", "spring-consumer.jar", "extract", "--destination", str(half)]
-            subprocess.run(extract, cwd=CONSUMER / "target", timeout=PATIENCE, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(extract, cwd=CONSUMER / "target", timeout=TEST_TIMEOUT, check=True, stdout=subprocess.DEVNULL)
             shutil.copytree(CONSUMER / "target" / "test-classes", half / "rehearsal")
             half.rename(built)
     return os.pathsep.join(str(built / part) for part in ("spring-consumer.jar", "rehearsal"))
@@ -81,7 +82,7 @@ def _digest(*files: Path) -> str:
 
 def _maven(pom: Path, *arguments: str) -> None:
     command = ["mvn", "--batch-mode", "--quiet", "--no-transfer-progress", f"--file={pom}", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False)
     said = done.stdout + done.stderr
     if "Could not transfer" in said or "Could not resolve" in said or "could not be resolved" in said:
         raise Missing(f"Maven could not fetch what {pom} names: {said[-1000:]}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from company import Employee
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
-from patience import until
+from waiting import TEST_TIMEOUT, until
 
 if TYPE_CHECKING:
     from company import Company, Owner
@@ -42,7 +42,7 @@ class Rehearsal:
         self.owner.learn(*before)
         assert {self.company.sync(person.id) for person in before} == {204}
         self.owner.learn(*(replace(person, department="Sales", revision=3) for person in before))
-        until(self._members_are_there, seconds=60, what="a partition for each consumer")
+        until(self._members_are_there, what="a partition for each consumer")
         producer = Producer({"bootstrap.servers": self.broker.bootstrap})
         for meeting, numbers in enumerate(zip(*hundreds, strict=True)):
             a, b, c = (self.owner.truth[number] for number in numbers)
@@ -52,7 +52,7 @@ class Rehearsal:
                 producer.produce(self.topic, body, partition=partition, headers={"meeting": str(meeting).encode()})
         producer.produce(self.topic, POISON, partition=0)
         assert producer.flush(20) == 0
-        until(lambda: self._committed() == 2 * MEETINGS + 1, seconds=60, what="the consumers' last commit")
+        until(lambda: self._committed() == 2 * MEETINGS + 1, what="the consumers' last commit")
 
     def stale(self) -> list[int]:
         """Return the employees whom the company has otherwise than they are."""
@@ -70,11 +70,11 @@ class Rehearsal:
             consumer.close()
 
     def _members_are_there(self) -> bool:
-        group = self.broker.admin.describe_consumer_groups([self.topic])[self.topic].result(10)
+        group = self.broker.admin.describe_consumer_groups([self.topic])[self.topic].result(TEST_TIMEOUT)
         return sum(bool(member.assignment and member.assignment.topic_partitions) for member in group.members) == PARTITIONS
 
     def _committed(self) -> int:
         partitions = [TopicPartition(self.topic, number) for number in range(PARTITIONS)]
         asked = ConsumerGroupTopicPartitions(self.topic, partitions)
-        answer = self.broker.admin.list_consumer_group_offsets([asked])[self.topic].result(10)
+        answer = self.broker.admin.list_consumer_group_offsets([asked])[self.topic].result(TEST_TIMEOUT)
         return sum(max(0, partition.offset) for partition in answer.topic_partitions)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from patience import until
+from waiting import TEST_TIMEOUT, until
 
 from tasks.adapters.kafka import KafkaSource, lags
 
@@ -52,14 +52,14 @@ class Topic:
 
     def read_until(self, number: int) -> None:
         """Read until so many letters were seen, and all is committed."""
-        until(lambda: self.read() or (len(self.seen) >= number and self.lag() == 0), seconds=60, what=f"{number} letters")
+        until(lambda: self.read() or (len(self.seen) >= number and self.lag() == 0), what=f"{number} letters")
         assert len(set(self.seen.values())) == len(self.seen) == number
 
     def lag(self) -> int:
         return sum(each.lag for each in lags("dlt", bootstrap=self._broker.bootstrap, topics=[self.name], group=self.name))
 
     def make_anew(self) -> None:
-        self._broker.admin.delete_topics([self.name])[self.name].result(20)
+        self._broker.admin.delete_topics([self.name])[self.name].result(TEST_TIMEOUT)
         until(self._made, what="the topic")
 
     def commit(self, offset: int, label: str) -> None:

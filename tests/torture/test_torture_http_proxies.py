@@ -22,7 +22,7 @@ from harness.sender import Message
 from harness.servers import Servers
 from harness.settings import DRAIN, SUBMIT, TOPIC
 from harness.timetable import Dice, Throw
-from patience import until
+from waiting import until
 
 HEADERS = {"Redrive-Fence": "1", "Redrive-Job": "1", "Redrive-Attempt": "1"}
 

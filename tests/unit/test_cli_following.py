@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog.testing
+from waiting import TEST_TIMEOUT
 
 from tasks import continuous_intake
 from tasks.continuous_intake import Follower, follow_all
@@ -38,7 +39,7 @@ class Queue:
         self.waits.append(wait)
         if not self.polls:
             self.polled_out.set()
-            self.release.wait(30)
+            self.release.wait(TEST_TIMEOUT)
             return []
         poll = self.polls.pop(0)
         if isinstance(poll, Exception):
@@ -131,7 +132,7 @@ def test_it_drains_batch_after_batch_and_acknowledges_what_is_kept(threads: Thre
     queue = Queue(batch("a", "b"), batch("c"), [], batch("d"), [])
     runtime = FakeRuntime(queue)
     threads.start(queue, runtime)
-    assert queue.polled_out.wait(10)
+    assert queue.polled_out.wait(TEST_TIMEOUT)
     assert runtime.intake.taken == queue.acknowledged == ["a", "b", "c", "d"]
     assert queue.waits == [20.0, 1.0, 1.0, 20.0, 1.0, 20.0], "a long poll for the first, a short one for what follows"
 
@@ -141,7 +142,7 @@ def test_a_source_that_is_away_is_asked_again(threads: Threads):
     queue = Queue(away, away, batch("a"), [])
     with structlog.testing.capture_logs() as logs:
         threads.start(queue, FakeRuntime(queue))
-        assert queue.polled_out.wait(10)
+        assert queue.polled_out.wait(TEST_TIMEOUT)
     assert queue.acknowledged == ["a"]
     assert [entry["event"] for entry in logs] == ["the source waits", "the source waits", "the source goes on", "took"]
     assert logs[0]["hint"] == "check broker.url"
@@ -152,7 +153,7 @@ def test_what_the_ledger_could_not_keep_is_given_back_and_nothing_received_until
     runtime = FakeRuntime(queue, troubles=[LedgerUnavailable("disk full")] * 3)
     with structlog.testing.capture_logs() as logs:
         threads.start(queue, runtime)
-        assert queue.polled_out.wait(10)
+        assert queue.polled_out.wait(TEST_TIMEOUT)
     assert [entry["event"] for entry in logs].count("the source waits") == 3
     assert queue.given_back == ["a"]
     assert queue.acknowledged == ["a"], "once: after the second delivery"
@@ -162,8 +163,8 @@ def test_what_the_ledger_could_not_keep_is_given_back_and_nothing_received_until
 def test_a_fault_in_one_source_ends_the_process_instead_of_silence(threads: Threads):
     queue = Queue(ZeroDivisionError("a fault"))
     follower = threads.start(queue, FakeRuntime(queue))
-    assert threads.ended.wait(10)
-    assert follower.idle.wait(10)
+    assert threads.ended.wait(TEST_TIMEOUT)
+    assert follower.idle.wait(TEST_TIMEOUT)
     assert follower.crashed
 
 
@@ -173,25 +174,25 @@ def test_a_batch_in_hand_is_finished_before_the_end(threads: Threads):
     class Slow(FakeIntake):
         def take(self, source: str, reader: Any, records: Sequence[Record]) -> Recorded:
             taking.set()
-            assert go_on.wait(10)
+            assert go_on.wait(TEST_TIMEOUT)
             return super().take(source, reader, records)
 
     queue = Queue(batch("a"), batch("b"))
     runtime = FakeRuntime(queue)
     runtime.intake = Slow()
     follower = threads.start(queue, runtime)
-    assert taking.wait(10)
+    assert taking.wait(TEST_TIMEOUT)
     threads.ended.set()
     assert not follower.idle.is_set(), "it does not wait for SQS: the process must not end now"
     go_on.set()
-    assert follower.idle.wait(10)
+    assert follower.idle.wait(TEST_TIMEOUT)
     assert queue.acknowledged == ["a"], "and no other batch is begun"
 
 
 def test_a_long_poll_is_not_waited_for(threads: Threads):
     queue = Queue()
     follower = threads.start(queue, FakeRuntime(queue))
-    assert queue.polled_out.wait(10)
+    assert queue.polled_out.wait(TEST_TIMEOUT)
     assert follower.idle.is_set()
 
 
@@ -209,8 +210,8 @@ def test_missing_queues_are_made_when_sqs_is_back_and_hold_up_no_source(signals:
     runtime = FakeRuntime(queue, refusals=[("ledger", LedgerUnavailable("away")), ("queues", away), ("queues", away)])
 
     def terminate() -> None:
-        queue.polled_out.wait(10)
-        runtime.all_prepared.wait(10)
+        queue.polled_out.wait(TEST_TIMEOUT)
+        runtime.all_prepared.wait(TEST_TIMEOUT)
         signals[signal.SIGTERM](signal.SIGTERM, None)
 
     threading.Thread(target=terminate, daemon=True).start()

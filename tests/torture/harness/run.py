@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patience import until
+from waiting import until
 
 from harness.celery_sender import CelerySender
 from harness.completion import Completion

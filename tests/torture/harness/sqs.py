@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
-from patience import until
+from waiting import until
 
 from harness.sender import client_of
 from harness.settings import QUEUES, SUBMIT

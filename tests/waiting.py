@@ -1,4 +1,4 @@
-"""Waiting for what another process or thread does: bounded, and as long as it takes on a busy machine."""
+"""Waiting for another process or thread: as long as it takes on a busy machine, but not for ever."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Seconds to wait for something that will happen. Only a test that fails needs so long.
+TEST_TIMEOUT = 180.0
 
-def until(look: Callable[[], T], *, seconds: float = 30.0, what: str = "it", every: float = 0.02) -> T:
+
+def until(look: Callable[[], T], *, seconds: float = TEST_TIMEOUT, what: str = "it", every: float = 0.02) -> T:
     """Return the first true answer of `look`, asked `every` so many seconds; fail after `seconds`."""
     end = time.monotonic() + seconds
     while not (seen := look()):
