@@ -102,7 +102,7 @@ def drain(bootstrap: str, size: int) -> None:
         text = CONFIG.format(folder=folder, bootstrap=bootstrap, topics=json.dumps(topics_of(size)), size=size)
         runtime = Runtime(assemble(tomllib.loads(text), {}), Silent())
         runtime.ensure_ledger()
-        ((source, reader),) = runtime.topics
+        source, reader = next(each for each in runtime.sources if each[0].name == "dlt")
         first = source.receive(wait=0)  # the group hands out its partitions: that takes seconds, and is not the intake
         source.give_back(first)
         began, cpu = time.monotonic(), time.process_time()

@@ -1,26 +1,23 @@
-"""The composition root: one per process, everything made on first use."""
+"""The composition root: a process has one runtime, which creates each part on first use."""
 
 from __future__ import annotations
 
 import os
 import socket
+from contextlib import ExitStack
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from tasks.adapters import logs, sentry
-from tasks.adapters.celery_messages import CeleryDeadLetters, MessageReader
+from tasks.adapters.celery_messages import MessageReader
 from tasks.adapters.http import RequestsSyncApi
 from tasks.adapters.jsonl import LineReader
-from tasks.adapters.kafka import KafkaSource
-from tasks.adapters.kafka.lag import Lag, lags
 from tasks.adapters.notify import apprise_sinks
-from tasks.adapters.queues import Connection, ensure_queue
-from tasks.adapters.sqs import SqsSource, count_messages, talking_to
+from tasks.celery_queues import CeleryQueues
 from tasks.dlq.alerts.delivery import Notifier
-from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.ledger import Ledger, migrations
 from tasks.dlq.ledger.routes import ensure_routes
 from tasks.dlq.reading.reader import SubmissionReader
@@ -29,48 +26,47 @@ from tasks.dlq.services.maintenance import Maintenance
 from tasks.dlq.services.recovery import Recovery
 from tasks.dlq.services.repair import SubmittedReader
 from tasks.ledger_setup import create_ledger
-from tasks.names import CELERY_QUEUES, CELERY_SOURCE, DLQ_SUFFIX, RECOVERY_QUEUE, SENT_SOURCE, WAKEUPS
-from tasks.settings.queues import other_readers
-from tasks.settings.sources import SqsSource as SqsSourceTable
+from tasks.names import CELERY_SOURCE, SENT_SOURCE, WAKEUPS
+from tasks.sources import kinds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from mypy_boto3_sqs import SQSClient
+    from collections.abc import Callable, Mapping, Sequence
 
     from tasks.adapters.sentry import SentrySink
     from tasks.dlq.alerts.alert import AlertSink
     from tasks.dlq.ports import Source, WakeupSender
     from tasks.dlq.reading.reader import Reader
     from tasks.settings import Settings
+    from tasks.sources import SourceKind
 
 log = structlog.get_logger("redrive.runtime")
 
 
 class Runtime:
-    """What a process of Redrive is made of."""
+    """The parts of a process of Redrive."""
 
     def __init__(self, settings: Settings, sender: WakeupSender, *, stopping: Callable[[], bool] = lambda: False) -> None:
         self.settings = settings
         self._sender = sender
         self._stopping = stopping
+        self._closing = ExitStack()
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The ledger, checked: its schema is the one that this version writes.
+        """The ledger, after a check of its schema.
 
         Raises:
             LedgerOutdated: `redrive db upgrade` is due.
             LedgerUnavailable: the database does not answer.
         """
         ledger = Ledger(self.settings.ledger.url)
+        self._closing.callback(ledger.close)
         migrations.check(ledger)
         ledger.transact(lambda tx: ensure_routes(tx, self.settings.routes))
         return ledger
 
     @cached_property
     def intake(self) -> Intake:
-        """The intake service."""
         return Intake(self.ledger, self.settings.routes, self._sender)
 
     @cached_property
@@ -89,26 +85,28 @@ class Runtime:
     @cached_property
     def api(self) -> RequestsSyncApi:
         """The routes' APIs over HTTP. Raises ConfigError when a route's token is missing."""
-        return RequestsSyncApi(self.settings.tokens(), ca_bundle=self.settings.worker.ca_bundle)
+        api = RequestsSyncApi(self.settings.tokens(), ca_bundle=self.settings.worker.ca_bundle)
+        self._closing.callback(api.close)
+        return api
 
     @cached_property
     def maintenance(self) -> Maintenance:
         """The sweeps."""
-        return Maintenance(self.ledger, self.settings.routes, self._sender, count_queued=self._count_queued_wakeups)
+        return Maintenance(self.ledger, self.settings.routes, self._sender, count_queued=self.celery_queues.count_wakeups)
 
     @cached_property
     def submissions(self) -> SubmissionReader:
-        """Reads what names its own route."""
+        """Reads submissions, which name their route."""
         return SubmissionReader(routes=self.settings.routes)
 
     @cached_property
     def messages(self) -> MessageReader:
-        """Reads Celery messages that no task has read."""
+        """Reads Celery messages that no worker has taken."""
         return MessageReader(self.submissions, WAKEUPS)
 
     @cached_property
     def readers(self) -> Mapping[str, Reader]:
-        """What reads the records of each source, and reads the rejected ones again."""
+        """The reader of each source's records, by the source's name."""
         own: dict[str, Reader] = {
             CELERY_SOURCE: SubmittedReader(self.submissions, self.messages),
             SENT_SOURCE: LineReader(self.submissions),
@@ -118,7 +116,9 @@ class Runtime:
     @cached_property
     def notifier(self) -> Notifier:
         """Delivers alerts in the background."""
-        return Notifier(self.ledger, self._sinks)
+        notifier = Notifier(self.ledger, self._sinks)
+        self._closing.callback(notifier.close)
+        return notifier
 
     @cached_property
     def _sinks(self) -> Sequence[AlertSink]:
@@ -133,103 +133,52 @@ class Runtime:
         return sentry.init(dsn, environment=environment, release=f"redrive@{version('redrive')}") if dsn else None
 
     def start_sentry(self) -> None:
-        """Have unhandled errors of this process reported, when there is a DSN."""
+        """Report unhandled errors of this process to Sentry, if there is a DSN."""
         if self.sentry is None:
-            log.debug("Sentry is off: no DSN in the environment")
+            log.debug("sentry_off", hint="there is no DSN in the environment")
 
     @property
     def sources(self) -> Sequence[tuple[Source, Reader]]:
-        """Every source with its reader, as `redrive intake` drains them."""
-        return [*self.queues, *self.topics]
+        """Every source with its reader."""
+        return [*self.swept_sources, *self._other_sources]
 
     @cached_property
-    def queues(self) -> Sequence[tuple[Source, Reader]]:
-        """The sources on SQS with their readers, Redrive's own dead-letter queues among them: a sweep drains them."""
-        return [*self._configured_queues(), *self._celery_dead_letters()]
+    def swept_sources(self) -> Sequence[tuple[Source, Reader]]:
+        """The sources that a sweep drains: also the dead-letter queues of Redrive's own queues."""
+        own = [(source, self.messages) for source in self.celery_queues.open_dead_letters()]
+        return [*self._open_sources(sweepable=True), *own]
 
     @cached_property
-    def topics(self) -> Sequence[tuple[Source, Reader]]:
-        """The sources on Kafka with their readers. No sweep drains them: a consumer group is not joined for a slice."""
-        return [
-            (
-                KafkaSource(
-                    name,
-                    bootstrap=table.bootstrap,
-                    topics=table.topics,
-                    group=table.group,
-                    properties=self.settings.kafka_properties(name),
-                    headers=table.header_names,
-                ),
-                table.reader(self.settings.routes),
-            )
-            for name, table in self.settings.kafka_sources.items()
-        ]
+    def _other_sources(self) -> Sequence[tuple[Source, Reader]]:
+        return self._open_sources(sweepable=False)
 
-    def _configured_queues(self) -> Iterator[tuple[Source, Reader]]:
-        for name, table in self.settings.sources.items():
-            if isinstance(table, SqsSourceTable):
-                readers = other_readers(name, self.settings.sources, self.settings.broker)
-                yield SqsSource(name, self._client_of(table), table.queue, readers), table.reader(self.settings.routes)
+    def _open_sources(self, *, sweepable: bool) -> Sequence[tuple[Source, Reader]]:
+        kinds = {name: kind for name, kind in kinds_of(self.settings).items() if kind.sweepable is sweepable}
+        return [(self._open_source(name, kind), self.readers[name]) for name, kind in kinds.items()]
 
-    def lags(self, name: str) -> list[Lag]:
-        """Return how far each partition of a Kafka source is behind. Raises BrokerUnavailable, ConfigError."""
-        table = self.settings.kafka_sources[name]
-        properties = self.settings.kafka_properties(name)
-        return lags(name, bootstrap=table.bootstrap, topics=table.topics, group=table.group, properties=properties)
-
-    def _celery_dead_letters(self) -> Iterator[tuple[Source, Reader]]:
-        for queue in CELERY_QUEUES:
-            if name := self._queue_address(queue + DLQ_SUFFIX):
-                source = SqsSource(CELERY_SOURCE, self.sqs, name)
-                yield CeleryDeadLetters(source, WAKEUPS), self.messages
-
-    def _queue_address(self, name: str) -> str | None:
-        """Return the queue's URL where queues are predefined (None when it is not among them), else its name."""
-        predefined = self.settings.broker.predefined_queues
-        return predefined.get(name) if predefined else self.settings.broker.queue_prefix + name
+    def _open_source(self, name: str, kind: SourceKind[Any]) -> Source:
+        source = kind.open(kind.specify(self.settings, name))
+        if close := getattr(source, "close", None):
+            self._closing.callback(close)
+        return source
 
     @cached_property
-    def sqs(self) -> SQSClient:
-        """A client for the broker's SQS."""
-        broker = self.settings.broker
-        return Connection(
-            region=broker.region,
-            endpoint_url=broker.endpoint_url,
-            access_key_id=broker.access_key_id,
-            secret_access_key=broker.secret_access_key,
-        ).client()
-
-    def _client_of(self, table: SqsSourceTable) -> SQSClient:
-        """Return the broker's client, or one for the source's own endpoint: the broker's keys are not sent elsewhere."""
-        if table.endpoint is None:
-            return self.sqs
-        return Connection(region=self.settings.broker.region, endpoint_url=table.endpoint).client()
-
-    def _count_queued_wakeups(self) -> int:
-        queue = self._queue_address(RECOVERY_QUEUE)
-        if queue is None:
-            raise BrokerUnavailable(f"{RECOVERY_QUEUE} is not among the predefined queues", hint="add it")
-        return count_messages(self.sqs, queue)
+    def celery_queues(self) -> CeleryQueues:
+        """The queues of the Celery application."""
+        return CeleryQueues(self.settings)
 
     def ensure_queues(self) -> None:
-        """Make the queues that are missing, each with its dead-letter queue; nothing where queues are managed elsewhere.
+        """Create the queues that are missing, each with its dead-letter queue, unless other tools manage queues.
 
         Raises:
             BrokerUnavailable: SQS does not answer or refuses.
         """
-        broker = self.settings.broker
-        if not broker.manage_queues or broker.predefined_queues:
-            return
-        hidden = self.settings.visibility_timeout
-        wanted = [(self.sqs, broker.queue_prefix + name, hidden) for name in CELERY_QUEUES]
-        tables = [table for table in self.settings.sources.values() if isinstance(table, SqsSourceTable)]
-        wanted += [(self._client_of(table), table.queue, 0) for table in tables if "://" not in table.queue]
-        for client, name, least in wanted:
-            with talking_to(name):
-                ensure_queue(client, name, visibility_timeout=hidden, max_receives=broker.max_receives, least_visibility=least)
+        self.celery_queues.ensure()
+        for name, kind in kinds_of(self.settings).items():
+            kind.create(self.settings, name)
 
     def ensure_ledger(self) -> None:
-        """Create an empty ledger; an older one is a person's decision (`redrive db upgrade`).
+        """Create the ledger if it is missing. A person upgrades an older one (`redrive db upgrade`).
 
         Raises:
             LedgerOutdated: its schema is not the one that this version writes.
@@ -239,17 +188,11 @@ class Runtime:
             pass
 
     def check(self) -> None:
-        """Read every secret that the environment must hold. Raises ConfigError: a worker should not start without them."""
+        """Check the secrets that a worker needs from the environment. Raises ConfigError."""
         self.settings.tokens()
         self.settings.sentry_dsn()
         apprise_sinks(self.settings.notify_urls(), origin=self.settings.alerts.notify_env)
 
     def close(self) -> None:
-        """Let go of what is open. The runtime can be used again afterwards: what it needs is made anew."""
-        for name in ("notifier", "api", "ledger"):
-            if part := vars(self).pop(name, None):
-                part.close()
-        for source, _ in vars(self).pop("topics", ()):
-            source.close()
-        for name in [name for name in vars(self) if name not in {"settings", "_sender", "_stopping"}]:
-            del vars(self)[name]
+        """Close everything that is open. The runtime is not used after that."""
+        self._closing.close()

@@ -57,7 +57,7 @@ def sources(self: RedriveTask) -> int:
     if has_just_run("sources", boottime()):
         return 0
     accepted = 0
-    for source, reader in self.runtime.queues:
+    for source, reader in self.runtime.swept_sources:
         try:
             seconds = self.runtime.settings.worker.slice
             with as_out_of_reach():

@@ -88,16 +88,17 @@ def _checks(settings: Settings, *, offline: bool) -> dict[str, Callable[[], Iter
     """Return the checks that run side by side, in the order in which they are shown."""
     from tasks.doctor.ledger import check_ledger
     from tasks.doctor.machine import check_machine
-    from tasks.doctor.network import check_host, check_kafka, check_side_channel, hosts
-    from tasks.doctor.queues import check_queues
+    from tasks.doctor.network import check_host, check_side_channel, hosts
+    from tasks.doctor.queues import check_celery_queues
+    from tasks.sources import check_source
 
     checks: dict[str, Callable[[], Iterable[Finding]]] = {
         "machine": partial(check_machine, settings),
         "ledger": partial(check_ledger, settings),
-        "queues": partial(check_queues, settings),
+        "queues": partial(check_celery_queues, settings),
     }
-    for name in settings.kafka_sources:
-        checks[f"source {name}"] = partial(check_kafka, settings, name)
+    for name in settings.sources:
+        checks[f"source {name}"] = partial(check_source, settings, name)
     asked = {} if offline else hosts(settings)
     for (scheme, host, port), routes in asked.items():
         checks[f"API {host}:{port}"] = partial(check_host, scheme, host, port, routes, ca_bundle=settings.worker.ca_bundle)

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import contextmanager
-from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tasks.adapters import logs
-from tasks.adapters.kafka.sample import sample
-from tasks.adapters.sqs import GIVEN_BACK
 from tasks.cli.errors import Partly
 from tasks.cli.output import Column, Output
 from tasks.cli.session import Session
-from tasks.continuous_intake import SHORT_POLL
 from tasks.dlq.errors import BrokerUnavailable, OutOfReach, Refused
-from tasks.dlq.text import format_count, format_parameters
+from tasks.dlq.text import format_parameters
 from tasks.settings import settings
 from tasks.settings.keys import suggestion
+from tasks.sources import kinds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tasks.dlq.dead_letter import DeadLetter
-    from tasks.dlq.ports import Record, Source
+    from tasks.dlq.ports import Record
     from tasks.runtime import Runtime
 
 #: Records of each source that are read by default.
@@ -68,7 +61,8 @@ def dry_run(out: Output, *, source: str | None, limit: int) -> None:
 def _look_at(out: Output, runtime: Runtime, name: str, limit: int, counts: Counter[tuple[str, str]]) -> None:
     rows: list[tuple[str, str]] = []
     rejected = 0
-    with _sample(out, runtime, name, limit) as records:
+    kind = kinds_of(settings())[name]
+    with kind.sample(kind.specify(settings(), name), limit) as records:
         for record in records:
             letter = runtime.readers[name].read(name, record)
             rejected += letter.rejection is not None
@@ -81,50 +75,11 @@ def _look_at(out: Output, runtime: Runtime, name: str, limit: int, counts: Count
     elif rows:
         out.table([Column(f"Record of {name}", fold=True), Column("Would become", fold=True)], rows)
         out.line()
+    if rows and kind.sample_warning:
+        warning, hint = kind.sample_warning
+        out.warn(f"source {name}: {warning}", hint=hint, source=name)
     if len(rows) == limit:
         out.note(f"there may be more in {name}: --limit N")
-
-
-@contextmanager
-def _sample(out: Output, runtime: Runtime, name: str, limit: int) -> Iterator[Iterator[Record]]:
-    """Yield up to `limit` records of a source. At the end, those of SQS are given back."""
-    table = settings().kafka_sources.get(name)
-    if table:
-        records = sample(
-            name,
-            bootstrap=table.bootstrap,
-            topics=table.topics,
-            group=table.group,
-            properties=settings().kafka_properties(name),
-            headers=table.header_names,
-        )
-        try:
-            yield islice(records, limit)
-        finally:
-            records.close()
-        return
-    source = next(source for source, _ in runtime.sources if source.name == name)
-    received: dict[str, Record] = {}
-    try:
-        yield _receive(source, received, limit)
-    finally:
-        source.give_back(list(received.values()))
-        if received:
-            text = f"{format_count(len(received), 'message')} of {name}: SQS counts one more receive of each"
-            hint = f"this counts for maxReceiveCount; they are visible again after {GIVEN_BACK} s"
-            out.warn(text, hint=hint, source=name)
-
-
-def _receive(source: Source, received: dict[str, Record], limit: int) -> Iterator[Record]:
-    """Yield records. Keep in `received`, without bodies, those that have to be given back."""
-    left = limit
-    while left:
-        fresh = [record for record in source.receive(wait=SHORT_POLL) if record.identity not in received]
-        received |= {record.identity: replace(record, body=b"") for record in fresh}
-        yield from fresh[:left]
-        left -= len(fresh[:left])
-        if not fresh:
-            return
 
 
 def _format_place(record: Record) -> str:

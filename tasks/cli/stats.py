@@ -56,20 +56,21 @@ def _print_stops(out: Output, view: Mapping[str, Any], now: int) -> None:
 
 
 def _fetch_lags() -> Iterator[dict[str, Any]]:
-    """Yield the lag of each Kafka source, or the error of its cluster."""
+    """Yield the lag of each source that has offsets, or the error of its cluster."""
     from tasks.adapters import logs
-    from tasks.cli.session import Session
     from tasks.dlq.errors import RedriveError
     from tasks.settings import settings
+    from tasks.sources import kinds_of
 
-    if settings().kafka_sources:
-        logs.configure("ERROR", secrets=settings().secrets())
-    for name in settings().kafka_sources:
+    logs.configure("ERROR", secrets=settings().secrets())
+    for name, kind in kinds_of(settings()).items():
         try:
-            partitions = [{**asdict(lag), "lag": lag.lag} for lag in Session().runtime.lags(name)]
-            yield {"source": name, "partitions": partitions}
+            lags = kind.read_lags(kind.specify(settings(), name))
         except RedriveError as error:
             yield {"source": name, "error": error.message}
+            continue
+        if lags is not None:
+            yield {"source": name, "partitions": [{**asdict(lag), "lag": lag.lag} for lag in lags]}
 
 
 def _print_lags(out: Output, lags: Sequence[Mapping[str, Any]]) -> None:

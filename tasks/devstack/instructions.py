@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.devstack.sample import EMPLOYEES, QUEUE
-from tasks.settings.sources import SqsSource
+from tasks.settings.queues import SqsTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,16 +63,17 @@ class Instructions:
             yield f"  SQS      {self.sqs.endpoint} (embedded, in memory)"
         else:
             yield f"  SQS      {broker.endpoint_url or f'AWS, {broker.region}'}"
+        queues = self.settings.sources_of(SqsTable)
         for name, source in self.settings.sources.items():
             yield f"  source   {name} -> {f'route {source.route}' if source.route else 'a route by rule'}"
-            if isinstance(source, SqsSource):
-                yield f"           {self._locate_queue(source)}"
+            if name in queues:
+                yield f"           {self._locate_queue(queues[name])}"
         yield f"  Flower   http://127.0.0.1:{self.flower_port}"
         if self.company_port:
             yield f"  company  http://127.0.0.1:{self.company_port}/stats (employees 1 to {EMPLOYEES})"
         yield f"  config   {self.settings.source_file}"
 
-    def _locate_queue(self, source: SqsSource) -> str:
+    def _locate_queue(self, source: SqsTable) -> str:
         is_url = "://" in source.queue
         return source.queue if is_url or source.endpoint or not self.sqs else self.sqs.make_queue_url(source.queue)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def _secrets(settings: Settings) -> Finding:
     problems: list[str] = []
     hint = ""
     looks: list[Callable[[], object]] = [settings.tokens, settings.sentry_dsn, settings.notify_urls]
-    looks += [lambda name=name: settings.kafka_properties(name) for name in settings.kafka_sources]  # type: ignore[misc]
+    looks += [partial(settings.source_secrets, name) for name in settings.sources]
     for look in looks:
         try:
             look()
@@ -56,7 +57,7 @@ def _secrets(settings: Settings) -> Finding:
         return Finding(name="secrets", state=State.WRONG, detail="; ".join(problems), hint=hint)
     tables = settings.route_tables.values()
     names = [table.bearer_env for table in tables if table.bearer_env]
-    names += [name for table in settings.kafka_sources.values() for name in table.properties_env.values()]
+    names += [variable for source in settings.sources.values() for variable in source.secret_variables.values()]
     return Finding(name="secrets", detail=f"the environment holds {', '.join(sorted(set(names))) or 'all: none is needed'}")
 
 

@@ -1,4 +1,4 @@
-"""What is at the other end of the wires: Kafka, the APIs' hosts, the side channel."""
+"""Checks that the hosts of the APIs, and the side channel, can be reached."""
 
 from __future__ import annotations
 
@@ -8,50 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tasks.dlq.errors import RedriveError
-from tasks.dlq.text import format_count, join_names, shorten
-from tasks.doctor.findings import Finding, State, of_error
+from tasks.dlq.text import shorten
+from tasks.doctor.findings import Finding, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tasks.adapters.kafka.lag import Lag
     from tasks.settings import Settings
 
 #: Seconds for one connection, resolving not counted: nothing bounds that but the whole.
 _TIMEOUT = 3.0
 _PORTS = {"http": 80, "https": 443}
-
-
-def check_kafka(settings: Settings, name: str) -> Iterator[Finding]:
-    """Ask for the lag of one Kafka source."""
-    from tasks.adapters.kafka.lag import lags
-
-    table = settings.kafka_sources[name]
-    try:
-        found = lags(
-            name,
-            bootstrap=table.bootstrap,
-            topics=table.topics,
-            group=table.group,
-            properties=settings.kafka_properties(name),
-        )
-    except RedriveError as error:
-        yield of_error(f"source {name}", error)
-        return
-    yield judge_lags(name, table.topics, found)
-
-
-def judge_lags(name: str, topics: Sequence[str], found: Sequence[Lag]) -> Finding:
-    """Judge how far a source is behind."""
-    behind = sum(each.lag for each in found)
-    detail = f"Kafka answers; {behind:,} to be read in {format_count(len(found), 'partition')}"
-    if missing := sorted(set(topics) - {each.topic for each in found}):
-        hint = "fine before the first failure, if the broker makes topics by itself; else create it"
-        return Finding(
-            name=f"source {name}", state=State.WARNING, detail=f"{detail}; there is no topic {join_names(missing)}", hint=hint
-        )
-    return Finding(name=f"source {name}", detail=detail)
 
 
 def hosts(settings: Settings) -> dict[tuple[str, str, int], list[str]]:

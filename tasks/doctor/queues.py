@@ -1,21 +1,21 @@
-"""What SQS says: whether every queue is there, and keeps what it is given for as long as Redrive needs."""
+"""Checks the queues on SQS: that each exists, and keeps messages for as long as Redrive needs."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError  # noqa: A004 - botocore's
 
-from tasks.adapters.queues import Connection, dead_letter_queue
-from tasks.adapters.sqs import talking_to
+from tasks.adapters.sqs import SqsQueue
+from tasks.adapters.sqs.client import find_url, is_missing, translate_errors
+from tasks.adapters.sqs.queues import dead_letter_queue, dead_letter_target
+from tasks.celery_queues import connect_broker, locate_queue
 from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.shortage import HINT
 from tasks.dlq.text import format_count
 from tasks.doctor.findings import Finding, State, of_error
 from tasks.names import CELERY_QUEUES
-from tasks.settings.sources import SqsSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,150 +24,115 @@ if TYPE_CHECKING:
 
     from tasks.settings import Settings
 
-#: Seconds that a queue keeps a message at least, so that a long weekend without Redrive loses none.
+#: Seconds for which a queue should keep a message, so that none is lost over a long weekend.
 _LEAST_RETENTION = 4 * 86_400
-#: What SQS says of a queue that is not there, behind its last dot.
-_NO_QUEUE = {"NonExistentQueue", "QueueDoesNotExist"}
+#: Seconds for one answer.
+_TIMEOUT = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A queue that Redrive reads: its name or URL, the source that reads it (none for its own), the client to ask."""
-
-    queue: str
-    client: SQSClient
-    visibility: float
-    source: str = ""
-
-    @property
-    def label(self) -> str:
-        """What the finding is called."""
-        return f"source {self.source}" if self.source else self.queue.rpartition("/")[2]
-
-
-def check_queues(settings: Settings) -> Iterator[Finding]:
-    """Look at every queue, with its dead-letter queue. One server that does not answer is asked once."""
-    away: set[int] = set()
-    for wanted in _wanted(settings):
-        if id(wanted.client) in away:
-            continue
-        try:
-            yield _look(wanted, settings)
-        except BrokerUnavailable as error:
-            if isinstance(error.__cause__, ClientError):  # it answers, and refuses
-                broker = settings.broker
-                fixed = bool(broker.predefined_queues) or "://" in wanted.queue
-                yield refused(wanted, error, error.__cause__, managed=broker.manage_queues, fixed=fixed)
-            else:
-                away.add(id(wanted.client))
-                yield silent(wanted.client.meta.endpoint_url, error)
-
-
-def _wanted(settings: Settings) -> Iterator[Wanted]:
+def check_celery_queues(settings: Settings) -> Iterator[Finding]:
+    """Check Redrive's own queues. If SQS does not answer, there is one finding for all of them."""
     broker = settings.broker
-    own = Connection(
-        region=broker.region,
-        endpoint_url=broker.endpoint_url,
-        access_key_id=broker.access_key_id,
-        secret_access_key=broker.secret_access_key,
-    ).client(patient=False)
+    connection = connect_broker(broker)
+    client = connection.client(timeout=_TIMEOUT, tries=1)
     for name in CELERY_QUEUES:
-        queue = broker.predefined_queues.get(name, broker.queue_prefix + name)
-        yield Wanted(queue=queue, client=own, visibility=settings.limits.busy)
-    for name, table in settings.sources.items():
-        if isinstance(table, SqsSource):
-            other = Connection(region=broker.region, endpoint_url=table.endpoint).client(patient=False) if table.endpoint else own
-            yield Wanted(queue=table.queue, client=other, visibility=0.0, source=name)
+        address = locate_queue(broker, name) or broker.queue_prefix + name
+        queue = SqsQueue(source="", queue=address, connection=connection, managed=broker.creates_queues)
+        try:
+            attributes, waiting = _read(client, address, urls=broker.predefined_queues)
+            yield judge_queue(queue, attributes, waiting=waiting, visibility=settings.limits.busy)
+        except BrokerUnavailable as error:
+            if not isinstance(error.__cause__, ClientError):
+                yield judge_silence("SQS", client.meta.endpoint_url, error)
+                return
+            yield judge_refusal(queue, error, error.__cause__)
 
 
-def _look(wanted: Wanted, settings: Settings) -> Finding:
-    with talking_to(wanted.queue):
-        url = _url(wanted.client, wanted.queue)
-        found = wanted.client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    attributes = {str(name): value for name, value in found.items()}
-    dead = dead_letters_of(attributes)
-    return judge_queue(wanted, attributes, waiting=_waiting(wanted.client, settings, dead) if dead else None)
-
-
-def _url(client: SQSClient, queue: str) -> str:
-    return queue if "://" in queue else client.get_queue_url(QueueName=queue)["QueueUrl"]
-
-
-def refused(wanted: Wanted, error: BrokerUnavailable, answer: ClientError, *, managed: bool, fixed: bool) -> Finding:
-    """Judge what SQS refused: it answers, so that it is not out of reach.
-
-    Args:
-        wanted: the queue.
-        error: what to say of the refusal.
-        answer: what SQS said.
-        managed: Redrive makes queues that are missing (`broker.manage_queues`),
-        fixed: but not where their URLs are given.
-    """
-    finding = replace(of_error(wanted.label, error), out_of_reach=False)
-    if answer.response.get("Error", {}).get("Code", "").rpartition(".")[2] not in _NO_QUEUE or not managed:
-        return finding
-    if fixed:
-        return replace(finding, hint="create it, or correct its URL; docs/reference/aws.md has the commands")
-    return replace(finding, hint="the first worker, beat or intake makes it: start one; if one runs, see its log")
-
-
-def silent(endpoint: str, error: BrokerUnavailable) -> Finding:
-    """Judge an SQS that does not answer."""
-    finding = of_error("SQS", error)
-    if error.hint == HINT or not isinstance(error.__cause__, (ConnectionError, HTTPClientError)):  # it was not asked
-        return finding
-    hint = f"see whether SQS runs at {endpoint} (broker.url) and can be reached; then check the region and the credentials"
-    return replace(finding, hint=hint)
-
-
-def dead_letters_of(attributes: Mapping[str, str]) -> str | None:
-    """Return the name of the dead-letter queue that a queue has."""
-    policy = attributes.get("RedrivePolicy")
-    return str(json.loads(policy)["deadLetterTargetArn"]).rpartition(":")[2] if policy else None
-
-
-def _waiting(client: SQSClient, settings: Settings, dead: str) -> int | None:
-    """Return how many messages wait in a dead-letter queue; None where it cannot be asked: it may be another account's."""
-    address = settings.broker.predefined_queues.get(dead, dead)
+def check_queue(queue: SqsQueue) -> Iterator[Finding]:
+    """Check the queue of a source."""
+    client = queue.connection.client(timeout=_TIMEOUT, tries=1)
     try:
-        url = _url(client, address)
-        found = client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
+        attributes, waiting = _read(client, queue.queue)
+        yield judge_queue(queue, attributes, waiting=waiting)
+    except BrokerUnavailable as error:
+        if isinstance(error.__cause__, ClientError):
+            yield judge_refusal(queue, error, error.__cause__)
+        else:
+            yield judge_silence(_label(queue), client.meta.endpoint_url, error)
+
+
+def _label(queue: SqsQueue) -> str:
+    return f"source {queue.source}" if queue.source else queue.queue.rpartition("/")[2]
+
+
+def _read(client: SQSClient, queue: str, urls: Mapping[str, str] | None = None) -> tuple[dict[str, str], int | None]:
+    """Return a queue's attributes, and how many messages its dead-letter queue holds; None if SQS does not say.
+
+    `urls` are those of predefined queues, by name. Raises BrokerUnavailable.
+    """
+    with translate_errors(queue):
+        found = client.get_queue_attributes(QueueUrl=find_url(client, queue), AttributeNames=["All"])["Attributes"]
+    attributes = {str(name): value for name, value in found.items()}
+    target = dead_letter_target(attributes)
+    return attributes, _count_waiting(client, (urls or {}).get(target, target)) if target else None
+
+
+def _count_waiting(client: SQSClient, queue: str) -> int | None:
+    """Return how many messages wait in a dead-letter queue; None if SQS refuses: another account may own it."""
+    try:
+        found = client.get_queue_attributes(QueueUrl=find_url(client, queue), AttributeNames=["ApproximateNumberOfMessages"])[
+            "Attributes"
+        ]
     except ClientError:
         return None
     return int(found["ApproximateNumberOfMessages"])
 
 
-def judge_queue(wanted: Wanted, attributes: Mapping[str, str], *, waiting: int | None) -> Finding:
-    """Judge one queue by what SQS calls its attributes; `waiting` are the messages in its dead-letter queue, None if unknown."""
+def judge_refusal(queue: SqsQueue, error: BrokerUnavailable, answer: ClientError) -> Finding:
+    """Judge what SQS refused. It answers, so it is not out of reach."""
+    finding = replace(of_error(_label(queue), error), out_of_reach=False)
+    if is_missing(answer) and "://" in queue.queue:
+        return replace(finding, hint="create it, or correct its URL; docs/reference/aws.md has the commands")
+    if is_missing(answer) and queue.managed:
+        return replace(finding, hint="the first worker, beat or intake creates it: start one; if one runs, see its log")
+    return finding
+
+
+def judge_silence(name: str, endpoint: str, error: BrokerUnavailable) -> Finding:
+    """Judge an SQS that does not answer."""
+    finding = of_error(name, error)
+    if error.hint == HINT or not isinstance(error.__cause__, (ConnectionError, HTTPClientError)):  # no request was sent
+        return finding
+    hint = f"see whether SQS runs at {endpoint} and can be reached; then check broker.url, the region and the credentials"
+    return replace(finding, hint=hint)
+
+
+def judge_queue(queue: SqsQueue, attributes: Mapping[str, str], *, waiting: int | None, visibility: float = 0.0) -> Finding:
+    """Judge a queue by its attributes.
+
+    Args:
+        queue: the queue.
+        attributes: what SQS says of it.
+        waiting: the number of messages in its dead-letter queue; None if unknown.
+        visibility: the least visibility timeout, in seconds.
+    """
     hidden, kept = int(attributes["VisibilityTimeout"]), int(attributes.get("MessageRetentionPeriod", _LEAST_RETENTION))
-    dead, name = dead_letters_of(attributes), wanted.queue.rpartition("/")[2]
-    finding = _Judged(wanted.label, f"{name}: " if wanted.source else "")
-    if dead is None:
+    target, name = dead_letter_target(attributes), queue.queue.rpartition("/")[2]
+    state, hint = State.WARNING, ""
+    if target is None:
         expected = dead_letter_queue(name)
+        state, detail = State.WRONG, f"no dead-letter queue: SQS deletes what fails (expected {expected})"
         hint = f"give it a redrive policy to {expected}; docs/reference/aws.md has the commands"
-        return finding.wrong(f"no dead-letter queue: SQS throws away what fails (expected {expected})", hint)
-    if hidden < wanted.visibility:
-        hint = f"set its VisibilityTimeout to {round(wanted.visibility)} or more, in seconds"
-        return finding.wrong(f"hides a message for {hidden} s, a worker may be busy for {wanted.visibility:g} s", hint)
-    if kept < _LEAST_RETENTION:
+    elif hidden < visibility:
+        state, detail = State.WRONG, f"hides a message for {hidden} s, a worker may be busy for {visibility:g} s"
+        hint = f"set its VisibilityTimeout to {round(visibility)} or more, in seconds"
+    elif kept < _LEAST_RETENTION:
+        detail = f"keeps a message for {kept / 86_400:.1f} days only"
         hint = "set its MessageRetentionPeriod to 1209600, 14 days"
-        return finding.warning(f"keeps a message for {kept / 86_400:.1f} days only", hint)
-    if waiting:
+    elif waiting:
+        detail = f"{format_count(waiting, 'message')} in {target}"
         hint = "a sweep takes them in within seconds; if they stay, see the maintenance worker's log"
-        return finding.warning(f"{format_count(waiting, 'message')} in {dead}", hint)
-    return finding.ok(f"hides {hidden} s, keeps {kept // 86_400} days, dead letters to {dead}")
-
-
-@dataclass(frozen=True)
-class _Judged:
-    name: str
-    prefix: str
-
-    def ok(self, detail: str) -> Finding:
-        return Finding(name=self.name, detail=self.prefix + detail)
-
-    def warning(self, detail: str, hint: str) -> Finding:
-        return Finding(name=self.name, state=State.WARNING, detail=self.prefix + detail, hint=hint)
-
-    def wrong(self, detail: str, hint: str) -> Finding:
-        return Finding(name=self.name, state=State.WRONG, detail=self.prefix + detail, hint=hint)
+    else:
+        state, detail = State.OK, f"hides {hidden} s, keeps {kept // 86_400} days, dead letters to {target}"
+    prefix = f"{name}: " if queue.source else ""
+    return Finding(name=_label(queue), state=state, detail=prefix + detail, hint=hint)

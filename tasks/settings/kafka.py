@@ -1,16 +1,17 @@
 """The types of a Kafka source's values in redrive.toml: brokers, topics, and properties of librdkafka."""
 
-from __future__ import annotations
-
 import json
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from tasks.dlq.secrets.names import is_secret_property
 from tasks.names import HEADER_ROLES
+from tasks.settings.mappings import KIND, MappingTable
+from tasks.settings.sections import Broker
 from tasks.settings.urls import canonical_host
-from tasks.settings.values import Display, PrintableText, Refusal, split_commas
+from tasks.settings.values import Display, KeyPath, PrintableText, Refusal, VariableName, split_commas
 
 #: Properties that Redrive's guarantees depend on, or that have a key of their own.
 _RESERVED = {
@@ -100,3 +101,53 @@ Role = Annotated[
     str, StringConstraints(pattern=f"^({'|'.join(HEADER_ROLES)})$"), Display(" or ".join(map(json.dumps, HEADER_ROLES)))
 ]
 HeaderOfRole = Annotated[PrintableText, Field(max_length=250), Display("a header's name")]
+
+
+class KafkaTable(MappingTable):
+    """Dead-letter topics, read in a consumer group. Properties are those of librdkafka, with `_` for their dots."""
+
+    kind: Annotated[Literal["kafka"], KIND]
+    bootstrap: Bootstrap
+    topics: Topics
+    group: Group = "redrive"
+    properties: dict[PropertyName, PropertyValue] = Field(default_factory=dict)
+    properties_env: dict[SecretPropertyName, VariableName] = Field(default_factory=dict)
+    header_names: dict[Role, HeaderOfRole] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        found: list[tuple[KeyPath, str]] = []
+        if self.header_names and "topic" not in self.header_names:
+            found.append((("header_names",), "must name the header with the topic: that header marks a dead letter"))
+        seen: set[str] = set()
+        for table in ("properties", "properties_env"):
+            for name in getattr(self, table):
+                if property_name(name) in seen:
+                    found.append(((table, name), f"must be set only once: {property_name(name)} is set twice"))
+                seen.add(property_name(name))
+        if found:
+            raise Refusal(*found)
+        return self
+
+    @property
+    def secret_variables(self) -> Mapping[str, str]:
+        return {f"properties_env.{key}": variable for key, variable in self.properties_env.items()}
+
+    def librdkafka(self, secrets: Mapping[str, str]) -> dict[str, str]:
+        """Return the properties as librdkafka names them. `secrets` are the values of `secret_variables`, by key."""
+        hidden = {key: secrets[f"properties_env.{key}"] for key in self.properties_env}
+        return {property_name(key): value for key, value in {**self.properties, **hidden}.items()}
+
+    @classmethod
+    def find_conflicts(cls, sources: Mapping[str, Self], broker: Broker) -> Iterator[tuple[KeyPath, str]]:  # noqa: ARG003
+        """Yield the path and a clause for each source that shares a topic with another one, even in another group.
+
+        Kafka gives each group all records of a topic, and Redrive knows a record's identity only within its source.
+        """
+        seen: dict[tuple[tuple[str, int], str], str] = {}
+        for name, source in sources.items():
+            places = [(server, topic) for server in brokers(source.bootstrap) for topic in source.topics]
+            if first := next((seen[place] for place in places if place in seen), None):
+                clause = f"must not be those of source {first}, in any group: each dead letter has one reader"
+                yield ("sources", name, "topics"), clause
+            seen |= dict.fromkeys(places, name)

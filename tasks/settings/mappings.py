@@ -1,7 +1,7 @@
 """From a body to a route and its parameters: `each`, `map`, `constants`, `choose` and `unwrap` of a source."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
@@ -9,10 +9,12 @@ from tasks.dlq.calls.route import Route
 from tasks.dlq.reading.mapping import BodyMapping, Condition, check_expression
 from tasks.dlq.reading.reader import BodyReader, RouteChoice
 from tasks.dlq.reading.unwrapping import STEPS
-from tasks.settings.sections import Section
+from tasks.settings.sections import Broker, Section
 from tasks.settings.values import MIB, Display, KeyPath, Name, ParameterName, PrintableText, Size, split_commas
 
 _Finding = tuple[KeyPath, str]
+#: The kinds in `SOURCE_KINDS` of tasks/sources.py.
+KIND = Display('"sqs" or "kafka"')
 
 
 def _check_expression(text: str) -> str:
@@ -61,6 +63,16 @@ class MappingTable(Section):
             yield from ((("choose", name, *path), clause) for path, clause in _conflicts(choice, routes))
         if self.route is not None or not self.choose:
             yield from _conflicts(self, routes)
+
+    @classmethod
+    def find_conflicts(cls, sources: Mapping[str, Self], broker: Broker) -> Iterator[_Finding]:  # noqa: ARG003 - for kinds
+        """Yield the path and a clause for each source of this kind that reads what another one reads."""
+        yield from ()
+
+    @property
+    def secret_variables(self) -> Mapping[str, str]:
+        """The variables that hold secrets, by the key that names them."""
+        return {}
 
     def reader(self, routes: Mapping[str, Route]) -> BodyReader:
         """Return the reader of this source's records: its choices in the order of the file, then its own route."""

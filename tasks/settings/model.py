@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
@@ -17,11 +17,13 @@ from tasks.names import OWN_SOURCES
 from tasks.settings.credentials import secrets_in_addresses, secrets_in_dsn, secrets_in_routes, secrets_in_urls
 from tasks.settings.environment import Input
 from tasks.settings.keys import dotted, keys_in, suggestion
-from tasks.settings.queues import queue_conflicts
+from tasks.settings.mappings import MappingTable
 from tasks.settings.routes import RouteTable
 from tasks.settings.sections import Alerts, Broker, Ledger, Monitor, Prune, Section, Sweeps, Worker
-from tasks.settings.sources import AnySource, KafkaSource, topic_conflicts
+from tasks.settings.sources import AnySource
 from tasks.settings.values import Display, KeyPath, Name, PrintableText, Refusal, format_duration
+
+Table = TypeVar("Table", bound=MappingTable)
 
 _TOKEN = re.compile(r"[!-~]{1,8192}", re.ASCII)
 _BEFORE_URL = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
@@ -64,8 +66,9 @@ class Settings(Section):
             if name in OWN_SOURCES:
                 yield ("sources", name), "must have another name: Redrive's own source has this one"
             yield from ((("sources", name, *path), clause) for path, clause in source.conflicts(self.routes))
-        yield from queue_conflicts(self.sources, self.broker)
-        yield from topic_conflicts(self.sources)
+        tables: list[type[MappingTable]] = list(dict.fromkeys(type(source) for source in self.sources.values()))
+        for table in tables:
+            yield from table.find_conflicts(self.sources_of(table), self.broker)
         if clause := self.limits.refusal():
             yield ("broker", "visibility_timeout"), clause
 
@@ -97,10 +100,9 @@ class Settings(Section):
         """Seconds for which SQS hides a wake-up: longer than a worker can be busy with one."""
         return self.limits.visibility_timeout
 
-    @property
-    def kafka_sources(self) -> dict[str, KafkaSource]:
-        """The Kafka sources by name."""
-        return {name: table for name, table in self.sources.items() if isinstance(table, KafkaSource)}
+    def sources_of(self, table: type[Table]) -> dict[str, Table]:
+        """Return the sources of one kind, given by its table."""
+        return {name: source for name, source in self.sources.items() if isinstance(source, table)}
 
     # --- where values came from --------------------------------------------------------------------------------------
 
@@ -144,7 +146,7 @@ class Settings(Section):
         """The environment variables that keys such as `bearer_env` name."""
         names = [self.alerts.notify_env, self.alerts.sentry_dsn_env]
         names += [table.bearer_env for table in self.route_tables.values() if table.bearer_env]
-        return names + [name for table in self.kafka_sources.values() for name in table.properties_env.values()]
+        return names + [variable for source in self.sources.values() for variable in source.secret_variables.values()]
 
     def tokens(self) -> dict[str, str]:
         """Return the bearer token of each route that has one.
@@ -160,9 +162,17 @@ class Settings(Section):
             raise ConfigError("\n".join(lines), hint="set the variable in the environment of the worker")
         return tokens
 
-    def kafka_properties(self, name: str) -> dict[str, str]:
-        """Return the properties of a Kafka source for librdkafka, secrets included. Raises ConfigError if one is not set."""
-        return self.kafka_sources[name].librdkafka(name, self._input.environ)
+    def source_secrets(self, name: str) -> dict[str, str]:
+        """Return the secrets of a source, by the key that names their variable.
+
+        Raises:
+            ConfigError: a variable is not set. The message names it.
+        """
+        variables, environ = self.sources[name].secret_variables, self._input.environ
+        if absent := {key: variable for key, variable in variables.items() if not environ.get(variable)}:
+            lines = [f"{variable} is not set: sources.{name}.{key} names it" for key, variable in absent.items()]
+            raise ConfigError("\n".join(lines), hint="set the variable in the environment of the intake")
+        return {key: environ[variable] for key, variable in variables.items()}
 
     def sentry_dsn(self) -> str:
         """Return Sentry's DSN from the environment; empty if there is none. Raises ConfigError."""

@@ -4,27 +4,59 @@ A source also reads the dead-letter queue of its queue. SQS may move a message t
 that queue belonged to another source, the message would count twice: Redrive knows an identity only within its source.
 """
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
+from pydantic import AfterValidator, Field
+
 from tasks.names import DLQ_SUFFIX, FIFO_SUFFIX, OWN_QUEUES
-from tasks.settings.sources import SqsSource
-from tasks.settings.urls import canonical_host
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from tasks.settings.sections import Broker
-    from tasks.settings.values import KeyPath
+from tasks.settings.mappings import KIND, MappingTable
+from tasks.settings.sections import QUEUE_NAME, Broker
+from tasks.settings.urls import HttpUrl, canonical_host, check_http, masked
+from tasks.settings.values import Display, KeyPath
 
 _PORTS = {"http": 80, "https": 443}
 #: The hosts of SQS in a region: default, FIPS, dual stack, VPC endpoint, China. The older hosts follow; without a region
 #: they are in us-east-1. See https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
 _AWS = re.compile(r"(?:[a-z0-9-]+\.)?sqs(?:-fips)?\.([a-z0-9-]+)\.(?:(?:vpce\.)?amazonaws\.com(?:\.cn)?|api\.aws)", re.ASCII)
 _OLD_AWS = re.compile(r"(?:([a-z0-9-]+)\.)?queue\.amazonaws\.com(?:\.cn)?", re.ASCII)
+
+
+_QUEUE = re.compile(rf"(?=.{{1,80}}\Z){QUEUE_NAME}(\.fifo)?", re.ASCII)
+
+
+def _check_queue(value: str) -> str:
+    if "://" in value:
+        return check_http(value)
+    if not _QUEUE.fullmatch(value):
+        raise ValueError
+    return value
+
+
+#: A queue of another account is named by its URL.
+Queue = Annotated[
+    str,
+    AfterValidator(_check_queue),
+    Display(
+        "a queue's name (A-Z a-z 0-9 - _, at most 80 characters, .fifo at the end of a FIFO queue's) or its URL",
+        show=masked,
+        secret=True,
+    ),
+]
+
+
+class SqsTable(MappingTable):
+    """An SQS queue that any language fills with plain JSON."""
+
+    kind: Annotated[Literal["sqs"], KIND]
+    queue: Queue
+    endpoint: HttpUrl | None = Field(default=None, description="default: the broker's")
+
+    @classmethod
+    def find_conflicts(cls, sources: Mapping[str, Self], broker: Broker) -> Iterator[tuple[KeyPath, str]]:
+        return queue_conflicts(sources, broker)
 
 
 class Address(NamedTuple):
@@ -35,21 +67,21 @@ class Address(NamedTuple):
     #: The queue's name, after the account if that is known.
     path: tuple[str, ...]
 
-    def is_same(self, other: Address) -> bool:
+    def is_same(self, other: Self) -> bool:
         """Tell whether both are one queue. Without an account, a name matches the queue of this name in any account."""
         known = min(len(self.path), len(other.path))
         return self.endpoint == other.endpoint and self.path[-known:] == other.path[-known:]
 
     @property
-    def dead_letter_queue(self) -> Address:
+    def dead_letter_queue(self) -> Self:
         """The dead-letter queue that Redrive would create for this queue."""
         *account, name = self.path
         end = FIFO_SUFFIX if name.endswith(FIFO_SUFFIX) else ""
         return self._replace(path=(*account, name.removesuffix(FIFO_SUFFIX) + DLQ_SUFFIX + end))
 
 
-def queue_conflicts(sources: Mapping[str, object], broker: Broker) -> Iterator[tuple[KeyPath, str]]:
-    """Yield the path and a clause for each SQS source that reads a queue of Redrive or of another source."""
+def queue_conflicts(sources: Mapping[str, SqsTable], broker: Broker) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the path and a clause for each source that reads a queue of Redrive or of another source."""
     own = {_address(queue, None, broker): name for name, queue in _own_queues(broker)}
     seen: dict[str, Address] = {}
     addresses = _addresses(sources, broker)
@@ -65,7 +97,7 @@ def queue_conflicts(sources: Mapping[str, object], broker: Broker) -> Iterator[t
             seen[name] = address
 
 
-def other_readers(name: str, sources: Mapping[str, object], broker: Broker) -> dict[str, str]:
+def other_readers(name: str, sources: Mapping[str, SqsTable], broker: Broker) -> dict[str, str]:
     """Return the other readers at the endpoint of source `name`, such as "source teams", by queue (`name` or `account/name`)."""
     addresses = _addresses(sources, broker)
     readers = {address: f"source {other}" for other, address in addresses.items() if other != name}
@@ -73,9 +105,8 @@ def other_readers(name: str, sources: Mapping[str, object], broker: Broker) -> d
     return {"/".join(each.path): reader for each, reader in readers.items() if each.endpoint == addresses[name].endpoint}
 
 
-def _addresses(sources: Mapping[str, object], broker: Broker) -> dict[str, Address]:
-    queues = {name: source for name, source in sources.items() if isinstance(source, SqsSource)}
-    return {name: _address(source.queue, source.endpoint, broker) for name, source in queues.items()}
+def _addresses(sources: Mapping[str, SqsTable], broker: Broker) -> dict[str, Address]:
+    return {name: _address(source.queue, source.endpoint, broker) for name, source in sources.items()}
 
 
 def _own_queues(broker: Broker) -> Iterator[tuple[str, str]]:

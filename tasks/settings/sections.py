@@ -53,6 +53,11 @@ class Broker(Section):
     predefined_queues: dict[QueueName, HttpUrl] = Field(default_factory=dict)
 
     @property
+    def creates_queues(self) -> bool:
+        """Whether Redrive creates queues that are missing."""
+        return self.manage_queues and not self.predefined_queues
+
+    @property
     def is_secure(self) -> bool:
         """Whether the broker is called by https: kombu's transport option of this name, and boto3's endpoint."""
         return urlsplit(self.url).port in {None, 443} if self.tls is None else self.tls

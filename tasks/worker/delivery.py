@@ -63,7 +63,7 @@ class RedriveTask(Task):
     def on_failure(self, exc: BaseException, *args: Any, **kwargs: Any) -> None:
         """Close all resources after a soft time limit: the interrupted code may hold a connection or a lock."""
         if isinstance(exc, SoftTimeLimitExceeded):
-            self.runtime.close()
+            close_runtime(self.app)
         super().on_failure(exc, *args, **kwargs)
 
 
@@ -91,10 +91,21 @@ def runtime_of(app: Celery) -> Runtime:
     return _runtime(os.getpid(), app)
 
 
+def make_runtime(app: Celery) -> Runtime:
+    """Return a runtime of its own, which the caller closes."""
+    return Runtime(settings(), CeleryWakeupSender(app), stopping=stop.is_requested)
+
+
 @lru_cache(maxsize=1)
 def _runtime(_pid: int, app: Celery) -> Runtime:
     """Create a runtime. The cache holds one: a runtime that the parent process made before the fork is dropped."""
-    return Runtime(settings(), CeleryWakeupSender(app), stopping=stop.is_requested)
+    return make_runtime(app)
+
+
+def close_runtime(app: Celery) -> None:
+    """Close this process's runtime. The next use makes a new one."""
+    runtime_of(app).close()
+    _runtime.cache_clear()
 
 
 def send_if_possible(app: Celery, task: str) -> None:

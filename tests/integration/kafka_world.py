@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from sqlalchemy import select
 from waiting import until
 
-from tasks.adapters.kafka import KafkaSource, Lag, lags
+from tasks.adapters.kafka import KafkaSource, KafkaTopics, Lag, read_lags
 from tasks.dlq.ledger.audit import Audit, audit
 from tasks.dlq.ledger.schema import dead_letters
 from tasks.runtime import Runtime
@@ -103,8 +103,12 @@ class World:
             rows = tx.connection.execute(select(dead_letters).order_by(dead_letters.c.stream, dead_letters.c.id)).mappings()
             return [{**row, "origin": json.loads(row["origin"])} for row in rows]
 
+    @property
+    def topics(self) -> KafkaTopics:
+        return KafkaTopics(source="dlt", bootstrap=self.bootstrap, topics=[self.topic], group=self.group)
+
     def lags(self) -> list[Lag]:
-        return lags("dlt", bootstrap=self.bootstrap, topics=[self.topic], group=self.group)
+        return read_lags(self.topics)
 
     def committed(self) -> dict[int, int | None]:
         return {each.partition: each.committed for each in self.lags()}
@@ -143,9 +147,9 @@ class Member:
 
 
 def _kafka(runtime: Runtime) -> tuple[KafkaSource, Reader]:
-    ((source, reader),) = runtime.topics
+    (source,) = (source for source, _ in runtime.sources if source.name == "dlt")
     assert isinstance(source, KafkaSource)
-    return source, reader
+    return source, runtime.readers["dlt"]
 
 
 def employee(number: int) -> bytes:

@@ -10,9 +10,10 @@ import boto3
 from botocore.config import Config
 from doubles.tcp_proxy import TcpProxy
 
-from tasks.adapters import sqs as sqs_module
 from tasks.adapters.memory import MemorySource
-from tasks.adapters.sqs import SqsSource, _Receipt
+from tasks.adapters.sqs import SqsQueue, SqsSource
+from tasks.adapters.sqs import source as sqs_module
+from tasks.adapters.sqs.source import _Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +135,7 @@ class Sqs:
         self.come_up = server.proxy.restore
 
     def open(self) -> Source:
-        return SqsSource("letters", self._far, self._name)
+        return SqsSource(SqsQueue(source="letters", queue=self._name), self._far)
 
     def produce(self, bodies: Sequence[bytes]) -> None:
         entries = [{"Id": str(place), "MessageBody": body.decode(), **self._grouped()} for place, body in enumerate(bodies)]

@@ -13,7 +13,7 @@ from kafka_world import PARTITIONS, cluster_apart
 from sources_harness import BINARY_POISON, POISON
 from waiting import TEST_TIMEOUT
 
-from tasks.adapters.kafka import KafkaSource, lags
+from tasks.adapters.kafka import KafkaSource, KafkaTopics, read_lags
 from tasks.adapters.kafka import source as source_module
 from tasks.devstack.kafka import EmbeddedKafka
 from tasks.dlq.errors import OutOfReach
@@ -47,6 +47,16 @@ class Kafka:
         self._joined: list[KafkaSource] = []
         self._opened: list[KafkaSource] = []
 
+    @property
+    def _topics(self) -> KafkaTopics:
+        return KafkaTopics(
+            source="letters",
+            bootstrap=self._bootstrap,
+            topics=[self._topic],
+            group=f"{self._topic}-redrive",
+            properties=PROPERTIES,
+        )
+
     def join(self) -> Self:
         """Have a member join the group, for the first `open`."""
         source = self._source()
@@ -63,9 +73,7 @@ class Kafka:
             patch.setattr(source_module, "PATIENCE", 1.0)
 
     def _source(self) -> KafkaSource:
-        made = KafkaSource(
-            "letters", bootstrap=self._bootstrap, topics=[self._topic], group=f"{self._topic}-redrive", properties=PROPERTIES
-        )
+        made = KafkaSource(self._topics)
         self._opened.append(made)
         return made
 
@@ -97,9 +105,7 @@ class Kafka:
         self._process.send_signal(signal.SIGCONT)
 
     def left(self) -> int:
-        return sum(
-            each.lag for each in lags("letters", bootstrap=self._bootstrap, topics=[self._topic], group=f"{self._topic}-redrive")
-        )
+        return sum(each.lag for each in read_lags(self._topics))
 
     def close(self) -> None:
         for each in self._opened:

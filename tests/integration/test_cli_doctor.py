@@ -153,14 +153,14 @@ def test_nothing_is_there(tmp_path: Path):
     report = examine(cli, code=5)
     found = states(report)
     assert {name for name, state in found.items() if state == "wrong"} >= {
-        "secrets", "ledger", "SQS", "source employees_dlt", "API 127.0.0.1", "API company.com",
+        "secrets", "ledger", "SQS", "source employees_dlq", "source employees_dlt", "API 127.0.0.1", "API company.com",
     }  # fmt: skip
     assert found["side channel"] == "warning"
     assert "HERE_TOKEN is not set" in of(report, "secrets")["detail"]
     assert "KAFKA_PASSWORD is not set" in of(report, "secrets")["detail"]
     assert of(report, "ledger")["hint"].startswith("if it held jobs before, first see: Restore, ")
     assert "; else run: redrive db upgrade" in of(report, "ledger")["hint"]
-    assert of(report, "SQS")["hint"].startswith("see whether SQS runs at http://127.0.0.1:1 (broker.url)")
+    assert of(report, "SQS")["hint"].startswith("see whether SQS runs at http://127.0.0.1:1 and can be reached")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["redrive.toml"]  # whoever looks makes nothing
 
 
@@ -183,7 +183,7 @@ def test_queues_that_lose_or_double_messages(tmp_path: Path, sqs: EmbeddedSqs):
     assert of(report, recovery)["hint"] == "set its VisibilityTimeout to 40 or more, in seconds"
     assert "no dead-letter queue" in of(report, maintenance)["detail"]
     assert "SQS has no queue" in of(report, submit)["detail"]
-    assert of(report, submit)["hint"].startswith("the first worker, beat or intake makes it")
+    assert of(report, submit)["hint"].startswith("the first worker, beat or intake creates it")
     assert of(by_hand, submit)["hint"].startswith("create it; with broker.manage_queues = true")
     assert found["source employees_dlq"] == "warning"
     assert f"1 message in {cli.prefix}employees-dlq-dead" in of(report, "source employees_dlq")["detail"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -10,8 +11,8 @@ import pytest
 from command_line import AWAY, CommandLine, client_of, command_line, depth
 from kafka_world import PARTITIONS, World, employee
 
-from tasks.adapters import sqs as sqs_module
-from tasks.adapters.kafka.sample import sample
+from tasks.adapters.kafka import sample
+from tasks.adapters.sqs import source as sqs_module
 from tasks.dlq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def test_what_would_become_of_a_queues_messages_and_all_of_them_stay(
     mapped = {tuple(sorted(each["employeeId"] for each in view.get("parameters", ()))): view for view in records}
     assert mapped["1", "2"]["route"] == "employees"
     assert mapped[()]["reason"] == "not-json"
-    assert [each["warning"] for each in told] == ["23 messages of employees_dlq: SQS counts one more receive of each"]
+    assert [each["warning"] for each in told] == ["source employees_dlq: SQS counts one more receive of each message"]
     assert "maxReceiveCount" in told[0]["hint"]
     assert depth(cli, sqs, queue, prefixed=False) == 23, "none is deleted"
     again, _ = look(cli)
@@ -121,12 +122,12 @@ def test_a_topic_is_looked_at_behind_the_committed_offsets_which_stay(world: Wor
 
 def test_a_topic_that_nobody_has_read_is_looked_at_from_its_beginning(world: World):
     world.write_employees(5)
-    found = sample("dlt", bootstrap=world.bootstrap, topics=[world.topic], group=world.group)
-    assert next(found).body == employee(1)
-    found.close()
+    with sample(world.topics) as records:
+        assert next(records).body == employee(1)
     assert set(world.committed().values()) == {None}
-    with pytest.raises(BrokerUnavailable, match="has no topic"):
-        next(sample("dlt", bootstrap=world.bootstrap, topics=[world.topic, ""], group=world.group))
+    topics = replace(world.topics, topics=[world.topic, ""])
+    with pytest.raises(BrokerUnavailable, match="has no topic"), sample(topics):
+        pass
 
 
 def test_what_does_not_answer_is_told_and_the_others_are_looked_at(tmp_path: Path, sqs: EmbeddedSqs):

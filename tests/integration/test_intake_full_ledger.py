@@ -16,8 +16,9 @@ from waiting import TEST_TIMEOUT, until
 
 from tasks import continuous_intake
 from tasks.adapters.celery_messages import CeleryDeadLetters
-from tasks.adapters.queues import Connection, ensure_queue
-from tasks.adapters.sqs import GIVEN_BACK, SqsSource
+from tasks.adapters.sqs import Connection, SqsQueue, SqsSource
+from tasks.adapters.sqs.queues import ensure_queue
+from tasks.adapters.sqs.source import GIVEN_BACK
 from tasks.continuous_intake import Follower
 from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import BrokerUnavailable, LedgerUnavailable
@@ -107,7 +108,7 @@ def test_continuous_intake_waits_for_room_and_goes_on(
     monkeypatch.setattr(continuous_intake, "LONG_POLL", 1.0)
     ledger = bench.connect()
     disk = Disk(ledger)
-    source = CountedSource("queue", client, queue)
+    source = CountedSource(SqsQueue(source="queue", queue=queue), client)
     intake = Intake(ledger, {"employees": ROUTE}, WakeupRecorder())
     ended = threading.Event()
     runtime: Any = SimpleNamespace(intake=intake, settings=SimpleNamespace(worker=SimpleNamespace(slice=5.0)))
@@ -135,7 +136,7 @@ def test_continuous_intake_waits_for_room_and_goes_on(
 def test_a_sweep_leaves_the_queue_alone_until_there_is_room(client: SQSClient, queue: str, bench: Bench):
     ledger = bench.connect()
     disk = Disk(ledger)
-    source = CountedSource("queue", client, queue)
+    source = CountedSource(SqsQueue(source="queue", queue=queue), client)
     intake = Intake(ledger, {"employees": ROUTE}, WakeupRecorder())
     for _ in range(2 * MAX_RECEIVES):
         with pytest.raises(LedgerUnavailable, match="disk is full"):
@@ -152,7 +153,7 @@ def test_a_sweep_leaves_the_queue_alone_until_there_is_room(client: SQSClient, q
 
 def test_what_is_given_back_is_handed_out_again_within_seconds(client: SQSClient, queue: str):
     """By a Celery queue's dead-letter queue as well."""
-    source = CeleryDeadLetters(SqsSource("queue", client, queue), frozenset())
+    source = CeleryDeadLetters(SqsSource(SqsQueue(source="queue", queue=queue), client), frozenset())
     records = [record for _ in range(3) for record in source.receive(wait=0)]
     assert len(records) == MESSAGES > 10, "more than one request takes"
     assert source.receive(wait=0) == []
@@ -162,9 +163,9 @@ def test_what_is_given_back_is_handed_out_again_within_seconds(client: SQSClient
 
 
 def test_giving_back_to_an_sqs_that_is_away_says_so(client: SQSClient, queue: str, sqs: EmbeddedSqs):
-    records = SqsSource("queue", client, queue).receive(wait=0)
+    records = SqsSource(SqsQueue(source="queue", queue=queue), client).receive(wait=0)
     keys = {"access_key_id": "local", "secret_access_key": "only-here"}
     gone = Connection(region=sqs.region, endpoint_url="http://127.0.0.1:1", **keys).client()
     with pytest.raises(BrokerUnavailable, match="SQS does not answer"):
-        SqsSource("queue", gone, queue).give_back(records)
+        SqsSource(SqsQueue(source="queue", queue=queue), gone).give_back(records)
     gone.close()

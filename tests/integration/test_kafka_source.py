@@ -14,7 +14,7 @@ import pytest
 from kafka_world import PARTITIONS, PATIENCE, World, cluster_apart, employee
 from waiting import until
 
-from tasks.adapters.kafka import KafkaSource, lags
+from tasks.adapters.kafka import KafkaSource, KafkaTopics, read_lags
 from tasks.adapters.kafka import source as source_module
 from tasks.adapters.kafka.source import BATCH
 from tasks.dlq.errors import BrokerUnavailable, ConfigError
@@ -283,13 +283,13 @@ def taken(member: Member) -> int:
 
 def test_a_broker_that_is_not_there_is_told_in_one_line(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(source_module, "OUTAGE", 0.5)
-    source = KafkaSource("dlt", bootstrap="127.0.0.1:1", topics=["t"])
+    source = KafkaSource(KafkaTopics(source="dlt", bootstrap="127.0.0.1:1", topics=["t"]))
     with pytest.raises(BrokerUnavailable, match=r"Kafka at 127\.0\.0\.1:1 does not answer") as caught:
         source.receive(wait=0)
     assert "bootstrap" in caught.value.hint
     source.close()
     with pytest.raises(BrokerUnavailable):
-        lags("dlt", bootstrap="127.0.0.1:1", topics=["t"])
+        read_lags(KafkaTopics(source="dlt", bootstrap="127.0.0.1:1", topics=["t"]))
     assert capfd.readouterr().err == ""
 
 
@@ -336,6 +336,6 @@ def test_its_log_lines_come_while_partitions_are_handed_out(world: World):
 )
 def test_properties_that_librdkafka_does_not_take_are_refused_at_once(properties: dict[str, str], told: str):
     with pytest.raises(ConfigError) as caught:
-        KafkaSource("dlt", bootstrap="127.0.0.1:1", topics=["t"], properties=properties)
+        KafkaSource(KafkaTopics(source="dlt", bootstrap="127.0.0.1:1", topics=["t"], properties=properties))
     assert told in caught.value.message
     assert "sources.dlt.properties" in caught.value.hint

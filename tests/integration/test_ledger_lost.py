@@ -18,7 +18,7 @@ from sqlalchemy import select, update
 from waiting import until
 
 from tasks.adapters.jsonl import JsonlSource
-from tasks.adapters.queues import ensure_queue
+from tasks.adapters.sqs.queues import ensure_queue
 from tasks.dlq.ledger import operations
 from tasks.dlq.ledger.audit import audit
 from tasks.dlq.ledger.dead_letters import Recorded

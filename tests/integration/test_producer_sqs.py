@@ -136,7 +136,7 @@ def client(wire: SqsRecorder, monkeypatch: pytest.MonkeyPatch) -> SQSClient:
 
 @pytest.fixture
 def queue_url(redrive_side: Runtime) -> str:
-    return redrive_side.sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
+    return redrive_side.celery_queues.client.get_queue_url(QueueName=QUEUE)["QueueUrl"]
 
 
 @pytest.fixture

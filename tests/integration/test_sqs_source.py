@@ -17,8 +17,8 @@ from sqlalchemy import select
 from structlog.testing import capture_logs
 from waiting import TEST_TIMEOUT
 
-from tasks.adapters.queues import dead_letter_queue, ensure_queue
-from tasks.adapters.sqs import SqsSource, count_messages
+from tasks.adapters.sqs import SqsQueue, SqsSource, count_messages
+from tasks.adapters.sqs.queues import dead_letter_queue, ensure_queue
 from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.ledger.audit import audit
 from tasks.dlq.ledger.schema import dead_letters, jobs
@@ -180,7 +180,7 @@ def test_a_fifo_queue_is_drained_over_its_groups_and_its_dead_letter_queue(clien
     for number in range(24):
         send(client, queue, employee(number), MessageGroupId=f"group {number % 2}", MessageDeduplicationId=f"m-{number}")
 
-    records = take_all(SqsSource("letters", client, queue))
+    records = take_all(SqsSource(SqsQueue(source="letters", queue=queue), client))
 
     assert sorted(bodies(records)) == sorted(map(employee, [*range(24), 90, 91, 92]))
     for group in (0, 1):
@@ -196,13 +196,13 @@ def test_a_fifo_send_that_is_repeated_counts_once_and_a_failure_that_is_repeated
     ensured(client, queue)
     for deduplication in ("orders/0/17", "orders/0/17", "orders/0/18"):
         send(client, queue, employee(1), MessageGroupId="1", MessageDeduplicationId=deduplication)
-    assert len(take_all(SqsSource("letters", client, queue))) == 2
+    assert len(take_all(SqsSource(SqsQueue(source="letters", queue=queue), client))) == 2
 
 
 def test_content_based_deduplication_is_warned_of(client: SQSClient, name: str):
     client.create_queue(QueueName=f"{name}.fifo", Attributes={"FifoQueue": "true", "ContentBasedDeduplication": "true"})
     with capture_logs() as logs:
-        SqsSource("letters", client, f"{name}.fifo").receive(wait=0)
+        SqsSource(SqsQueue(source="letters", queue=f"{name}.fifo"), client).receive(wait=0)
     (warning,) = [each for each in logs if each["log_level"] == "warning"]
     assert "MessageDeduplicationId" in warning["hint"]
 
@@ -225,7 +225,7 @@ def test_a_source_is_the_target_of_another_queues_redrive_policy(client: SQSClie
     )
     give_up(client, f"{name}-theirs", times=2)
 
-    (record,) = take_all(SqsSource("letters", client, name))
+    (record,) = take_all(SqsSource(SqsQueue(source="letters", queue=name), client))
 
     origin = dict(record.origin)
     assert origin.pop("dead_letter_queue_source") == attributes(client, theirs)["QueueArn"]
@@ -248,7 +248,7 @@ def test_a_dead_letter_queue_that_is_shared_is_left_alone(sqs: EmbeddedSqs, clie
     with recording_sqs(sqs.port) as wire, capture_logs() as logs:
         wire.fail("ListDeadLetterSourceQueues", (200, shared))
         far = client_of(wire.port)
-        assert bodies(take_all(SqsSource("letters", far, name))) == [employee(2)]
+        assert bodies(take_all(SqsSource(SqsQueue(source="letters", queue=name), far))) == [employee(2)]
         far.close()
     (warning,) = [each for each in logs if each["log_level"] == "warning"]
     assert (warning["queue"], warning["shared_with"]) == (f"{name}-dead", [f"{name}-other"])
@@ -262,7 +262,7 @@ def test_a_dead_letter_queue_of_ones_own_is_read(sqs: EmbeddedSqs, client: SQSCl
     with recording_sqs(sqs.port) as wire:
         wire.fail("ListDeadLetterSourceQueues", (200, json.dumps({"queueUrls": [url]}).encode()) if told else (403, denied))
         far = client_of(wire.port)
-        assert bodies(take_all(SqsSource("letters", far, name))) == [employee(1)]
+        assert bodies(take_all(SqsSource(SqsQueue(source="letters", queue=name), far))) == [employee(1)]
         far.close()
 
 
@@ -292,7 +292,7 @@ def test_a_source_waits_while_its_dead_letter_queue_has_another_reader(
     send(client, f"{name}-graveyard", employee(2))
     text = BASE + TWO_READERS.replace("{name}", name).replace("{other}", grave if by_url else f"{name}-graveyard")
     runtime = Runtime(assemble(tomllib.loads(text.format(port=sqs.port, folder=tmp_path)), {}), Silent())
-    living, dead = (source for source, _ in runtime.queues if source.name in {"living", "dead"})
+    living, dead = (source for source, _ in runtime.swept_sources if source.name in {"living", "dead"})
 
     for _ in range(2):
         with pytest.raises(BrokerUnavailable) as told:
@@ -315,7 +315,7 @@ def test_a_dead_letter_queue_of_redrives_own_is_read_by_redrive(sqs: EmbeddedSqs
     text = BASE + TWO_READERS.replace("{name}", name).replace("{other}", "elsewhere")
     runtime = Runtime(assemble(tomllib.loads(text.format(port=sqs.port, folder=tmp_path)), {}), Silent())
     with pytest.raises(BrokerUnavailable, match="Redrive itself reads redrive-submit-dead as well"):
-        runtime.queues[0][0].receive(wait=0)
+        runtime.swept_sources[0][0].receive(wait=0)
     runtime.close()
 
 
@@ -331,10 +331,10 @@ def test_a_dead_letter_queue_of_redrives_own_is_read_by_redrive(sqs: EmbeddedSqs
 )
 def test_the_reader_of_a_dead_letter_queue_is_known_by_name_and_account(client: SQSClient, name: str, queue: str, *, is_it: bool):
     target = "arn:aws:sqs:us-east-1:111111111111:q"
-    source = SqsSource("letters", client, name, {queue: "source other"})
+    source = SqsSource(SqsQueue(source="letters", queue=name, other_readers={queue: "source other"}), client)
     policy = json.dumps({"deadLetterTargetArn": target, "maxReceiveCount": "5"})
     with pytest.raises(BrokerUnavailable) if is_it else nullcontext():
-        assert source._dead_letter_url("http://h/111111111111/living", policy) == []  # SQS has no such queue
+        assert source._find_dead_letter_url("http://h/111111111111/living", policy) == []  # SQS has no such queue
 
 
 # --- what the docs show ----------------------------------------------------------------------------------------------
@@ -430,7 +430,7 @@ def test_an_answer_that_was_cut_off_is_an_outage(client: SQSClient, name: str, a
     """Of an answer that ends in its headers botocore makes an empty one, and says nothing."""
     ensure_queue(client, name, visibility_timeout=TEST_TIMEOUT, max_receives=3)
     send(client, dead_letter_queue(name), employee(1))
-    source = SqsSource("cut", client, name)
+    source = SqsSource(SqsQueue(source="cut", queue=name), client)
     with monkeypatch.context() as patch:
         patch.setattr(client, answer, lambda **_: {})
         with pytest.raises(BrokerUnavailable, match="cut off"):

@@ -32,10 +32,10 @@ RECOVERY = "redrive-recovery"
 @pytest.fixture(autouse=True)
 def fresh(runtime: Runtime, wire: SqsRecorder) -> Iterator[None]:
     """Begin with an empty recovery queue and a wire on which nothing was said."""
-    runtime.sqs.purge_queue(QueueUrl=runtime.sqs.get_queue_url(QueueName=RECOVERY)["QueueUrl"])
+    runtime.celery_queues.client.purge_queue(QueueUrl=runtime.celery_queues.client.get_queue_url(QueueName=RECOVERY)["QueueUrl"])
     wire.clear()
     yield
-    runtime.sqs.purge_queue(QueueUrl=runtime.sqs.get_queue_url(QueueName=RECOVERY)["QueueUrl"])
+    runtime.celery_queues.client.purge_queue(QueueUrl=runtime.celery_queues.client.get_queue_url(QueueName=RECOVERY)["QueueUrl"])
 
 
 def submit(runtime: Runtime, route: str, employees: range) -> None:
@@ -141,6 +141,8 @@ def test_a_submission_that_fails_for_whatever_reason_stays_in_sqs(
     monkeypatch.undo()
     celery_session_app.send_task("redrive.submit", kwargs={"route": "now", "parameters": {"employeeId": 6}})
     wire.wait_for_call("DeleteMessage", "redrive-submit")  # of the second: acknowledgements come in order
-    queue = runtime.sqs.get_queue_url(QueueName="redrive-submit")["QueueUrl"]
-    counts = runtime.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["ApproximateNumberOfMessagesNotVisible"])
+    queue = runtime.celery_queues.client.get_queue_url(QueueName="redrive-submit")["QueueUrl"]
+    counts = runtime.celery_queues.client.get_queue_attributes(
+        QueueUrl=queue, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
+    )
     assert counts["Attributes"]["ApproximateNumberOfMessagesNotVisible"] == "1"

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from waiting import TEST_TIMEOUT, until
 
-from tasks.adapters.kafka import KafkaSource, lags
+from tasks.adapters.kafka import KafkaSource, KafkaTopics, read_lags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,8 +35,12 @@ class Topic:
         self.source = self.another()
 
     def another(self) -> KafkaSource:
-        return KafkaSource(
-            "dlt", bootstrap=self._broker.bootstrap, topics=[self.name], group=self.name, properties=self._properties
+        return KafkaSource(self._topics)
+
+    @property
+    def _topics(self) -> KafkaTopics:
+        return KafkaTopics(
+            source="dlt", bootstrap=self._broker.bootstrap, topics=[self.name], group=self.name, properties=self._properties
         )
 
     def write(self, generation: str, number: int) -> None:
@@ -56,7 +60,7 @@ class Topic:
         assert len(set(self.seen.values())) == len(self.seen) == number
 
     def lag(self) -> int:
-        return sum(each.lag for each in lags("dlt", bootstrap=self._broker.bootstrap, topics=[self.name], group=self.name))
+        return sum(each.lag for each in read_lags(self._topics))
 
     def make_anew(self) -> None:
         self._broker.admin.delete_topics([self.name])[self.name].result(TEST_TIMEOUT)

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks.adapters.kafka.lag import Lag
+from tasks.adapters.kafka import Lag
 from tasks.adapters.liveness import LocalProcess
+from tasks.adapters.sqs import SqsQueue
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.process import Role
 from tasks.doctor.findings import Finding, State, examine, exit_code
+from tasks.doctor.kafka import judge_lags
 from tasks.doctor.ledger import clock
 from tasks.doctor.machine import judge_room, open_files
-from tasks.doctor.network import hosts, judge_lags
+from tasks.doctor.network import hosts
 from tasks.doctor.probes import judge_heartbeats, judge_liveness
 from tasks.doctor.processes import Machine, processes
-from tasks.doctor.queues import Wanted, judge_queue
+from tasks.doctor.queues import judge_queue
 from tasks.doctor.work import Call, RouteWork, Work, backlog, calls, routes
 from tasks.settings import assemble
 
@@ -231,7 +233,7 @@ def test_calls_that_nobody_will_settle():
 
 POLICY = json.dumps({"deadLetterTargetArn": "arn:aws:sqs:us-east-1:1:redrive-recovery-dead", "maxReceiveCount": "5"})
 GOOD = {"VisibilityTimeout": "300", "MessageRetentionPeriod": "1209600", "RedrivePolicy": POLICY}
-RECOVERY = Wanted(queue="redrive-recovery", client=None, visibility=40.0)  # type: ignore[arg-type]
+RECOVERY = SqsQueue(source="", queue="redrive-recovery")
 
 
 @pytest.mark.parametrize(
@@ -246,14 +248,14 @@ RECOVERY = Wanted(queue="redrive-recovery", client=None, visibility=40.0)  # typ
     ],
 )
 def test_a_queue(attributes: dict[str, str], waiting: int | None, state: State, told: str):
-    found = judge_queue(RECOVERY, attributes, waiting=waiting)
+    found = judge_queue(RECOVERY, attributes, waiting=waiting, visibility=40.0)
     assert (found.name, found.state) == ("redrive-recovery", state)
     assert found.detail.startswith(told)
     assert bool(found.hint) == (state is not OK)
 
 
 def test_a_source_is_called_by_its_name():
-    source = Wanted(queue="https://sqs.us-east-1.amazonaws.com/1/x-dlq", client=None, visibility=0.0, source="x")  # type: ignore[arg-type]
+    source = SqsQueue(source="x", queue="https://sqs.us-east-1.amazonaws.com/1/x-dlq")
     found = judge_queue(source, GOOD, waiting=0)
     assert found.name == "source x"
     assert found.detail.startswith("x-dlq: hides 300 s")

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.dlq.errors import ConfigError
 from tasks.settings import Settings, assemble
-from tasks.settings.sources import KafkaSource
+from tasks.settings.kafka import KafkaTable
 
 ROUTE = """
 [routes.r]
@@ -28,10 +28,12 @@ def settings(text: str = "", **environ: str) -> Settings:
     return assemble(tomllib.loads(ROUTE + SOURCE + text), environ, file="redrive.toml")
 
 
-def source(text: str = "", **environ: str) -> KafkaSource:
-    found = settings(text, **environ).sources["s"]
-    assert isinstance(found, KafkaSource)
-    return found
+def source(text: str = "", **environ: str) -> KafkaTable:
+    return settings(text, **environ).sources_of(KafkaTable)["s"]
+
+
+def properties(settings: Settings, name: str = "s") -> dict[str, str]:
+    return settings.sources_of(KafkaTable)[name].librdkafka(settings.source_secrets(name))
 
 
 def line(text: str, **environ: str) -> str:
@@ -45,12 +47,12 @@ def line(text: str, **environ: str) -> str:
 def test_defaults():
     found = source()
     assert (found.bootstrap, found.topics, found.group) == ("kafka-1:9092", ("r-dlt",), "redrive")
-    assert settings().kafka_properties("s") == {}
+    assert properties(settings()) == {}
 
 
 def test_properties_are_written_with_dots_or_underscores_and_reach_librdkafka():
     text = 'properties."security.protocol" = "SASL_SSL"\nproperties.session_timeout_ms = 6000\n'
-    assert settings(text + "properties.socket_keepalive_enable = true").kafka_properties("s") == {
+    assert properties(settings(text + "properties.socket_keepalive_enable = true")) == {
         "security.protocol": "SASL_SSL",
         "session.timeout.ms": "6000",
         "socket.keepalive.enable": "true",
@@ -59,14 +61,14 @@ def test_properties_are_written_with_dots_or_underscores_and_reach_librdkafka():
 
 def test_secrets_come_from_the_environment_only():
     found = settings('properties_env.sasl_password = "KAFKA_PASSWORD"', KAFKA_PASSWORD="sesame")
-    assert found.kafka_properties("s") == {"sasl.password": "sesame"}
+    assert properties(found) == {"sasl.password": "sesame"}
     assert "sesame" in found.secrets()
     assert "sesame" not in repr(found) + json.dumps(found.describe())
 
 
 def test_a_secret_that_is_not_set_is_named():
     with pytest.raises(ConfigError, match=r"KAFKA_PASSWORD is not set: sources\.s\.properties_env\.sasl_password names it"):
-        settings('properties_env.sasl_password = "KAFKA_PASSWORD"').kafka_properties("s")
+        properties(settings('properties_env.sasl_password = "KAFKA_PASSWORD"'))
 
 
 def test_everything_can_be_set_by_the_environment():
@@ -84,10 +86,9 @@ def test_everything_can_be_set_by_the_environment():
     }
     variables = {f"REDRIVE_SOURCES__T__{name}": value for name, value in environ.items()}
     found = assemble(tomllib.loads(ROUTE), {**variables, "KEY_PASSWORD": "sesame"})
-    table = found.sources["t"]
-    assert isinstance(table, KafkaSource)
+    table = found.sources_of(KafkaTable)["t"]
     assert (table.topics, table.bootstrap, table.group) == (("a", "b"), "[::1]:9092, b:9092", "g")
-    assert found.kafka_properties("t") == {"security.protocol": "SSL", "ssl.key.password": "sesame"}
+    assert properties(found, "t") == {"security.protocol": "SSL", "ssl.key.password": "sesame"}
     assert table.header_names == {"topic": "x-topic", "cause_message": "x-cause"}
     assert found.describe()["settings"]["sources.t.topics"] == {"value": ["a", "b"], "from": "REDRIVE_SOURCES__T__TOPICS"}
 

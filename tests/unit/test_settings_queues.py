@@ -5,7 +5,7 @@ import tomllib
 import pytest
 from settings_texts import ROUTE, SOURCE, line
 
-from tasks.adapters.queues import dead_letter_queue
+from tasks.adapters.sqs.queues import dead_letter_queue
 from tasks.settings import assemble
 from tasks.settings.queues import Address
 

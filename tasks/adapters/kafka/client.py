@@ -1,18 +1,21 @@
-"""librdkafka's consumer: its configuration, its voice, and its errors in Redrive's words."""
+"""The consumer of librdkafka: its configuration, its log, and its errors as Redrive's."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
+from tasks.adapters.kafka.dialects import DIALECTS, custom
+from tasks.adapters.kafka.origin import Recogniser
 from tasks.dlq.errors import BrokerUnavailable, ConfigError
 from tasks.dlq.text import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 log = structlog.get_logger("redrive.kafka")
 
@@ -20,14 +23,14 @@ log = structlog.get_logger("redrive.kafka")
 _DEFAULTS: Mapping[str, Any] = {
     "client.id": "redrive",
     "socket.keepalive.enable": True,
-    # What is fetched ahead waits in memory: by default 100,000 messages or 64 MiB, in which headers do not count.
-    # A message that is larger than these bounds comes all the same.
+    # Messages fetched ahead are in memory: by default 100,000 messages or 64 MiB, without their headers.
+    # A message that is larger than these bounds is delivered, too.
     "queued.min.messages": 1000,
     "queued.max.messages.kbytes": 4096,
     "fetch.max.bytes": 4 << 20,
     "max.partition.fetch.bytes": 256 << 10,
-    "fetch.queue.backoff.ms": 20,  # a full queue is looked at again after a second by default
-    # A topic or a partition that is made later is found in seconds, not in five minutes.
+    "fetch.queue.backoff.ms": 20,  # by default librdkafka waits a second after a full queue
+    # Find a new topic or partition in seconds, not in five minutes.
     "topic.metadata.refresh.interval.ms": 5_000,
 }
 _OWN: Mapping[str, Any] = {
@@ -39,7 +42,7 @@ _OWN: Mapping[str, Any] = {
     "allow.auto.create.topics": False,
 }
 _REFUSED = (
-    KafkaError._AUTHENTICATION,  # noqa: SLF001 - how librdkafka's own codes are spelled
+    KafkaError._AUTHENTICATION,  # noqa: SLF001 - librdkafka's codes have underscores
     KafkaError._SSL,  # noqa: SLF001
     KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -48,59 +51,76 @@ _REFUSED = (
 )
 
 
-class _Quiet:
-    """Takes librdkafka's log lines, one a second and broker while a broker is down, for those who ask for them."""
+@dataclass(frozen=True, kw_only=True)
+class KafkaTopics:
+    """The topics that a source reads."""
+
+    #: The name of the source.
+    source: str
+    #: `host:port`, several with commas between.
+    bootstrap: str
+    topics: Sequence[str]
+    #: The consumer group.
+    group: str = "redrive"
+    #: Properties of librdkafka, secrets included.
+    properties: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    #: Header names by role, if a writer uses names of its own.
+    header_names: Mapping[str, str] = field(default_factory=dict)
+
+    def configure(self) -> dict[str, Any]:
+        """Return the consumer's configuration. A person's properties override defaults, but not what Redrive depends on."""
+        own = {**_OWN, "bootstrap.servers": self.bootstrap, "group.id": self.group, "logger": _Logger()}
+        return {**_DEFAULTS, **self.properties, **own}
+
+    def make_recogniser(self) -> Recogniser:
+        """Return what reads the headers of a record."""
+        return Recogniser((custom(self.header_names), *DIALECTS) if self.header_names else DIALECTS)
+
+
+class _Logger:
+    """Logs librdkafka's lines at debug level: while a broker is down there is one a second for each broker."""
 
     def log(self, _level: int, line: str, *values: object) -> None:
-        """Pass a line on."""
-        log.debug("librdkafka", said=line % values)
-
-
-def configuration(bootstrap: str, group: str, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the consumer's configuration: a person's properties over the defaults, under what the promise needs."""
-    return {**_DEFAULTS, **properties, **_OWN, "bootstrap.servers": bootstrap, "group.id": group, "logger": _Quiet()}
+        log.debug("librdkafka_logged", line=line % values)
 
 
 def is_cooperative(config: Mapping[str, Any]) -> bool:
-    """Tell whether the group hands out partitions one by one, rather than all of a member's at once."""
+    """Tell whether the group reassigns single partitions, rather than all partitions of a member."""
     strategy = str(config.get("partition.assignment.strategy", ""))
     return "cooperative" in strategy or str(config.get("group.protocol")).lower() == "consumer"
 
 
 def open_consumer(name: str, config: Mapping[str, Any], on_error: Callable[[KafkaError], None]) -> Consumer:
-    """Return a consumer that has joined nothing yet.
+    """Return a consumer that has not joined a group yet.
 
     Raises:
-        ConfigError: librdkafka does not take the configuration.
+        ConfigError: librdkafka refuses the configuration.
     """
     try:
         return Consumer({**config, "error_cb": on_error})
     except (KafkaException, TypeError, ValueError) as error:
-        said = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+        reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
         hint = f"see sources.{name}.properties: they go to librdkafka"
-        raise ConfigError(f"Kafka source {name} cannot be set up: {said}", hint=hint) from error
+        raise ConfigError(f"Kafka source {name} cannot be set up: {reason}", hint=hint) from error
 
 
-def check(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse a configuration that librdkafka does not take, without talking to any broker. Raises ConfigError."""
+def check_configuration(name: str, config: Mapping[str, Any]) -> None:
+    """Check a configuration without connecting to a broker. Raises ConfigError."""
     open_consumer(name, {**config, "bootstrap.servers": ""}, lambda _error: None).close()
 
 
 @contextmanager
-def talking_to(bootstrap: str) -> Iterator[None]:
-    """Turn what confluent-kafka raises into BrokerUnavailable."""
+def translate_errors(bootstrap: str) -> Iterator[None]:
+    """Raise confluent-kafka's errors as BrokerUnavailable."""
     try:
         yield
     except KafkaException as error:
-        raise unavailable(bootstrap, error.args[0]) from error
+        raise translate(bootstrap, error.args[0]) from error
 
 
-def unavailable(bootstrap: str, error: KafkaError) -> BrokerUnavailable:
-    """Return an error of librdkafka's as Redrive's, with what to do."""
+def translate(bootstrap: str, error: KafkaError) -> BrokerUnavailable:
+    """Return an error of librdkafka as Redrive's, with what to do."""
+    reason = shorten(error.str())
     if error.code() in _REFUSED:
-        return BrokerUnavailable(f"Kafka at {bootstrap} refuses: {_said(error)}", hint="check the credentials and the ACLs")
-    return BrokerUnavailable(f"Kafka at {bootstrap} does not answer: {_said(error)}", hint="check bootstrap and the brokers")
-
-
-def _said(error: KafkaError) -> str:
-    return shorten(error.str())
+        return BrokerUnavailable(f"Kafka at {bootstrap} refuses: {reason}", hint="check the credentials and the ACLs")
+    return BrokerUnavailable(f"Kafka at {bootstrap} does not answer: {reason}", hint="check bootstrap and the brokers")

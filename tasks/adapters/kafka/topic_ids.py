@@ -1,8 +1,8 @@
-"""Which topic a name stands for: one that is deleted and made anew gives its offsets out again, under another topic id.
+"""Finds topics that were deleted and created again: Kafka gives them a new topic id, and their offsets start again at 0.
 
-librdkafka may read on at its old position, and what is committed then has skipped what is before. So each commit says, in its
-metadata, of which topic it is; whoever is given the partition next begins at the beginning where that topic is gone. Brokers
-that do not tell topic ids (before Kafka 2.8) are taken at the name.
+librdkafka may continue at its old position and skip the first records. So each commit holds the topic id in its metadata. The
+next member compares it, and starts at the beginning if the id differs. Brokers before Kafka 2.8 have no topic ids; then names
+are compared.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer, TopicPartition
 
-#: Seconds between two questions, asked in the background.
+#: Seconds between two requests in the background.
 INTERVAL = 2.0
 _PREFIX = "redrive topic-id="
-_NONE = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zeros: the broker tells no ids
-_UNSURE = "?"  # it could not be asked: no id is this one
+_NONE = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zeros: the broker has no ids
+_UNKNOWN = "?"  # the broker did not answer
 
 
 class TopicIds:
-    """The ids that topics had when their partitions were handed out. `config` is the consumer's."""
+    """The ids that topics had when their partitions were assigned. `config` is the consumer's."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = {**{name: value for name, value in config.items() if name != "logger"}, "log_level": 0}
@@ -37,21 +37,21 @@ class TopicIds:
         self._since = 0.0
 
     def label(self, topic: str) -> str:
-        """Return what a commit of this topic has as its metadata."""
-        known = self._known.get(topic, _UNSURE)
-        return "" if known == _UNSURE else _PREFIX + known
+        """Return the metadata for commits of this topic."""
+        known = self._known.get(topic, _UNKNOWN)
+        return "" if known == _UNKNOWN else _PREFIX + known
 
-    def starts(self, consumer: Consumer, partitions: Sequence[TopicPartition], *, within: float) -> list[TopicPartition]:
-        """Learn the ids of the topics that partitions are handed out of, before anything is read.
+    def find_starts(self, consumer: Consumer, partitions: Sequence[TopicPartition], *, within: float) -> list[TopicPartition]:
+        """Read the topics' ids, before any record is read.
 
         Returns:
-            The partitions, those at their beginning whose committed offset is of another topic; none where all may go on.
+            The partitions with the offset to start at: the beginning if the commit is of another topic. Empty if none is.
         """
         for topic in {each.topic for each in partitions} - self._known.keys():
-            self._known[topic] = _UNSURE
+            self._known[topic] = _UNKNOWN
             try:
-                cluster = self._asker().list_topics(topic, timeout=within)
-                # A controller that is none of the brokers is that of librdkafka's mock: nobody would answer.
+                cluster = self._get_admin().list_topics(topic, timeout=within)
+                # librdkafka's mock has a controller that is not a broker. It would not answer.
                 mock = cluster.controller_id >= 0 and cluster.controller_id not in cluster.brokers
                 found = None if mock else _id_of(self._ask([topic], within)[topic], within)
             except (KafkaException, TimeoutError):
@@ -65,22 +65,22 @@ class TopicIds:
         try:
             committed = consumer.committed(list(partitions), timeout=within)
         except KafkaException:
-            self._known |= dict.fromkeys({each.topic for each in partitions} & self._known.keys(), _UNSURE)
+            self._known |= dict.fromkeys({each.topic for each in partitions} & self._known.keys(), _UNKNOWN)
             return []
         stale = [each for each in committed if (each.metadata or "").startswith(_PREFIX) and self._is_of_another(each)]
         for each in stale:
             each.offset = OFFSET_BEGINNING
         return committed if stale else []
 
-    def changed(self) -> set[str]:
-        """Return the topics that are other ones now, or that were not known and are. Waits for nothing."""
+    def find_changed(self) -> set[str]:
+        """Return the topics whose id has changed, or was unknown and is known now. Returns at once."""
         found = set()
         if self._asked and all(answer.done() for answer in self._asked.values()):
             for topic, answer in self._asked.items():
                 try:
                     now = _id_of(answer, 0)
                 except (KafkaException, TimeoutError):
-                    continue  # it is deleted, or the broker is away
+                    continue  # the topic is deleted, or the broker does not answer
                 if now and now != self._known.get(topic, now):
                     found.add(topic)
             self._asked = {}
@@ -94,10 +94,10 @@ class TopicIds:
         return bool(label) and partition.metadata != label
 
     def _ask(self, topics: Iterable[str], within: float) -> Mapping[str, Future[Any]]:
-        return self._asker().describe_topics(TopicCollection(list(topics)), request_timeout=within)
+        return self._get_admin().describe_topics(TopicCollection(list(topics)), request_timeout=within)
 
-    def _asker(self) -> AdminClient:
-        """Return a client of its own: a consumer that is asked for topics within its poll aborts at the poll's next callback."""
+    def _get_admin(self) -> AdminClient:
+        """Return an admin client. A consumer that lists topics in a callback of its poll would abort at the next callback."""
         self._admin = self._admin or AdminClient(self._config)
         return self._admin
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 from sqlalchemy import func, select
 
-from tasks.adapters.queues import Connection, ensure_queue
-from tasks.adapters.sqs import count_messages
+from tasks.adapters.sqs import Connection, count_messages
+from tasks.adapters.sqs.queues import ensure_queue
 from tasks.devstack import child
 from tasks.devstack.commands import make_company_command, make_redrive_commands
 from tasks.devstack.company.barrier import serve_barriers

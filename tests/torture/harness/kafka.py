@@ -17,7 +17,7 @@ from harness.proxy import Tube
 from harness.sender import Message, Sender
 from harness.settings import GROUP, KAFKA, TOPIC
 from harness.timetable import Dice
-from tasks.adapters.kafka import lags
+from tasks.adapters.kafka import KafkaTopics, read_lags
 from tasks.devstack import child
 from tasks.dlq.errors import OutOfReach
 
@@ -77,7 +77,7 @@ class Cluster:
 
     def unread(self) -> int:
         """Count the messages that the group has not committed."""
-        each = lags(KAFKA, bootstrap=f"127.0.0.1:{self.port}", topics=[TOPIC], group=GROUP)
+        each = read_lags(KafkaTopics(source=KAFKA, bootstrap=f"127.0.0.1:{self.port}", topics=[TOPIC], group=GROUP))
         return sum(partition.lag for partition in each)
 
 
