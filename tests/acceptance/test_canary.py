@@ -281,7 +281,7 @@ COMMANDS: list[tuple[str, list[str], dict[str, object]]] = [
     ("monitor.url", ["audit"], {"code": 2, "REDRIVE_MONITOR__URL": f"http://:{SECRETS['redis']}@127.0.0.1:1/0"}),
     ("broker.url", ["audit"], {"code": 2, "REDRIVE_BROKER__URL": f"{NO_BROKER}/queue"}),
     ("does not answer", ["intake", "--once"], {"code": 5, "REDRIVE_BROKER__URL": NO_BROKER}),
-    ("was not looked at", ["intake", "--dry-run", "--limit", "1"], {"code": 3}),
+    ("was not read", ["intake", "--dry-run", "--limit", "1"], {"code": 3}),
     ("employeeId=7", ["send", "employees", "employeeId=7"], {"REDRIVE_BROKER__URL": NO_BROKER}),
     ("API_TOKEN", ["-A", "tasks", "worker"], {"code": 2, "API_TOKEN": f"{SECRETS['token']} "}),
     ("SENTRY_DSN", ["-A", "tasks", "worker"], {"code": 2, "SENTRY_DSN": f"http:/{SECRETS['dsn']}@127.0.0.1/1"}),
