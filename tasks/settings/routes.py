@@ -90,7 +90,7 @@ Statuses = Annotated[
 Body = Annotated[
     str,
     AfterValidator(_check_body),
-    Display('JSON with {name} where a parameter stands, such as \'{"id": "{employeeId}"}\'', show=_show_body, secret=True),
+    Display('JSON with {name} for each parameter, such as \'{"id": "{employeeId}"}\'', show=_show_body, secret=True),
 ]
 
 

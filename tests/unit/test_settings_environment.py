@@ -109,7 +109,7 @@ def test_a_new_table_needs_all_required_keys():
 
 
 @pytest.mark.parametrize(
-    ("variable", "told"),
+    ("variable", "expected"),
     [
         ("REDRIVE_LEDGR__URL", "did you mean REDRIVE_LEDGER__URL?"),
         ("REDRIVE_ROUTES__R__METOD", "Redrive has no key routes.r.metod"),
@@ -119,10 +119,10 @@ def test_a_new_table_needs_all_required_keys():
         ("REDRIVE_WORKER__", "Redrive has no key worker."),
     ],
 )
-def test_unknown_variables_are_refused(variable: str, told: str):
+def test_unknown_variables_are_refused(variable: str, expected: str):
     found = line(ROUTE, **{variable: "sesame"})
     assert found.startswith(f"{variable}: ")
-    assert told in found
+    assert expected in found
     assert "sesame" not in found
 
 

@@ -1,4 +1,4 @@
-"""A Kafka source in redrive.toml: what it takes, what it refuses, and what librdkafka is told."""
+"""A Kafka source in redrive.toml: what it takes, what it refuses, and what librdkafka gets."""
 
 import json
 import tomllib
@@ -50,7 +50,7 @@ def test_defaults():
     assert properties(settings()) == {}
 
 
-def test_properties_are_written_with_dots_or_underscores_and_reach_librdkafka():
+def test_properties_have_dots_or_underscores():
     text = 'properties."security.protocol" = "SASL_SSL"\nproperties.session_timeout_ms = 6000\n'
     assert properties(settings(text + "properties.socket_keepalive_enable = true")) == {
         "security.protocol": "SASL_SSL",
@@ -94,7 +94,7 @@ def test_everything_can_be_set_by_the_environment():
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "expected"),
     [
         ("bootstrap", '"kafka"', 'must be "HOST:PORT"'),
         ("bootstrap", '"PLAINTEXT://kafka:9092"', 'must be "HOST:PORT"'),
@@ -127,10 +127,10 @@ def test_everything_can_be_set_by_the_environment():
         ("header_names.hops", '"x-cause"', 'the name must be "topic" or'),
     ],
 )
-def test_a_kafka_source_refuses(key: str, value: str, told: str):
+def test_a_kafka_source_refuses(key: str, value: str, expected: str):
     text = "\n".join(each for each in SOURCE.splitlines() if not each.startswith(f"{key} "))
     found = line(f"{text}\n{key} = {value}")
-    assert told in found
+    assert expected in found
     assert found.startswith("redrive.toml: sources.s.")
 
 
@@ -139,11 +139,11 @@ def test_unusual_names_of_topics(topic: str):
     assert source(REDRIVE_SOURCES__S__TOPICS=topic).topics == (topic,)
 
 
-def test_a_property_stands_once():
+def test_a_property_is_set_once():
     assert "client.id is set twice" in line(SOURCE + 'properties.client_id = "a"\nproperties."client.id" = "b"')
 
 
-def test_a_key_of_another_kind_is_told_from_one_that_nobody_knows():
+def test_a_key_of_another_kind():
     sqs = '[sources.q]\nkind = "sqs"\nqueue = "q"\nroute = "r"\nmap.id = "id"\ntopics = ["a"]'
     assert line(sqs) == 'redrive.toml: sources.q.topics is not a key of a source of kind "sqs"'
 
@@ -161,13 +161,13 @@ def test_a_key_of_another_kind_is_told_from_one_that_nobody_knows():
     ],
 )
 @pytest.mark.parametrize("group", ["redrive", "another"])
-def test_two_sources_do_not_share_a_topic_in_whatever_group(one: str, other: str, group: str):
+def test_two_sources_do_not_share_a_topic_in_any_group(one: str, other: str, group: str):
     found = line(at(one) + at(other, name="t", group=group))
     assert found.startswith("redrive.toml: sources.t.topics")
     assert found.endswith("must not be those of source s, in any group: each dead letter has one reader")
 
 
-def test_two_sources_share_a_group_a_cluster_or_the_name_of_a_topic():
+def test_what_two_sources_may_share():
     assert count_of(at("kafka-1:9092") + at("kafka-1:9093", name="t")) == 2
     assert count_of(at("localhost:9092") + at("127.0.0.2.example:9092", name="t")) == 2
     assert count_of(at("kafka-1:9092") + at("kafka-1:9092", name="t").replace("r-dlt", "R-dlt")) == 2
@@ -182,5 +182,5 @@ def count_of(text: str) -> int:
     return len(assemble(tomllib.loads(ROUTE + text), {}).sources)
 
 
-def test_a_source_that_is_no_table_is_told_so():
+def test_a_source_must_be_a_table():
     assert "sources.s" in line("[sources]\ns = 1")

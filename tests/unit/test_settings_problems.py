@@ -123,8 +123,8 @@ def test_any_table_is_settings_or_a_config_error(entries: list[tuple[tuple[str, 
     try:
         settings = assemble(table, {}, file="redrive.toml")
     except ConfigError as error:
-        told = error.message.splitlines()
-        assert told
-        assert all(each.startswith("redrive.toml: ") for each in told)
+        expected = error.message.splitlines()
+        assert expected
+        assert all(each.startswith("redrive.toml: ") for each in expected)
     else:
         assert settings.describe()["settings"]

@@ -152,7 +152,7 @@ def test_two_lists_do_not_share_a_status():
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("'no json'", "must be JSON with {name} where a parameter stands"),
+        ("'no json'", "must be JSON with {name} for each parameter"),
         ("5", "must be JSON with {name}"),
         ("""'{"id": "{other}"}'""", "must use only the route's params: there is no parameter other"),
     ],

@@ -9,7 +9,7 @@ from tasks.settings import assemble
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "expected"),
     [
         ("kind", '"kinesis"', 'sources.s.kind is "kinesis": must be "sqs" or "kafka"'),
         ("kind", "[1]", "sources.s.kind is [1]: must be"),
@@ -25,9 +25,9 @@ from tasks.settings import assemble
         ("max_body", '"1GiB"', "must be a size"),
     ],
 )
-def test_what_a_source_refuses(key: str, value: str, told: str):
+def test_what_a_source_refuses(key: str, value: str, expected: str):
     text = "\n".join(each for each in SOURCE.splitlines() if not each.startswith(f"{key} "))
-    assert told in line(f"{ROUTE}{text}\n{key} = {value}")
+    assert expected in line(f"{ROUTE}{text}\n{key} = {value}")
 
 
 def test_a_source_has_a_route_or_choices():
