@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tasks.dlq.errors import LedgerOutdated, OutOfReach
+from tasks.dlq.errors import LedgerNewer, LedgerOutdated, OutOfReach
 from tasks.dlq.process import LIVENESS_INTERVAL
 from tasks.dlq.shortage import as_out_of_reach
 
@@ -177,7 +177,7 @@ def _works(act: Callable[[], object], pause: float = _FIRST_PAUSE) -> bool:
     try:
         with as_out_of_reach():
             act()
-    except LedgerOutdated:
+    except (LedgerOutdated, LedgerNewer):
         raise
     except OutOfReach as error:
         _tell("not everything is there yet", error, pause)

@@ -6,20 +6,17 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 
 from tasks.dlq.errors import LedgerOutdated
 from tasks.dlq.ledger import Ledger, migrations
-from tasks.dlq.ledger.engine import LOST
+from tasks.dlq.ledger.engine import CREATE
 from tasks.settings import directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tasks.settings import Settings
-
-_HINT = f"{LOST}; else run: redrive db upgrade, or start a worker; `redrive config` shows where Redrive looks for the ledger"
 
 
 class Upgrade(NamedTuple):
@@ -39,17 +36,16 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
 
     Raises:
         ConfigError: the state directory is not a directory.
-        LedgerOutdated: there is no ledger, it is empty, or it has another schema than this version's.
+        LedgerOutdated: there is no ledger, it is empty, or its schema is older than this version's.
+        LedgerNewer: a newer version wrote the schema.
         LedgerUnavailable: the database does not answer.
     """
     prepare_state_directory(settings, create=False)
     url = make_url(settings.ledger.url)
     where = url.render_as_string(hide_password=True)
     if url.get_backend_name() == "sqlite" and url.database and not os.path.exists(url.database):  # noqa: PTH110 - Path.exists raises if a parent may not be read
-        raise LedgerOutdated(f"there is no ledger at {where} yet", hint=_HINT)
+        raise LedgerOutdated(f"there is no ledger at {where} yet", hint=f"{CREATE}; `redrive config` shows ledger.url")
     with _connected(settings) as ledger:
-        if migrations.revision(ledger) is None:
-            raise LedgerOutdated(f"the ledger at {where} is empty", hint=_HINT)
         migrations.check(ledger)
         yield ledger
 
@@ -60,7 +56,8 @@ def create_ledger(settings: Settings) -> Iterator[Ledger]:
 
     Raises:
         ConfigError: the state directory cannot be created or written to.
-        LedgerOutdated: it has another schema than this version's.
+        LedgerOutdated: its schema is older than this version's.
+        LedgerNewer: a newer version wrote the schema.
         LedgerUnavailable: the database does not answer.
     """
     prepare_state_directory(settings, create=True)
@@ -76,19 +73,13 @@ def upgrade_ledger(settings: Settings) -> Upgrade:
 
     Raises:
         ConfigError: the state directory cannot be created or written to.
-        LedgerOutdated: a newer version has written the schema.
+        LedgerNewer: a newer version wrote the schema.
         LedgerUnavailable: the database does not answer.
     """
     prepare_state_directory(settings, create=True)
     where = make_url(settings.ledger.url).render_as_string(hide_password=True)
     with _connected(settings) as ledger:
-        try:
-            before, after = migrations.upgrade(ledger)
-        except CommandError as error:
-            raise LedgerOutdated(
-                f"the ledger at {where} has a schema that this version does not know: {error}",
-                hint="a newer Redrive wrote it: install that version",
-            ) from error
+        before, after = migrations.upgrade(ledger)
     return Upgrade(where, before, after)
 
 

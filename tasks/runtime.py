@@ -56,7 +56,7 @@ class Runtime:
         """The ledger, after a check of its schema.
 
         Raises:
-            LedgerOutdated: `redrive db upgrade` is due.
+            LedgerOutdated, LedgerNewer: its schema is not this version's.
             LedgerUnavailable: the database does not answer.
         """
         ledger = Ledger(self.settings.ledger.url)

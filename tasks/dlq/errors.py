@@ -10,8 +10,10 @@
     │   └── UnreadableBody     a dead letter that is not JSON, too deep, too large or maps to nothing
     ├── NotFound           no such job, dead letter or operation                               (exit 4)
     ├── OutOfReach         a part that Redrive needs does not answer                           (exit 5)
-    │   ├── LedgerUnavailable
-    │   ├── LedgerOutdated     `redrive db upgrade` is due
+    │   ├── LedgerUnavailable  the database does not answer
+    │   │   └── LedgerLocked       another process holds SQLite's write lock
+    │   ├── LedgerOutdated     no ledger, an empty one or an older schema: `redrive db upgrade`
+    │   ├── LedgerNewer        a newer Redrive wrote the schema
     │   └── BrokerUnavailable
     └── Retryable          control flow: this job is due again later
 """
@@ -72,8 +74,16 @@ class LedgerUnavailable(OutOfReach):
     """The ledger's database does not answer."""
 
 
+class LedgerLocked(LedgerUnavailable):
+    """Another process holds the write lock of a ledger on SQLite."""
+
+
 class LedgerOutdated(OutOfReach):
-    """The ledger's schema is not the one this version writes. `redrive db upgrade` mends it."""
+    """There is no ledger, it is empty, or its schema is older than this version's: run `redrive db upgrade`."""
+
+
+class LedgerNewer(OutOfReach):
+    """A newer version of Redrive wrote the ledger's schema: install that version."""
 
 
 class BrokerUnavailable(OutOfReach):

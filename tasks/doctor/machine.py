@@ -1,11 +1,10 @@
-"""What this machine gives: configuration, secrets, the state directory, room, open files."""
+"""Checks this machine: the configuration, the state directory, disk space and open files."""
 
 from __future__ import annotations
 
 import os
 import resource
 import shutil
-from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -14,25 +13,24 @@ from tasks.doctor.findings import Finding, State
 from tasks.settings import directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tasks.settings import Settings
 
 _MIB = 1 << 20
-#: Bytes that a disk has left at least, before it is told, and before it is wrong.
-_SCARCE, _LEAST = 1024 * _MIB, 64 * _MIB
+#: Free bytes of a disk below which there is a warning, and below which it is wrong.
+_LOW, _TOO_LOW = 1024 * _MIB, 64 * _MIB
 
 
 def check_machine(settings: Settings) -> Iterator[Finding]:
-    """Look at what is here."""
-    yield _configuration(settings)
-    yield _secrets(settings)
-    yield _state_dir(settings.state_path)
-    yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0], files_needed(settings))
+    """Check this machine."""
+    yield _check_configuration(settings)
+    yield _check_state_directory(settings.state_path)
+    yield judge_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0], count_files(settings))
 
 
-def _configuration(settings: Settings) -> Finding:
+def _check_configuration(settings: Settings) -> Finding:
     origin = f"read from {settings.file}" if settings.file else f"no file: {settings.source_file}"
     routes = ", ".join(settings.routes) or "none"
     detail = f"{origin}; {len(settings.variables)} of the settings from the environment; routes: {routes}"
@@ -42,75 +40,60 @@ def _configuration(settings: Settings) -> Finding:
     return Finding(name="configuration", detail=detail)
 
 
-def _secrets(settings: Settings) -> Finding:
-    problems: list[str] = []
-    hint = ""
-    looks: list[Callable[[], object]] = [settings.tokens, settings.sentry_dsn, settings.notify_urls]
-    looks += [partial(settings.source_secrets, name) for name in settings.sources]
-    for look in looks:
-        try:
-            look()
-        except ConfigError as error:
-            problems += error.message.splitlines()
-            hint = hint or error.hint
-    if problems:
-        return Finding(name="secrets", state=State.WRONG, detail="; ".join(problems), hint=hint)
-    tables = settings.route_tables.values()
-    names = [table.bearer_env for table in tables if table.bearer_env]
-    names += [variable for source in settings.sources.values() for variable in source.secret_variables.values()]
-    return Finding(name="secrets", detail=f"the environment holds {', '.join(sorted(set(names))) or 'all: none is needed'}")
-
-
-def _state_dir(path: Path) -> Finding:
+def _check_state_directory(path: Path) -> Finding:
     where = str(path.absolute())
     try:
         directory.check(path)
         if not path.exists():
-            return _to_be_made(path.absolute())
+            return _check_parent(path.absolute())
         probe = path / f".doctor-{os.getpid()}"
         probe.write_bytes(bytes(4096))
         probe.unlink()
     except ConfigError as error:
         return Finding(name="state_dir", state=State.WRONG, detail=error.message, hint=error.hint)
     except OSError as error:
-        hint = "make room, and see who owns it: workers, beat and intake keep their liveness files there"
-        return Finding(name="state_dir", state=State.WRONG, detail=f"{where} takes no file: {error.strerror}", hint=hint)
-    return room("state_dir", path)
+        hint = "free disk space, and check who owns it: workers, beat and intake write files there"
+        return Finding(
+            name="state_dir", state=State.WRONG, detail=f"no file can be written in {where}: {error.strerror}", hint=hint
+        )
+    return check_disk("state_dir", path)
 
 
-def _to_be_made(path: Path) -> Finding:
-    """Tell whether the directory can be made, by one that goes at once: nobody may find that and take it for the real one."""
-    parent = next(each for each in path.parents if each.exists())
+def _check_parent(path: Path) -> Finding:
+    """Check that the directory can be created, with a temporary one of another name: no process may use it yet."""
+    parent = next(parent for parent in path.parents if parent.exists())
     try:
         with TemporaryDirectory(prefix=".doctor-", dir=parent):
             pass
     except OSError as error:
-        hint = f"see who owns {parent}; REDRIVE_STATE_DIR, or state_dir in redrive.toml, names another directory"
-        detail = f"{path} cannot be made: {parent} takes no directory: {error.strerror}"
+        hint = f"check who owns {parent}; REDRIVE_STATE_DIR, or state_dir in redrive.toml, names another directory"
+        detail = f"{path} cannot be created in {parent}: {error.strerror}"
         return Finding(name="state_dir", state=State.WRONG, detail=detail, hint=hint)
-    return Finding(name="state_dir", detail=f"{path} is not there yet: the first process makes it")
+    return Finding(name="state_dir", detail=f"{path} does not exist yet: the first process creates it")
 
 
-def room(name: str, path: Path) -> Finding:
-    """Tell whether the disk that holds `path` has room."""
-    free = shutil.disk_usage(path).free
-    return judge_room(name, str(path.absolute()), free)
+def check_disk(name: str, path: Path) -> Finding:
+    """Check the free space of the disk that holds `path`."""
+    return judge_disk(name, str(path.absolute()), shutil.disk_usage(path).free)
 
 
-def judge_room(name: str, where: str, free: int) -> Finding:
-    """Judge what is left of a disk, in bytes."""
-    left = f"{free / (1024 * _MIB):.1f} GiB" if free >= _SCARCE else f"{free // _MIB} MiB"
-    state = State.WRONG if free < _LEAST else State.WARNING if free < _SCARCE else State.OK
-    hint = "" if state is State.OK else "make room: what cannot be written down is not taken in"
-    return Finding(name=name, state=state, detail=f"{where}: {left} free", hint=hint)
+def judge_disk(name: str, where: str, free: int) -> Finding:
+    """Judge the free bytes of a disk."""
+    detail = f"{where}: {free / (1024 * _MIB):.1f} GiB free" if free >= _LOW else f"{where}: {free // _MIB} MiB free"
+    if free >= _LOW:
+        return Finding(name=name, detail=detail)
+    state = State.WARNING if free >= _TOO_LOW else State.WRONG
+    return Finding(
+        name=name, state=state, detail=detail, hint="free disk space: failures that cannot be written are not taken in"
+    )
 
 
-def files_needed(settings: Settings) -> int:
-    """Return how many open files a process should be allowed: pipes of its pool, connections, one for each open call."""
+def count_files(settings: Settings) -> int:
+    """Return how many open files a process may need: for the pipes of its pool, connections, and open calls."""
     return 128 + 32 * settings.worker.concurrency + 16 * len(settings.sources)
 
 
-def open_files(allowed: int, needed: int) -> Finding:
+def judge_open_files(allowed: int, needed: int) -> Finding:
     """Judge RLIMIT_NOFILE."""
     unlimited = allowed == resource.RLIM_INFINITY
     detail = f"{'any number' if unlimited else allowed} allowed, {needed} needed"

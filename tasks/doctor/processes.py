@@ -1,8 +1,10 @@
-"""Who is alive: what the ledger knows of processes, beside what this machine knows of its own."""
+"""Judges which processes run: by their heartbeats in the ledger, and on this machine also by their liveness files."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
+from enum import StrEnum
 from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
@@ -18,102 +20,134 @@ if TYPE_CHECKING:
 
 #: How a process of each role is started.
 START = {Role.WORKER: "celery -A tasks worker", Role.BEAT: "celery -A tasks beat", Role.INTAKE: "redrive intake"}
-RESTART = "restart it: what it had in hand comes again; one that a signal stopped hears only kill -KILL, or kill -CONT to go on"
+RESTART = "restart it: no work is lost; a process that a signal stopped needs kill -KILL, or kill -CONT to continue"
+
+
+class ProcessState(StrEnum):
+    """The state of a process."""
+
+    RUNNING = "running"
+    #: Its liveness file is old: the main loop hangs.
+    STUCK = "stuck"
+    #: Its main loop runs, but its heartbeat in the ledger is old.
+    SILENT = "silent"
+    #: Its main loop runs, and the ledger has no heartbeat of it yet.
+    STARTING = "starting"
+    #: It ended without removing its heartbeat.
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessView:
+    """A process as its supervisor knows it: a worker and its pool are one process."""
+
+    role: Role
+    host: str
+    pid: int
+    #: Seconds since its main loop touched the liveness file; None if this machine has no such file.
+    loop_age: float | None
+    #: Seconds since the last heartbeat of a process of it that still runs; None if there is none.
+    silent: float | None
+    #: Seconds since the last heartbeat of any process of it; None if there is none.
+    last_seen: float | None
+    #: The queues or sources that it takes work from.
+    serves: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """Its host and process id."""
+        return f"{self.host}:{self.pid}"
+
+    def judge(self, within: float) -> ProcessState:
+        """Return its state; a sign of life may be `within` seconds old."""
+        if self.loop_age is not None and abs(self.loop_age) > within:
+            return ProcessState.STUCK
+        if self.silent is not None and self.silent <= within:
+            return ProcessState.RUNNING
+        if self.loop_age is None:
+            return ProcessState.ENDED
+        return ProcessState.STARTING if self.silent is None else ProcessState.SILENT
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What this machine knows of its own processes: the ages of their liveness files, by role and pid, and which pids run."""
+    """What this machine knows about its own processes."""
 
     host: str
+    #: The ages of their liveness files in seconds, by role and process id.
     ages: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    #: Whether a process id is in use.
     runs: Callable[[int], bool] = is_running
 
     @classmethod
     def of(cls, state_dir: Path) -> Machine:
-        """Look at the liveness files in a state directory."""
-        ages = {(str(role), each.pid): each.age for role in Role for each in find_processes(state_dir, role)}
+        """Read the liveness files in a state directory."""
+        ages = {(str(role), found.pid): found.age for role in Role for found in find_processes(state_dir, role)}
         return cls(host=gethostname(), ages=ages)
 
-    def lacks(self, host: str, pid: int) -> bool:
-        """Tell whether this process was one of this machine, and is gone."""
+    def has_ended(self, host: str, pid: int) -> bool:
+        """Tell whether a process was on this machine, and has ended."""
         return host == self.host and not self.runs(pid)
 
+    def view(self, heartbeats: Sequence[Mapping[str, Any]] = ()) -> list[ProcessView]:
+        """Return all processes: of the heartbeats (`list_processes`), and of this machine's liveness files."""
+        rows: dict[tuple[str, str, int], list[Mapping[str, Any]]] = defaultdict(list)
+        for row in heartbeats:
+            rows[row["role"], row["host"], row["main_pid"]].append(row)
+        for role, pid in self.ages:
+            rows.setdefault((role, self.host, pid), [])
+        return [self._view_one(Role(role), host, pid, rows[role, host, pid]) for role, host, pid in sorted(rows)]
 
-@dataclass(kw_only=True)
-class _Muster:
-    """The processes of one role, each called `host:pid` by the pid that its supervisor knows; seconds without a sign."""
+    def _view_one(self, role: Role, host: str, pid: int, rows: Sequence[Mapping[str, Any]]) -> ProcessView:
+        running = [row for row in rows if not (self.has_ended(host, pid) or self.has_ended(host, row["pid"]))]
+        return ProcessView(
+            role=role,
+            host=host,
+            pid=pid,
+            loop_age=self.ages.get((role, pid)) if host == self.host else None,
+            silent=min((row["silent"] for row in running), default=None),
+            last_seen=min((row["silent"] for row in rows), default=None),
+            serves=frozenset(name for row in running for name in row["serves"]),
+        )
 
-    alive: list[str] = field(default_factory=list)
-    serves: set[str] = field(default_factory=set)
-    frozen: list[str] = field(default_factory=list)
-    mute: list[str] = field(default_factory=list)
-    beginning: list[str] = field(default_factory=list)
-    ended: list[tuple[float, str]] = field(default_factory=list)
 
-
-def processes(rows: Sequence[Mapping[str, Any]], machine: Machine, *, within: float = STALE_AFTER) -> Iterator[Finding]:
-    """Judge who is alive: workers that take every queue, and a beat; an intake may be left out. More of them are fine."""
+def judge_processes(processes: Sequence[ProcessView], *, within: float = STALE_AFTER) -> Iterator[Finding]:
+    """Check that workers which take every queue and a beat run. An intake is optional; more of each are fine."""
     for role in Role:
-        found = _muster(role, [row for row in rows if row["role"] == role], machine, within)
-        if role is not Role.INTAKE or found.alive or found.frozen or found.mute:
-            yield _judged(role, found)
-        if role is Role.WORKER and found.alive and (idle := sorted(frozenset(CELERY_QUEUES) - found.serves)):
+        states: dict[ProcessState, list[ProcessView]] = defaultdict(list)
+        for process in processes:
+            if process.role is role:
+                states[process.judge(within)].append(process)
+        if role is not Role.INTAKE or states.keys() & {ProcessState.RUNNING, ProcessState.STUCK, ProcessState.SILENT}:
+            yield _judge_role(role, states)
+        workers = states[ProcessState.RUNNING] if role is Role.WORKER else []
+        if workers and (unserved := sorted(frozenset(CELERY_QUEUES).difference(*(worker.serves for worker in workers)))):
             hint = "start a worker with these --queues; one without --queues takes all"
-            yield Finding(name=role, state=State.WRONG, detail=f"no worker takes {join_names(idle)}", hint=hint)
+            yield Finding(name=role, state=State.WRONG, detail=f"no worker takes {join_names(unserved)}", hint=hint)
 
 
-def _muster(role: Role, rows: Sequence[Mapping[str, Any]], machine: Machine, within: float) -> _Muster:
-    found = _Muster()
-    by_main: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        host, main = row["host"], row["main_pid"]
-        if machine.lacks(host, main) or machine.lacks(host, row["pid"]):
-            found.ended.append((row["silent"], f"{host}:{main}"))
-        else:
-            by_main.setdefault((host, main), []).append(row)
-    mine = {pid: age for (whose, pid), age in machine.ages.items() if whose == role}
-    for main in mine:
-        by_main.setdefault((machine.host, main), [])
-    for (host, main), its in sorted(by_main.items()):
-        _sort_in(found, host, main, its, age=mine.get(main) if host == machine.host else None, within=within)
-    return found
-
-
-def _sort_in(
-    found: _Muster, host: str, main: int, rows: Sequence[Mapping[str, Any]], *, age: float | None, within: float
-) -> None:
-    silent = min((row["silent"] for row in rows), default=None)
-    if age is not None and abs(age) > within:
-        found.frozen.append(f"process {main} for {abs(age):.0f} s")
-    elif silent is not None and silent <= within:
-        found.alive.append(f"{host}:{main}")
-        found.serves.update(*(row["serves"] for row in rows if row["silent"] <= within))
-    elif silent is None:
-        found.beginning.append(f"process {main}")
-    elif age is not None:
-        found.mute.append(f"process {main} for {silent:.0f} s")
-    else:
-        found.ended.append((silent, f"{host}:{main}"))
-
-
-def _judged(role: Role, found: _Muster) -> Finding:
-    alive = f"{len(found.alive)} alive: {', '.join(found.alive)}"
-    others = f"; {alive}" if found.alive else ""
-    if found.frozen:
-        return _wrong(role, f"stands still: {join_names(found.frozen)}{others}", RESTART)
-    if found.mute:
-        hint = "its work hangs or cannot write to the ledger: see the ledger's lines here; where they are well, restart it"
-        return _wrong(role, f"live, but without a heartbeat in the ledger: {join_names(found.mute)}{others}", hint)
-    if found.alive:
-        return Finding(name=role, detail=alive)
-    if found.beginning:
-        hint = "it begins, or waits for the ledger: ask again in some seconds, then see its log"
-        return _wrong(role, f"live, but not yet in the ledger: {join_names(found.beginning)}", hint)
+def _judge_role(role: Role, states: Mapping[ProcessState, Sequence[ProcessView]]) -> Finding:
+    """Return the finding on the processes of a role, by their states."""
+    running = states.get(ProcessState.RUNNING, ())
+    count = f"{len(running)} running: {', '.join(process.name for process in running)}"
+    others = f"; {count}" if running else ""
+    if stuck := [
+        f"process {process.pid} for {abs(process.loop_age or 0):.0f} s" for process in states.get(ProcessState.STUCK, ())
+    ]:
+        return _wrong(role, f"stuck: {join_names(stuck)}{others}", RESTART)
+    if silent := [f"process {process.pid} for {process.silent:.0f} s" for process in states.get(ProcessState.SILENT, ())]:
+        hint = "its work hangs, or it cannot write to the ledger: see the ledger here; if that is ok, restart it"
+        return _wrong(role, f"without a heartbeat in the ledger: {join_names(silent)}{others}", hint)
+    if running:
+        return Finding(name=role, detail=count)
+    if starting := [f"process {process.pid}" for process in states.get(ProcessState.STARTING, ())]:
+        hint = "it starts, or waits for the ledger: run this again in some seconds, then see its log"
+        return _wrong(role, f"not yet in the ledger: {join_names(starting)}", hint)
+    ended = [(process.last_seen, process.name) for process in states.get(ProcessState.ENDED, ()) if process.last_seen is not None]
     detail = "none runs"
-    if found.ended:
-        silent, who = min(found.ended)
-        detail += f"; {who} did not stop cleanly, its last sign is {format_span(silent)} old"
+    if ended:
+        silence, name = min(ended)
+        detail += f"; {name} did not stop cleanly, its last heartbeat was {format_span(silence)} ago"
     return _wrong(role, detail, f"start one: {START[role]}")
 
 

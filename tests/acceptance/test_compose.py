@@ -191,7 +191,7 @@ def test_what_has_ended_or_hangs_is_not_healthy(node: Node):
     os.utime(hangs.path, (time.time() - 90,) * 2)
     answer = node.ask("beat")
     assert answer.returncode == 1
-    assert answer.stdout.startswith(f"beat stands still: process {os.getpid()} for 9")
+    assert answer.stdout.startswith(f"beat is stuck: process {os.getpid()} for 9")
 
 
 def stop(node: Node, name: str) -> tuple[int, float]:

@@ -86,7 +86,7 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
         process.send_signal(signal.SIGSTOP)
     wait_for(live=False, ready=False)
     stuck = [running.redrive("doctor", question, "worker", "--within", "5") for question in ("--live", "--ready")]
-    assert [(each.returncode, "stands still" in each.stdout) for each in stuck] == [(1, True), (1, True)]
+    assert [(each.returncode, "stuck" in each.stdout) for each in stuck] == [(1, True), (1, True)]
     files = list((running.folder / "state" / "health").iterdir())
     for file in files:
         os.utime(file, (time.time() - 63,) * 2)
@@ -94,7 +94,7 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     for file in files:  # else the worker's pool takes its main process for stuck, until that has touched its file
         os.utime(file)
     for role in Role:
-        assert found[role]["detail"].startswith(f"stands still: process {running.processes[role].pid} for "), found
+        assert found[role]["detail"].startswith(f"stuck: process {running.processes[role].pid} for "), found
         assert found[role]["hint"].startswith("restart it")
     for process in running.processes.values():
         process.send_signal(signal.SIGCONT)
@@ -130,7 +130,7 @@ def test_a_worker_that_was_killed_is_not_alive_from_that_moment_on(running: Stac
     worker.wait(TEST_TIMEOUT)
     found = examined(running)
     assert found["worker"]["detail"].startswith(f"none runs; {socket.gethostname()}:{worker.pid} did not stop cleanly"), found
-    assert found["beat"]["detail"] == f"1 alive: {socket.gethostname()}:{running.processes['beat'].pid}"
+    assert found["beat"]["detail"] == f"1 running: {socket.gethostname()}:{running.processes['beat'].pid}"
 
 
 def test_without_its_ledger_a_process_is_live_but_not_ready_and_comes_back(running: Stack):

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from tasks.dlq.errors import ConfigError, LedgerOutdated, LedgerUnavailable
+from tasks.dlq.errors import ConfigError, LedgerLocked, LedgerOutdated, LedgerUnavailable
 from tasks.dlq.ledger.clock import DatabaseClock
 from tasks.dlq.ledger.postgresql import (
     DISK_FULL,
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TRIES = 5
-#: What to do before an empty ledger is taken for a new one.
-LOST = "if it held jobs before, first see: Restore, docs/howto/backup.md"
-_UPGRADE = "run: redrive db upgrade"
+UPGRADE = "run: redrive db upgrade"
+#: What to do if the ledger is missing or empty.
+CREATE = f"if it held jobs before, first see: Restore, docs/howto/backup.md; else {UPGRADE}"
 _MAKE_ROOM = "make room on its disk: work goes on by itself"
 #: What SQLite says when it has waited for the write lock long enough, and when the system refuses it a read or a write.
 _LOCKED, _IO_ERROR = "database is locked", "disk I/O error"
@@ -170,8 +170,10 @@ def _translated(error: DBAPIError, engine: Engine) -> Exception:
     said = shorten(error.orig)
     if _lacks_a_table_or_column(error, said):
         empty = "no such table" in said or _sqlstate(error) == UNDEFINED_TABLE
-        hint = f"{LOST}; else {_UPGRADE}" if empty else _UPGRADE
-        return LedgerOutdated(f"the ledger at {where} is empty or not up to date: {said}", hint=hint)
+        return LedgerOutdated(f"the ledger at {where} is empty or not up to date: {said}", hint=CREATE if empty else UPGRADE)
+    if said == _LOCKED:
+        hint = "another process holds its write lock: if it does not end, find it with fuser or lsof (docs/howto/on-call.md)"
+        return LedgerLocked(f"the ledger at {where} does not answer: {said}", hint=hint)
     trouble = said in _NO_DATABASE or _sqlstate(error) in TROUBLE
     if trouble or isinstance(error, OperationalError) or error.connection_invalidated:
         more, hint = _explained(error, said, engine)
@@ -186,8 +188,6 @@ def _explained(error: DBAPIError, said: str, engine: Engine) -> tuple[str, str]:
     if missing := missing_resource():  # neither SQLite nor libpq says so
         return f"; {missing}", HINT
     if engine.dialect.name == "sqlite":
-        if said == _LOCKED:
-            return "", "another process holds the write lock, or was stopped inside a transaction: redrive doctor tells which"
         if is_full(engine.url):
             return "; its disk is full", _MAKE_ROOM
         if said == _IO_ERROR:
