@@ -154,6 +154,9 @@ class _Watched:
     def give_back(self, records: Sequence[Record]) -> None:
         self._source.give_back(records)
 
+    def close(self) -> None:
+        self._source.close()
+
 
 def _finish(followers: Iterable[Follower]) -> bool:
     """Let the batches in hand end, for at most the grace; tell whether they did."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -145,7 +145,7 @@ class Runtime:
     @cached_property
     def swept_sources(self) -> Sequence[tuple[Source, Reader]]:
         """The sources that a sweep drains: also the dead-letter queues of Redrive's own queues."""
-        own = [(source, self.messages) for source in self.celery_queues.open_dead_letters()]
+        own = [(self._closing.enter_context(closing(source)), self.messages) for source in self.celery_queues.open_dead_letters()]
         return [*self._open_sources(sweepable=True), *own]
 
     @cached_property
@@ -154,13 +154,10 @@ class Runtime:
 
     def _open_sources(self, *, sweepable: bool) -> Sequence[tuple[Source, Reader]]:
         kinds = {name: kind for name, kind in kinds_of(self.settings).items() if kind.sweepable is sweepable}
-        return [(self._open_source(name, kind), self.readers[name]) for name, kind in kinds.items()]
+        return [(self._open(name, kind), self.readers[name]) for name, kind in kinds.items()]
 
-    def _open_source(self, name: str, kind: SourceKind[Any]) -> Source:
-        source = kind.open(kind.specify(self.settings, name))
-        if close := getattr(source, "close", None):
-            self._closing.callback(close)
-        return source
+    def _open(self, name: str, kind: SourceKind[Any]) -> Source:
+        return self._closing.enter_context(closing(kind.open(kind.specify(self.settings, name))))
 
     @cached_property
     def celery_queues(self) -> CeleryQueues:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -63,12 +63,12 @@ class SourceKind(ABC, Generic[Spec]):
     @contextmanager
     def sample(self, spec: Spec, limit: int) -> Iterator[Iterator[Record]]:
         """Yield up to `limit` records, and leave them in the source. Raises BrokerUnavailable, ConfigError."""
-        source = self.open(spec)
         received: dict[str, Record] = {}
-        try:
-            yield islice(_receive_once(source, received), limit)
-        finally:
-            source.give_back(list(received.values()))
+        with closing(self.open(spec)) as source:
+            try:
+                yield islice(_receive_once(source, received), limit)
+            finally:
+                source.give_back(list(received.values()))
 
 
 class SqsKind(SourceKind[SqsQueue]):

@@ -83,6 +83,9 @@ class CeleryDeadLetters:
         """Make the records' messages visible again soon. Raises BrokerUnavailable."""
         self._queue.give_back(records)
 
+    def close(self) -> None:
+        self._queue.close()
+
 
 @dataclass(frozen=True)
 class MessageReader:

@@ -78,6 +78,9 @@ class MemorySource:
             self._answer()
             self._return({record.identity for record in records})
 
+    def close(self) -> None:
+        """Do nothing: there are no connections."""
+
     # --- what a test does with it ---------------------------------------------------------------------------------
 
     @property

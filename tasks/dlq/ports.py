@@ -51,6 +51,10 @@ class Source(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Release connections. Another reader takes over what is not acknowledged."""
+        ...
+
 
 class WakeupSender(Protocol):
     """Wakes a worker for a job. A wake-up may be lost, late or doubled without harm."""

@@ -126,6 +126,9 @@ class SqsSource:
             with translate_errors(self._queue):
                 self._client.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
+    def close(self) -> None:
+        self._client.close()
+
     def _find_urls(self) -> list[str]:
         """Return the URLs of the queue and, if this source may read it, of its dead-letter queue."""
         if not self._urls:
