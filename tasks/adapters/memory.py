@@ -8,7 +8,7 @@ Whoever writes a source keeps four promises, and this one shows each in a few li
 - `give_back` lets records be handed out again soon, in front of those that were not handed out yet.
 - What does not answer raises `OutOfReach` with what to do about it, in any of the three. Nothing is skipped by that.
 
-The conformance suite (tests/integration/test_source_conformance.py) holds every source to them: give it a harness for yours.
+The conformance suite (tests/integration/test_sources_conformance.py) holds every source to them: give it a harness for yours.
 
     source = MemorySource("letters")
     source.put(b'{"employeeId": 1}', b"not json")

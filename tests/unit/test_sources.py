@@ -37,10 +37,10 @@ class MemoryKind(SourceKind[str]):
     def __init__(self, source: MemorySource) -> None:
         self.source = source
 
-    def specify(self, settings: Settings, name: str) -> str:
+    def specify(self, settings: Settings, name: str) -> str:  # noqa: ARG002
         return name
 
-    def open(self, spec: str) -> MemorySource:
+    def open(self, spec: str) -> MemorySource:  # noqa: ARG002
         return self.source
 
     def check(self, spec: str) -> Iterator[Finding]:
