@@ -1,4 +1,4 @@
-"""Continuous intake: a thread for each source, so that none waits for another's long poll or another's outage."""
+"""Continuous intake: one thread per source, so that no source waits for another's long poll or outage."""
 
 from __future__ import annotations
 
@@ -26,115 +26,117 @@ if TYPE_CHECKING:
 log = structlog.get_logger("redrive.intake")
 
 #: The log event of an intake that reads its sources. `redrive up` waits for it.
-STARTED_EVENT = "drains"
-#: Seconds of a long poll: what SQS allows at most.
+STARTED_EVENT = "intake_started"
+#: Seconds of a long poll: the most that SQS allows.
 LONG_POLL = 20.0
-#: Seconds for more to come, before it is told what came. A poll of none asks some of SQS' servers only, and may miss a message.
+#: Seconds of a poll that follows another. A poll of 0 s asks some of SQS' servers only, and may miss a message.
 SHORT_POLL = 1.0
-#: Seconds until what is out of reach is tried again: doubled each time, up to the cap.
+#: Seconds until a part that does not answer is tried again: doubled each time, up to the longest.
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
-#: Seconds that the batches in hand may take at the end: a commit that waits for SQLite's lock, and a deletion.
+#: Seconds for the current batches at the end: for a commit that waits for SQLite's lock, and a deletion.
 _GRACE = 30.0
-#: Seconds after which a thread stands still, if it has not begun a poll or a pause: a poll, SQS' retries and a slow commit.
-_STUCK = 240.0
+#: Seconds without a new poll or pause after which a thread counts as stuck: for a poll, SQS' retries and a slow commit.
+_STUCK_AFTER = 240.0
 
 
-def follow_all(runtime: Runtime, turn: Callable[[], None] = lambda: None) -> bool:
-    """Drain every source of `runtime` until SIGINT or SIGTERM; tell whether no thread ended by a fault.
+def drain_continuously(runtime: Runtime, note_turn: Callable[[], None] = lambda: None) -> bool:
+    """Drain every source until SIGINT or SIGTERM; return False if a thread ended by a fault.
 
-    Calls `turn` every few seconds while every thread goes on.
+    Calls `note_turn` every few seconds while no thread is stuck.
 
     Raises:
-        LedgerOutdated: at the start; an older ledger is a person's decision.
+        LedgerOutdated, LedgerNewer: at the start. A person has to upgrade the ledger or Redrive.
     """
     ended = threading.Event()
-    with _ended_by_signal(ended):
-        if not _persist(runtime.ensure_ledger, ended, turn) or not _persist(lambda: runtime.intake, ended, turn):
+    with _set_by_signals(ended):
+        if not (_retry(runtime.ensure_ledger, ended, note_turn) and _retry(lambda: runtime.intake, ended, note_turn)):
             return True
-        queues_are_there = _works(runtime.ensure_queues)
-        followers = [Follower(runtime, source, reader, ended) for source, reader in runtime.sources]
-        for each in followers:
-            each.start()
+        queues_exist = _try(runtime.ensure_queues, _FIRST_PAUSE)
+        threads = [SourceThread(runtime, source, reader, ended) for source, reader in runtime.sources]
+        for thread in threads:
+            thread.start()
         log.info(STARTED_EVENT, sources=sorted({source.name for source, _ in runtime.sources}))
-        if not queues_are_there:
-            _persist(runtime.ensure_queues, ended, turn)
+        if not queues_exist:
+            _retry(runtime.ensure_queues, ended, note_turn)
         while not ended.wait(LIVENESS_INTERVAL):
-            if all(each.goes_on for each in followers):
-                turn()
-        log.info("ends, when the batches in hand are written")
-        if not _finish(followers):
-            log.warning("ends without a batch in hand: it comes again")
-    return not any(each.crashed for each in followers)
+            if not any(thread.is_stuck for thread in threads):
+                note_turn()
+        log.info("intake_stopping", hint="it ends when the current batches are written")
+        if not _wait_until_idle(threads):
+            log.warning("batch_abandoned", hint="it is delivered again")
+    return not any(thread.crashed for thread in threads)
 
 
-class Follower:
-    """Drains one source until `ended`, whatever goes away meanwhile.
+class SourceThread:
+    """Drains one source until `ended`, also through outages.
 
-    The thread is a daemon: nobody waits for a long poll to end. What SQS hands out at that moment comes again.
+    The thread is a daemon: nobody waits for the end of a long poll. What SQS delivers at that moment is delivered again.
     """
 
     def __init__(self, runtime: Runtime, source: Source, reader: Reader, ended: threading.Event) -> None:
+        #: Set while the thread has no batch.
         self.idle = threading.Event()
+        #: Whether the thread ended by a fault.
         self.crashed = False
         self._intake: Intake = runtime.intake
         self._seconds = runtime.settings.worker.slice
-        self._source = _Watched(source, self.idle)
+        self._source = _WatchedSource(source, self.idle)
         self._reader = reader
         self._ended = ended
 
     @property
-    def goes_on(self) -> bool:
-        """Whether the thread does not hang in something."""
-        return time.monotonic() - self._source.asked < _STUCK
+    def is_stuck(self) -> bool:
+        """Whether the thread hangs."""
+        return time.monotonic() - self._source.polled_at >= _STUCK_AFTER
 
     def start(self) -> None:
-        """Begin, in a thread of its own."""
+        """Start the thread."""
         threading.Thread(target=self._run, name=f"intake-{self._source.name}", daemon=True).start()
 
     def _run(self) -> None:
         try:
-            self._follow()
-        except Exception:  # whatever it was: no source may stop in silence
-            log.exception("intake ends: this is a fault in Redrive", source=self._source.name)
+            self._drain_until_ended()
+        except Exception:  # a source that stopped silently would be worse than an end of the process
+            log.exception("intake_crashed", source=self._source.name, hint="this is a fault in Redrive")
             self.crashed = True
             self._ended.set()
         finally:
             self.idle.set()
 
-    def _follow(self) -> None:
-        trouble: OutOfReach | None = None
+    def _drain_until_ended(self) -> None:
+        failed = False
         pauses = _pauses()
         while not self._ended.is_set():
             try:
-                taken = self._drained(seconds=0, wait=LONG_POLL)
-                if taken.accepted or taken.known:
-                    taken += self._drained(seconds=self._seconds, wait=SHORT_POLL)
+                recorded = self._drain(seconds=0, wait=LONG_POLL)
+                if recorded.accepted or recorded.known:
+                    recorded += self._drain(seconds=self._seconds, wait=SHORT_POLL)
             except OutOfReach as error:
-                trouble = error
+                failed = True
                 pause = next(pauses)
-                _tell("the source waits", error, pause, source=self._source.name)
+                _log_failure("source_unavailable", error, pause, source=self._source.name)
                 self._ended.wait(pause)
                 continue
-            if trouble:
-                log.info("the source goes on", source=self._source.name)
-                trouble, pauses = None, _pauses()
-            if taken.accepted or taken.known:
-                counts = {"accepted": taken.accepted, "known": taken.known, "rejected": taken.rejected}
-                log.info("took", source=self._source.name, **counts)
+            if failed:
+                log.info("source_recovered", source=self._source.name)
+                failed, pauses = False, _pauses()
+            if recorded.accepted or recorded.known:
+                counts = {"accepted": recorded.accepted, "known": recorded.known, "rejected": recorded.rejected}
+                log.info("records_taken", source=self._source.name, **counts)
 
-    def _drained(self, *, seconds: float, wait: float) -> Recorded:
+    def _drain(self, *, seconds: float, wait: float) -> Recorded:
         with as_out_of_reach():
             return self._intake.drain(self._source, self._reader, seconds=seconds, wait=wait, stop=self._ended.is_set)
 
 
-class _Watched:
-    """A source that tells whether it is only being waited for."""
+class _WatchedSource:
+    """A source that sets `idle` while it waits for records, and knows when its last poll began."""
 
     def __init__(self, source: Source, idle: threading.Event) -> None:
         self._source = source
         self._idle = idle
-        self.asked = time.monotonic()
+        self.polled_at = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -142,7 +144,7 @@ class _Watched:
 
     def receive(self, *, wait: float) -> Sequence[Record]:
         self._idle.set()
-        self.asked = time.monotonic()
+        self.polled_at = time.monotonic()
         records = self._source.receive(wait=wait)
         if records:
             self._idle.clear()
@@ -158,37 +160,38 @@ class _Watched:
         self._source.close()
 
 
-def _finish(followers: Iterable[Follower]) -> bool:
-    """Let the batches in hand end, for at most the grace; tell whether they did."""
+def _wait_until_idle(threads: Iterable[SourceThread]) -> bool:
+    """Wait for the current batches, for the grace at most; return whether all are written."""
     until = time.monotonic() + _GRACE
-    return all(each.idle.wait(max(until - time.monotonic(), 0)) for each in followers)
+    return all(thread.idle.wait(max(until - time.monotonic(), 0)) for thread in threads)
 
 
-def _persist(act: Callable[[], object], ended: threading.Event, turn: Callable[[], None]) -> bool:
-    """Do it as often as it takes until it works; False when the process is to end before."""
+def _retry(act: Callable[[], object], ended: threading.Event, note_turn: Callable[[], None]) -> bool:
+    """Run `act` until it succeeds; return False if the process is to end before."""
     for pause in _pauses():
-        turn()
+        note_turn()
         if ended.is_set():
             break
-        if _works(act, pause):
+        if _try(act, pause):
             return True
         ended.wait(pause)
     return False
 
 
-def _works(act: Callable[[], object], pause: float = _FIRST_PAUSE) -> bool:
+def _try(act: Callable[[], object], pause: float) -> bool:
+    """Run `act`; log and return False if something that it needs does not answer."""
     try:
         with as_out_of_reach():
             act()
     except (LedgerOutdated, LedgerNewer):
         raise
     except OutOfReach as error:
-        _tell("not everything is there yet", error, pause)
+        _log_failure("start_delayed", error, pause)
         return False
     return True
 
 
-def _tell(event: str, error: OutOfReach, pause: float, **facts: str) -> None:
+def _log_failure(event: str, error: OutOfReach, pause: float, **facts: str) -> None:
     log.warning(event, **facts, error=error.message, hint=error.hint, again_in=f"{pause:g}s")
 
 
@@ -200,8 +203,8 @@ def _pauses() -> Iterator[float]:
 
 
 @contextmanager
-def _ended_by_signal(ended: threading.Event) -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM set `ended`; a second one ends the process at once."""
+def _set_by_signals(ended: threading.Event) -> Iterator[None]:
+    """Let SIGINT and SIGTERM set `ended`. A second signal ends the process at once."""
 
     def end(number: int, _frame: object) -> None:
         ended.set()

@@ -70,14 +70,14 @@ def _make_runtime() -> "Runtime":
 
 
 def _follow(runtime: "Runtime") -> bool:
-    from tasks.continuous_intake import follow_all
+    from tasks.continuous_intake import drain_continuously
     from tasks.dlq.process import Role
     from tasks.worker.health import LoopHealth
 
     health = LoopHealth(runtime.settings, Role.INTAKE, sorted({source.name for source, _ in runtime.sources}))
     health.start()
     try:
-        return follow_all(runtime, health.note_turn)
+        return drain_continuously(runtime, health.note_turn)
     finally:
         health.stop()
 

@@ -239,13 +239,13 @@ def zoo(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi) -> Iterator[Z
 
 def start_intake(system: Stack, name: str) -> None:
     system.start(name, "tasks.cli", "intake")
-    until(lambda: "drains" in system.log(name), what=f"{name}: {system.log(name)[-2000:]}")
+    until(lambda: "intake_started" in system.log(name), what=f"{name}: {system.log(name)[-2000:]}")
 
 
 def known(system: Stack, name: str) -> int:
     """Return how many letters of Kafka's an intake was handed that the ledger had already."""
     lines = [json.loads(line) for line in system.log(name).splitlines()]
-    return sum(line["known"] for line in lines if line["event"] == "took" and line["source"] == "dlt")
+    return sum(line["known"] for line in lines if line["event"] == "records_taken" and line["source"] == "dlt")
 
 
 def letters(system: Stack) -> list[dict[str, Any]]:

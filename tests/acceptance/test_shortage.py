@@ -246,7 +246,7 @@ def test_with_a_full_disk_a_call_waits_to_be_written_down_and_all_goes_on(
     world.send(*range(3, 13), more="x" * BIG)
     until(lambda: "settlement_delayed" in world.stack.log("worker"), what="a call that is kept")
     said = partial(map, world.stack.log, ("worker", "intake"))  # whoever got the messages
-    until(lambda: "the source waits" in "".join(said()), what="a word about it")
+    until(lambda: "source_unavailable" in "".join(said()), what="a word about it")
     for role in Role:
         world.wait_until_ready(role, wanted=False)
     world.check_nothing_is_lost(12)

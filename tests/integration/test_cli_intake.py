@@ -128,23 +128,23 @@ def test_once_without_sqs_is_out_of_reach(tmp_path: Path):
 def test_it_drains_until_it_is_told_to_end(tmp_path: Path, sqs: EmbeddedSqs, start: Start, number: int):
     cli, queue = prepare(tmp_path, sqs.port)
     intake = start(cli)
-    intake.wait_for("drains")
+    intake.wait_for("intake_started")
     put(sqs, queue, '{"employeeId": 1}', '{"employeeId": 2}')
-    intake.wait_for("took")
+    intake.wait_for("records_taken")
     until(lambda: cli.json("audit")[0]["accepted"] == 2)
     assert intake.end(number) == 0
-    assert intake.events()[-1] == "ends, when the batches in hand are written"
+    assert intake.events()[-1] == "intake_stopping"
 
 
 def test_it_waits_for_sqs_and_no_source_waits_for_another(tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch):
     port = child.free_port()
     cli, queue = prepare(tmp_path, port, ELSEWHERE)
     intake = start(cli)
-    intake.wait_for("the source waits")
+    intake.wait_for("source_unavailable")
     monkeypatch.setattr(server.child, "free_port", lambda: port)
     with EmbeddedSqs() as sqs:
         put(sqs, queue, '{"employeeId": 1}')
-        intake.wait_for("took")
+        intake.wait_for("records_taken")
         (audit,) = cli.json("audit")
         assert audit["sources"]["employees_dlq"]["accepted"] == 1
         assert intake.end() == 0
@@ -153,7 +153,7 @@ def test_it_waits_for_sqs_and_no_source_waits_for_another(tmp_path: Path, start:
 def test_an_outdated_ledger_is_a_persons_decision(tmp_path: Path, sqs: EmbeddedSqs):
     cli, _ = prepare(tmp_path, sqs.port)
     with cli.ledger() as ledger, ledger.begin() as tx:
-        tx.connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+        tx.connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     done = cli.run("intake")
     assert done.returncode == 5
     assert "run: redrive db upgrade" in done.stderr

@@ -19,7 +19,7 @@ from tasks.adapters.celery_messages import CeleryDeadLetters
 from tasks.adapters.sqs import Connection, SqsQueue, SqsSource
 from tasks.adapters.sqs.queues import ensure_queue
 from tasks.adapters.sqs.source import GIVEN_BACK
-from tasks.continuous_intake import Follower
+from tasks.continuous_intake import SourceThread
 from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import BrokerUnavailable, LedgerUnavailable
 from tasks.dlq.parameters import Integer
@@ -112,10 +112,10 @@ def test_continuous_intake_waits_for_room_and_goes_on(
     intake = Intake(ledger, {"employees": ROUTE}, WakeupRecorder())
     ended = threading.Event()
     runtime: Any = SimpleNamespace(intake=intake, settings=SimpleNamespace(worker=SimpleNamespace(slice=5.0)))
-    follower = Follower(runtime, source, READER, ended)
+    follower = SourceThread(runtime, source, READER, ended)
     with structlog.testing.capture_logs() as logs:
         follower.start()
-        until(lambda: len([entry for entry in logs if entry["event"] == "the source waits"]) > 2 * MAX_RECEIVES)
+        until(lambda: len([entry for entry in logs if entry["event"] == "source_unavailable"]) > 2 * MAX_RECEIVES)
         assert source.receives == 1, "nothing is received while the ledger has no room"
         assert bench.sums() == {}
         assert left(client, queue) == MESSAGES
@@ -130,7 +130,7 @@ def test_continuous_intake_waits_for_room_and_goes_on(
     assert left(client, f"{queue}-dead") == 0
     (given_back,) = [entry for entry in logs if entry["event"] == "batch_given_back"]
     assert "database or disk is full" in given_back["error"]
-    assert "the source goes on" in [entry["event"] for entry in logs]
+    assert "source_recovered" in [entry["event"] for entry in logs]
 
 
 def test_a_sweep_leaves_the_queue_alone_until_there_is_room(client: SQSClient, queue: str, bench: Bench):

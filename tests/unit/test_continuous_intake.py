@@ -12,7 +12,7 @@ import structlog.testing
 from waiting import TEST_TIMEOUT
 
 from tasks import continuous_intake
-from tasks.continuous_intake import Follower, follow_all
+from tasks.continuous_intake import SourceThread, drain_continuously
 from tasks.dlq.errors import BrokerUnavailable, LedgerOutdated, LedgerUnavailable
 from tasks.dlq.ledger.dead_letters import Recorded
 from tasks.dlq.ports import Record
@@ -100,15 +100,15 @@ def batch(*names: str) -> list[Record]:
 
 
 class Threads:
-    """Followers of one test, ended with it."""
+    """SourceThreads of one test, ended with it."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
         self.queues: list[Queue] = []
 
-    def start(self, queue: Queue, runtime: Any) -> Follower:
+    def start(self, queue: Queue, runtime: Any) -> SourceThread:
         self.queues.append(queue)
-        follower = Follower(runtime, queue, Any, self.ended)
+        follower = SourceThread(runtime, queue, Any, self.ended)
         follower.start()
         return follower
 
@@ -144,7 +144,7 @@ def test_a_source_that_is_away_is_asked_again(threads: Threads):
         threads.start(queue, FakeRuntime(queue))
         assert queue.polled_out.wait(TEST_TIMEOUT)
     assert queue.acknowledged == ["a"]
-    assert [entry["event"] for entry in logs] == ["the source waits", "the source waits", "the source goes on", "took"]
+    assert [entry["event"] for entry in logs] == ["source_unavailable", "source_unavailable", "source_recovered", "records_taken"]
     assert logs[0]["hint"] == "check broker.url"
 
 
@@ -154,7 +154,7 @@ def test_what_the_ledger_could_not_keep_is_given_back_and_nothing_received_until
     with structlog.testing.capture_logs() as logs:
         threads.start(queue, runtime)
         assert queue.polled_out.wait(TEST_TIMEOUT)
-    assert [entry["event"] for entry in logs].count("the source waits") == 3
+    assert [entry["event"] for entry in logs].count("source_unavailable") == 3
     assert queue.given_back == ["a"]
     assert queue.acknowledged == ["a"], "once: after the second delivery"
     assert queue.waits == [20.0, 20.0, 1.0, 20.0], "one delivery, however long the ledger is full"
@@ -215,7 +215,7 @@ def test_missing_queues_are_made_when_sqs_is_back_and_hold_up_no_source(signals:
         signals[signal.SIGTERM](signal.SIGTERM, None)
 
     threading.Thread(target=terminate, daemon=True).start()
-    assert follow_all(runtime) is True
+    assert drain_continuously(runtime) is True
     queue.release.set()
     assert queue.acknowledged == ["a"]
     assert runtime.prepared == ["ledger", "ledger", "queues", "queues", "queues"]
@@ -230,16 +230,18 @@ def test_an_end_before_the_ledger_is_there_is_a_clean_end(signals: dict[int, Cal
         raise LedgerUnavailable("away")
 
     runtime.ensure_ledger = refuse
-    assert follow_all(runtime) is True
+    assert drain_continuously(runtime) is True
     assert queue.waits == [], "nothing was begun"
 
 
 @pytest.mark.usefixtures("signals")
 def test_an_older_ledger_is_a_persons_decision():
     with pytest.raises(LedgerOutdated):
-        follow_all(FakeRuntime(Queue(ZeroDivisionError("nothing may be begun")), refusals=[("ledger", LedgerOutdated("old"))]))
+        drain_continuously(
+            FakeRuntime(Queue(ZeroDivisionError("nothing may be begun")), refusals=[("ledger", LedgerOutdated("old"))])
+        )
 
 
 @pytest.mark.usefixtures("signals")
 def test_a_fault_is_told_to_the_caller():
-    assert follow_all(FakeRuntime(Queue(ZeroDivisionError("a fault")))) is False
+    assert drain_continuously(FakeRuntime(Queue(ZeroDivisionError("a fault")))) is False

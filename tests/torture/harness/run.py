@@ -46,7 +46,7 @@ _MORE = 100.0
 #: Where this process was told to look for Redrive: a run may be about another working tree.
 _OWN_PATH = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
 #: What each kind of process says when it is there.
-_UP = {"worker": "ready.", "beat": "beat: Starting", "intake": "drains"}
+_UP = {"worker": "ready.", "beat": "beat: Starting", "intake": "intake_started"}
 _IN_CHILDREN = Path(__file__).parents[1] / "child"
 #: Of a run's messages, the share that each of the three queues and Kafka get; and Celery, where each costs a task.
 _SHARE, _CELERY = 0.23, 0.08
