@@ -1,15 +1,15 @@
-"""Every error that Redrive raises on purpose.
+"""All errors that Redrive raises.
 
 ::
 
     RedriveError
-    ├── Refused            the input is wrong: nothing was done, the sender can mend it       (exit 2)
+    ├── Refused            the input is wrong: nothing was done, the sender can fix it       (exit 2)
     │   ├── ConfigError        redrive.toml or the environment
     │   ├── UnknownRoute       no such route
     │   ├── InvalidParameter   a template variable is missing or not of its type
     │   └── UnreadableBody     a dead letter that is not JSON, too deep, too large or maps to nothing
     ├── NotFound           no such job, dead letter or operation                               (exit 4)
-    ├── OutOfReach         a part that Redrive needs does not answer                           (exit 5)
+    ├── OutOfReach         something that Redrive needs does not answer                       (exit 5)
     │   ├── LedgerUnavailable  the database does not answer
     │   │   └── LedgerLocked       another process holds SQLite's write lock
     │   ├── LedgerOutdated     no ledger, an empty one or an older schema: `redrive db upgrade`
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 
 class RedriveError(Exception):
-    """Something went wrong. `hint` tells what to do next; both are for people and never hold a secret."""
+    """Something went wrong. `message` and `hint` (what to do next) are for people, and never contain a secret."""
 
     exit_code = 1
 
@@ -32,7 +32,7 @@ class RedriveError(Exception):
         self.hint = hint
 
 
-class Refused(RedriveError):  # noqa: N818 - the field's word, as in "connection refused"
+class Refused(RedriveError):  # noqa: N818 - as in "connection refused"
     """The input is wrong; nothing was done."""
 
     exit_code = 2
@@ -51,7 +51,7 @@ class InvalidParameter(Refused):
 
 
 class UnreadableBody(Refused):
-    """A dead letter's body cannot become needs. `reason` is the short, stable word that `redrive rejects` groups by."""
+    """A dead letter's body cannot be mapped to needs. `redrive rejects` groups by `reason`, a short, stable word."""
 
     def __init__(self, reason: str, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -65,7 +65,7 @@ class NotFound(RedriveError):  # noqa: N818
 
 
 class OutOfReach(RedriveError):  # noqa: N818
-    """A part that Redrive needs does not answer. Nothing is lost: what was not acknowledged comes again."""
+    """Something that Redrive needs does not answer. Nothing is lost: what was not acknowledged is delivered again."""
 
     exit_code = 5
 
@@ -90,15 +90,15 @@ class BrokerUnavailable(OutOfReach):
     """SQS does not answer."""
 
 
-class Retryable(RedriveError):  # noqa: N818 - raised to make Celery's autoretry ring again, not to report a fault
-    """The named job is due again in `delay` seconds. The ledger has decided; Celery only carries the wake-up."""
+class Retryable(RedriveError):  # noqa: N818 - it makes Celery's autoretry send a wake-up, and reports no fault
+    """The named job is due again in `delay` seconds. The ledger has decided this; Celery only sends the wake-up."""
 
     def __init__(self, message: str, *, delay: float) -> None:
         super().__init__(message)
         self.delay = delay
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive the trip from a pool process (exceptions with keyword-only arguments do not pickle by themselves)."""
+        """Let a pool process send the error to its parent: exceptions with keyword-only arguments need this to be pickled."""
         return (_retryable, (self.message, self.delay))
 
 

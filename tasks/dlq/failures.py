@@ -23,7 +23,7 @@ _PLACEHOLDERS = [
 
 
 def normalise_message(text: str, limit: int = 200) -> str:
-    """Return `text` on one line of at most `limit` characters, without what differs from job to job: ids, numbers, quotes."""
+    """Return `text` on one line of at most `limit` characters, with placeholders for ids, numbers and quoted text."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text[: 10 * limit]).split())
     for pattern, placeholder in _PLACEHOLDERS:
         line = pattern.sub(placeholder, line)
@@ -31,6 +31,6 @@ def normalise_message(text: str, limit: int = 200) -> str:
 
 
 def group_key(route: str, outcome: Outcome, status: int | None, message: str) -> str:
-    """Return the failure group's identity, 32 hex digits: failures with the same cause share it."""
+    """Return the failure group's key: 32 hex digits, the same for all failures with the same cause."""
     identity = json.dumps([route, outcome, status, normalise_message(message)])
     return hashlib.sha256(identity.encode()).hexdigest()[:32]

@@ -17,57 +17,56 @@ if TYPE_CHECKING:
 
 
 class Answer(StrEnum):
-    """How far a call came."""
+    """How far a call got."""
 
-    ANSWERED = "answered"  # a complete status line and headers; the body up to the cap
+    ANSWERED = "answered"  # a complete head, and the body up to the limit
     NETWORK = "network"  # no usable answer
-    DEADLINE = "deadline"  # not ended in time
+    DEADLINE = "deadline"  # no complete answer in time
     NOT_SENT = "not_sent"  # nothing was written to a socket
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyncRequest:
-    """One call of a job. `attempt` counts from 1 over the job's life; `fence` only grows per key.
-
-    `ends_by` is when the call must be over, by `tasks.dlq.clock.boottime`, however late it begins: its lease ends then.
-    """
+    """One call of a job."""
 
     route: Route
     parameters: Mapping[str, str]
     job_id: int
+    #: The number of this call in the job's life, from 1.
     attempt: int
+    #: A number that only grows for each key.
     fence: int
+    #: When the lease ends and the call must be over, by `tasks.dlq.clock.boottime`, even if it begins late.
     ends_by: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyncResult:
-    """What came back. Never raised: a call always ends as one of these.
-
-    `detail` is one line for people, without secrets. `retry_after` is the raw header. `unknown` tells that the API may still
-    be working on the call (it was sent and no answer came). `short` is in words what this process had run out of when it could
-    not send. `seconds` is measured by a monotonic clock.
-    """
+    """What a call returned. A call raises no errors: it always ends with a result."""
 
     answer: Answer
+    #: The HTTP status, if one came.
     status: int | None = None
+    #: The Retry-After header as it came.
     retry_after: str | None = None
+    #: One line for people, without secrets.
     detail: str = ""
+    #: Whether the API may still be working on the call: it was sent, and no answer came.
     unknown: bool = False
+    #: The resource that this process lacked, in words, if it could not send; else empty.
     short: str = ""
-    seconds: float = 0.0
 
 
 class SyncApi(Protocol):
     """Calls the application's own API for one entity."""
 
     def call(self, request: SyncRequest) -> SyncResult:
-        """Make one HTTP call; return within the route's deadline plus one second, whatever the server does."""
+        """Make one HTTP call. It returns within the route's deadline plus one second, also if the server hangs."""
         ...
 
 
 def classify(result: SyncResult, answers: Answers) -> Outcome:
-    """Return what `result` means on a route with these `answers`."""
+    """Return the outcome of a call on a route with these `answers`."""
     match result.answer:
         case Answer.NOT_SENT:
             return Outcome.NOT_SENT

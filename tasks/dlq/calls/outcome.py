@@ -14,7 +14,7 @@ STATUSES = range(100, 600)  # RFC 9110 section 15: anything else is no HTTP stat
 
 
 class Outcome(StrEnum):
-    """What became of one call."""
+    """The outcome of a call."""
 
     SUCCESS = "success"
     CONFLICT = "conflict"  # 409, 412, 423, 425 and the like: the API is well, this key has to wait
@@ -49,10 +49,10 @@ class CallEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """Which HTTP status means what; each a frozenset of codes. A code in none of them is hopeless.
+    """Which HTTP status means which outcome. A status in none of the sets is hopeless.
 
-    The first list that holds a code decides, in the order of the fields: "404 is done" is `success` with 404 added, and
-    "202 is not done yet" is `success` without 202 and `conflict` with it.
+    The first set that contains a status decides, in the order of the fields. To treat 404 as done, add it to `success`. To treat
+    202 as not done yet, remove it from `success` and add it to `conflict`.
     """
 
     success: frozenset[int] = frozenset(range(200, 300))
@@ -63,7 +63,7 @@ class Answers:
 
 
 def parse_status_set(specs: Iterable[str | int]) -> frozenset[int]:
-    """Return the HTTP statuses that `specs` name: 404, "404", "2xx" or "200-299", or one such text by itself.
+    """Return the HTTP statuses of a list of 404, "404", "2xx" or "200-299", or of one such text.
 
     Raises:
         ValueError: with the wrong item and what is allowed.
@@ -77,7 +77,7 @@ def parse_status_set(specs: Iterable[str | int]) -> frozenset[int]:
             first, last = (int(family) * 100, int(family) * 100 + 99) if family else (int(low), int(high or low))
         if not (first in STATUSES and last in STATUSES and first <= last):
             raise ValueError(
-                f'{ascii(spec)[:40]} is no HTTP status: write 404, "2xx" or "200-299", within {STATUSES[0]} to {STATUSES[-1]}'
+                f'{ascii(spec)[:40]} is not an HTTP status: write 404, "2xx" or "200-299", within {STATUSES[0]} to {STATUSES[-1]}'
             )
         statuses.update(range(first, last + 1))
     return frozenset(statuses)
