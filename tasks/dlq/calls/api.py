@@ -55,6 +55,8 @@ class SyncResult:
     unknown: bool = False
     #: The resource that this process lacked, in words, if it could not send; else empty.
     short: str = ""
+    #: How long the call took, by a monotonic clock.
+    seconds: float = 0.0
 
 
 class SyncApi(Protocol):
