@@ -19,5 +19,5 @@ def test_statuses_are_named_one_by_one_by_family_and_by_range():
     ],
 )
 def test_what_is_no_status_is_refused_with_what_is_allowed(spec: str | int):
-    with pytest.raises(ValueError, match=r'is no HTTP status: write 404, "2xx" or "200-299"'):
+    with pytest.raises(ValueError, match=r'is not an HTTP status: write 404, "2xx" or "200-299"'):
         parse_status_set([spec])
