@@ -1,8 +1,8 @@
-"""Celery's messages on SQS, as strictly read as any other stranger's bytes.
+"""Reads Celery's messages on SQS strictly: any program may have written them.
 
-The envelope is kombu's (https://docs.celeryq.dev/en/stable/internals/protocol.html, version 2): base64 of, or plain, JSON with
-`headers` (`task`, `id`) and a `body` that is JSON, or base64 of JSON: `[args, kwargs, embed]`. What it asks of Celery beyond that
-(eta, expires, limits, callbacks, compression) is not Redrive's.
+kombu writes JSON, plain or as base64 (https://docs.celeryq.dev/en/stable/internals/protocol.html, version 2). It has `headers`
+(`task`, `id`) and a `body`, which is JSON, plain or as base64: `[args, kwargs, embed]`. Redrive does not use the rest: eta,
+expires, limits, callbacks, compression.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("redrive.sqs")
 
-_MAX_ID_OF_A_JOB = 2**63 - 1
-#: Base64 twice (the envelope, and the body in it) makes 16 bytes of 9.
+_MAX_JOB_ID = 2**63 - 1
+#: Base64 twice (the message, and the body in it) makes 16 bytes out of 9.
 _MAX_MESSAGE = MAX_SUBMISSION * 2
-#: Characters of a task's id: a UUID has 36.
+#: Characters of a task's id; a UUID has 36.
 _MAX_ID = 255
-#: Characters of what Flower shows as a task's arguments.
+#: Characters of the arguments that Flower shows.
 _MAX_SHOWN = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskMessage:
-    """A call of a task: what of a Celery message concerns Redrive. `args` and `kwargs` are plain JSON."""
+    """The parts of a Celery message that Redrive uses. `args` and `kwargs` are plain JSON."""
 
     task: str
     id: str
@@ -50,10 +50,7 @@ class TaskMessage:
 
 
 class CeleryDeadLetters:
-    """A source over the dead-letter queue of a Celery queue: what SQS gave up to deliver to a worker, less the wake-ups.
-
-    A wake-up may be lost without harm, the ledger holds its job. All else is handed on (see `MessageReader`).
-    """
+    """A source over the dead-letter queue of a Celery queue. It deletes wake-ups: the ledger holds their jobs."""
 
     def __init__(self, queue: Source, wakeups: frozenset[str]) -> None:
         self._queue = queue
@@ -61,26 +58,23 @@ class CeleryDeadLetters:
 
     @property
     def name(self) -> str:
-        """The source that Celery producers share."""
         return self._queue.name
 
     def receive(self, *, wait: float) -> Sequence[Record]:
-        """Return the next batch that is more than wake-ups; empty when there is none. Raises BrokerUnavailable."""
+        """Return the next batch without its wake-ups; empty at the end. Raises BrokerUnavailable."""
         while records := self._queue.receive(wait=wait):
-            wakeups = [record for record in records if task_of(record.body) in self._wakeups]
+            wakeups = [record for record in records if find_task(record.body) in self._wakeups]
             self._queue.acknowledge(wakeups)
             if wakeups:
-                log.info("forgot wake-ups that no worker took; their jobs are in the ledger", count=len(wakeups))
+                log.info("wakeups_deleted", count=len(wakeups), hint="the ledger holds their jobs")
             if kept := [record for record in records if record not in wakeups]:
                 return kept
         return []
 
     def acknowledge(self, records: Sequence[Record]) -> None:
-        """Delete the records' messages. Raises BrokerUnavailable."""
         self._queue.acknowledge(records)
 
     def give_back(self, records: Sequence[Record]) -> None:
-        """Make the records' messages visible again soon. Raises BrokerUnavailable."""
         self._queue.give_back(records)
 
     def close(self) -> None:
@@ -89,13 +83,13 @@ class CeleryDeadLetters:
 
 @dataclass(frozen=True)
 class MessageReader:
-    """Reads Celery messages that no task has read: submissions as `redrive.submit` itself would, all else as rejected."""
+    """Reads Celery messages that no worker has taken: submissions as `redrive.submit` does. It rejects all others."""
 
     submissions: Reader
     wakeups: frozenset[str] = frozenset()
 
     def read(self, source: str, record: Record) -> DeadLetter:
-        """Return the dead letter that the message is."""
+        """Return the message as a dead letter."""
         try:
             message = read_message(record.body)
             check_call(message, self.wakeups)
@@ -107,7 +101,7 @@ class MessageReader:
 
 
 def submitted(record: Record, args: Sequence[Any], kwargs: dict[str, Any]) -> Record:
-    """Return the record of a submission with these arguments: `route, parameters, origin`, by place or by name."""
+    """Return the record of a submission with the arguments `route, parameters, origin`, by position or by name."""
     fields = dict(zip(("route", "parameters", "origin"), args, strict=False)) | kwargs
     origin = fields.get("origin")
     return replace(
@@ -118,7 +112,7 @@ def submitted(record: Record, args: Sequence[Any], kwargs: dict[str, Any]) -> Re
 
 
 def check_call(message: TaskMessage, wakeups: Container[str]) -> None:
-    """Refuse what no task of Redrive's takes: a sweep takes no arguments, a wake-up the id of a job, a submission whatever comes.
+    """Check that a task of Redrive takes these arguments. A sweep takes none, `recover` a job's id; a submission takes any.
 
     Raises:
         UnreadableBody: "unknown-task" or "wrong-arguments".
@@ -126,7 +120,7 @@ def check_call(message: TaskMessage, wakeups: Container[str]) -> None:
     if message.task == SUBMIT:
         return
     if message.task not in wakeups:
-        raise UnreadableBody("unknown-task", "the message is for a task that is none of Redrive's")
+        raise UnreadableBody("unknown-task", "the message is not for a task of Redrive")
     match message.args, message.kwargs:
         case [], {**rest} if message.task != RECOVER and not rest:
             return
@@ -136,16 +130,16 @@ def check_call(message: TaskMessage, wakeups: Container[str]) -> None:
 
 
 def _is_id(value: Any) -> bool:
-    return type(value) is int and 0 < value <= _MAX_ID_OF_A_JOB
+    return type(value) is int and 0 < value <= _MAX_JOB_ID
 
 
 def not_plain() -> UnreadableBody:
-    """Return what is wrong with arguments that kombu would make objects of, by whatever code is registered for it."""
-    return UnreadableBody("not-plain", "the message's arguments are more than plain JSON")
+    """Return the error for arguments that kombu would decode to objects, with any code that is registered."""
+    return UnreadableBody("not-plain", "the message's arguments are not plain JSON")
 
 
-def task_of(body: bytes) -> str:
-    """Return the name of the task that a message is for; empty when it is none of Celery's."""
+def find_task(body: bytes) -> str:
+    """Return the name of the task that a message is for; empty if it is not a Celery message."""
     try:
         return read_message(body).task
     except UnreadableBody:
@@ -153,12 +147,12 @@ def task_of(body: bytes) -> str:
 
 
 def read_message(body: bytes) -> TaskMessage:
-    """Return the call of a task that a message is.
+    """Return a message as the call of a task.
 
     Raises:
-        UnreadableBody: "not-a-task", or what `read_json` says of the envelope or the arguments. Nothing else, whatever the bytes.
+        UnreadableBody: "not-a-task", or the error of `read_json`. No other exception.
     """
-    envelope = _object(read_json(_decoded(body), max_bytes=_MAX_MESSAGE))
+    envelope = _object(read_json(_decode(body), max_bytes=_MAX_MESSAGE))
     headers = _object(envelope.get("headers"))
     task, task_id, retries = headers.get("task"), headers.get("id"), headers.get("retries")
     content = envelope.get("body")
@@ -169,7 +163,7 @@ def read_message(body: bytes) -> TaskMessage:
     if envelope.get("content-type") != "application/json" or headers.get("compression"):
         raise _not_a_task("its arguments are not plain JSON")
     encoded = _object(envelope.get("properties")).get("body_encoding") == "base64"
-    arguments = read_json(_unpacked(content) if encoded else content.encode("utf-8", "surrogatepass"), max_bytes=_MAX_MESSAGE)
+    arguments = read_json(_decode_body(content) if encoded else content.encode("utf-8", "surrogatepass"), max_bytes=_MAX_MESSAGE)
     match arguments:
         case [list() as args, dict() as kwargs, *_]:
             return TaskMessage(
@@ -178,21 +172,21 @@ def read_message(body: bytes) -> TaskMessage:
                 args=args,
                 kwargs=kwargs,
                 retries=retries if type(retries) is int and retries > 0 else 0,
-                argsrepr=_shown(headers.get("argsrepr")),
-                kwargsrepr=_shown(headers.get("kwargsrepr")),
+                argsrepr=_shorten(headers.get("argsrepr")),
+                kwargsrepr=_shorten(headers.get("kwargsrepr")),
             )
     raise _not_a_task("its arguments are not [args, kwargs, …]")
 
 
-def _decoded(body: bytes) -> bytes:
-    """Return the envelope: a producer's kombu sends it as base64 or plain, and JSON is never base64."""
+def _decode(body: bytes) -> bytes:
+    """Return the JSON of a message. kombu may send it as base64; JSON itself is never valid base64."""
     try:
         return base64.b64decode(body, validate=True)
     except binascii.Error:
         return body
 
 
-def _unpacked(content: str) -> bytes:
+def _decode_body(content: str) -> bytes:
     try:
         return base64.b64decode(content, validate=True)
     except ValueError as error:
@@ -201,13 +195,13 @@ def _unpacked(content: str) -> bytes:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _not_a_task("it is no object with headers, properties and a body")
+        raise _not_a_task("it has no headers, properties and body")
     return value
 
 
-def _shown(text: Any) -> str:
+def _shorten(text: Any) -> str:
     return text[:_MAX_SHOWN] if isinstance(text, str) else ""
 
 
 def _not_a_task(why: str) -> UnreadableBody:
-    return UnreadableBody("not-a-task", f"the message is no Celery task: {why}")
+    return UnreadableBody("not-a-task", f"the message is not a Celery task: {why}")

@@ -1,8 +1,8 @@
 """A JSONL file as a source: each line is a failure, its object the parameters of one route.
 
-A line's identity is the digest of the route and the line, and which of the file's equal lines it is: the same file twice adds
-nothing, two equal lines are two failures, and a run that was interrupted is resumed by running it again. Lines that are put in
-between, in front or taken out change nothing for the others.
+A line's identity is the digest of the route and the line, with a number that counts equal lines. So the same file twice adds
+nothing, and two equal lines are two failures. An interrupted run is resumed by running it again. Adding or removing other lines
+does not change an identity.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from tasks.dlq.reading.reader import SubmissionReader
 
-#: Lines of a batch, and bytes of theirs after which it ends.
+#: Lines in a batch, and bytes after which a batch ends.
 BATCH = 200
 BATCH_BYTES = 4 << 20
-#: Bytes of a line without its end; of a longer one little more is kept.
+#: Bytes of a line, without its end. Of a longer line only the beginning is kept.
 LONGEST_LINE = 1 << 20
 _PIECE = LONGEST_LINE + 2
 _BOM = b"\xef\xbb\xbf"
-#: What a file begins with that is something else, what that is, and how it becomes one JSON object a line.
+#: The first bytes of other formats, their names, and how to convert them.
 _OTHER_FORMATS = (
     (b"\x1f\x8b", "compressed by gzip", "gunzip -c FILE | redrive send ROUTE --file -"),
     (b"\xff\xfe", "UTF-16", "iconv -f UTF-16 -t UTF-8 FILE | redrive send ROUTE --file -"),
@@ -42,31 +42,31 @@ _OTHER_FORMATS = (
 
 @dataclass(frozen=True)
 class _Line:
-    """`text` is the line without its end, or the beginning of a longer one; `size` and `digest` are the whole line's."""
-
     number: int
+    #: The line without its end, or the beginning of a line that is too long.
     text: bytes
+    #: Of the whole line.
     size: int
     digest: bytes
 
 
 class JsonlSource:
-    """The lines of an open file, read once from where it stands; blank ones are passed over.
+    """Reads the lines of an open file once, from its current position. It skips blank lines.
 
-    What memory it takes does not grow with the file: which lines there were is noted in a temporary file.
+    Its memory does not grow with the file: a temporary file counts equal lines.
 
     Args:
         name: the source's name in the ledger.
         stream: the file.
-        route: the route that the lines are about.
-        origin: what else is known of all lines.
-        salt: makes other failures of the same lines.
+        route: the route of the lines.
+        origin: more facts for the origin of every line.
+        salt: gives equal lines of another run new identities.
     """
 
     def __init__(
         self, name: str, stream: IO[bytes], *, route: str, origin: Mapping[str, object] | None = None, salt: str = ""
     ) -> None:
-        self._name = name
+        self.name = name
         self._origin = {"route": route, **(origin or {})}
         self._salt = f"{route}\0{salt}\0".encode()
         self._stream = stream
@@ -76,24 +76,18 @@ class JsonlSource:
         self._broken: OutOfReach | None = None
         self.bytes_read = 0
 
-    @property
-    def name(self) -> str:
-        """The source's name in the ledger."""
-        return self._name
-
     def check(self) -> None:
-        """Look at the first line, which is received all the same. Raises Refused when the file can have no JSON object a line."""
+        """Check the first line, without consuming it. Raises Refused if the file has another format."""
         first = next(self._lines, None)
         if first is None:
             return
         self._lines = chain([first], self._lines)
-        beginning = first.text.lstrip()
-        for start, what, remedy in _OTHER_FORMATS:
-            if beginning.startswith(start):
-                raise Refused(f"the file is {what}", hint=f"give one JSON object a line, for example: {remedy}")
+        for prefix, name, command in _OTHER_FORMATS:
+            if first.text.lstrip().startswith(prefix):
+                raise Refused(f"the file is {name}", hint=f"write one JSON object per line, for example: {command}")
 
-    def receive(self, *, wait: float) -> Sequence[Record]:  # noqa: ARG002 - the Protocol's: a file has all it has
-        """Return the next lines; none at the end of the file. Raises OutOfReach, for good, when it cannot be read on."""
+    def receive(self, *, wait: float) -> Sequence[Record]:  # noqa: ARG002 - a file does not grow
+        """Return the next lines; none at the end of the file. Raises OutOfReach, now and later, after a read error."""
         if self._broken:
             raise self._broken
         records, self._returned = self._returned, []
@@ -107,14 +101,14 @@ class JsonlSource:
         return records
 
     def acknowledge(self, records: Sequence[Record]) -> None:
-        """Do nothing: a file is not changed."""
+        """Do nothing: the file stays as it is."""
 
     def give_back(self, records: Sequence[Record]) -> None:
-        """Hand these records out again next."""
+        """Return these records again with the next `receive`."""
         self._returned = [*records, *self._returned]
 
     def close(self) -> None:
-        """Forget which lines there were. The file is closed by whoever opened it."""
+        """Remove the temporary file. The caller closes the file that it opened."""
         self._seen.close()
 
     def _record(self, line: _Line) -> Record:
@@ -124,7 +118,7 @@ class JsonlSource:
         return Record(identity=f"{line.digest.hex()}/{self._seen.count(line.digest)}", body=line.text, origin=origin)
 
     def _read(self) -> Iterator[_Line]:
-        """Yield each line that is not blank; of one that is too long only as much as shows it."""
+        """Yield each line that is not blank. Of a line that is too long, yield the beginning."""
         number = 0
         while piece := self._piece(number + 1):
             number += 1
@@ -133,7 +127,7 @@ class JsonlSource:
                 yield line
 
     def _whole(self, number: int, piece: bytes) -> _Line:
-        """Return the line that begins with this piece, read to its end."""
+        """Return the line that begins with this piece, after reading it to its end."""
         text = piece.removeprefix(_BOM) if number == 1 else piece
         if piece.endswith(b"\n") or len(piece) < _PIECE:
             text = text.rstrip(b"\r\n")
@@ -150,7 +144,7 @@ class JsonlSource:
         try:
             piece = self._stream.readline(_PIECE)
         except OSError as error:
-            hint = "run it again when it can be read: what is in the ledger is known"
+            hint = "run it again when the file can be read: lines that are in the ledger are known"
             self._broken = OutOfReach(f"the file cannot be read from line {number:,} on: {error.strerror}", hint=hint)
             raise self._broken from error
         self.bytes_read += len(piece)
@@ -158,7 +152,7 @@ class JsonlSource:
 
 
 class _Occurrences:
-    """Counts equal lines, on disk: SQLite makes a temporary file, and removes it."""
+    """Counts equal lines in a temporary file of SQLite."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -166,7 +160,7 @@ class _Occurrences:
         self._database.execute("CREATE TABLE lines (digest BLOB PRIMARY KEY, count INTEGER) WITHOUT ROWID")
 
     def count(self, digest: bytes) -> int:
-        """Return which of the lines with this digest this one is, from 1."""
+        """Return how many lines with this digest there are, this one included."""
         statement = "INSERT INTO lines VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count"
         ((count,),) = self._database.execute(statement, (digest,)).fetchall()
         return int(count)
@@ -177,12 +171,12 @@ class _Occurrences:
 
 @dataclass(frozen=True)
 class LineReader:
-    """Reads lines whose origin names the route: objects of its parameters."""
+    """Reads lines as objects with the parameters of the route in their origin."""
 
     submissions: SubmissionReader
 
     def read(self, source: str, record: Record) -> DeadLetter:
-        """Return the dead letter that the line is."""
+        """Return the line as a dead letter."""
         try:
             route, key = self.submissions.resolve(record.origin.get("route"), _object(record))
         except UnreadableBody as error:
@@ -198,9 +192,9 @@ class LineReader:
 def _object(record: Record) -> dict[str, Any]:
     size = record.origin.get("line_bytes", 0)
     if len(record.body) > LONGEST_LINE and size:
-        text = f"the line has {size:,} bytes; at most {LONGEST_LINE:,} are taken, and little more is kept of it"
+        text = f"the line has {size:,} bytes; at most {LONGEST_LINE:,} are allowed, and only its beginning is kept"
         raise UnreadableBody("too-large", text, hint="the file has the whole line")
     values = read_json(record.body, max_bytes=LONGEST_LINE)
     if not isinstance(values, dict):
-        raise UnreadableBody("no-object", "the line is no JSON object", hint='write for example {"employeeId": 1234}')
+        raise UnreadableBody("no-object", "the line is not a JSON object", hint='write for example {"employeeId": 1234}')
     return values

@@ -230,7 +230,7 @@ def test_a_file_of_another_format_is_refused_and_nothing_recorded(away: CommandL
     (away.folder / "f").write_bytes(content)
     error = away.error("send", "employees", "--file", "f", code=2)
     assert error["error"] == told
-    assert error["hint"].startswith("give one JSON object a line, for example: ")
+    assert error["hint"].startswith("write one JSON object per line, for example: ")
     assert not (away.folder / ".redrive").exists()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kombu.utils import json as kombu_json
 
-from tasks.adapters.celery_messages import MessageReader, read_message, submitted, task_of
+from tasks.adapters.celery_messages import MessageReader, find_task, read_message, submitted
 from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import UnreadableBody
 from tasks.dlq.parameters import Integer
@@ -91,7 +91,7 @@ def test_all_else_is_refused_with_a_reason(body: bytes, reason: str):
     with pytest.raises(UnreadableBody) as refused:
         read_message(body)
     assert refused.value.reason == reason
-    assert task_of(body) == ""
+    assert find_task(body) == ""
     letter = READER.read("celery", Record(identity="m-1", body=body))
     assert letter.rejection is not None
     assert letter.rejection.reason == reason

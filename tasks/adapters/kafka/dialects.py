@@ -1,4 +1,4 @@
-"""What the writers of dead letters say in a record's headers: seven sets of names, and one of a person's own.
+"""The header names of seven writers of dead letters, and names from redrive.toml.
 
 Sources: Spring's `KafkaHeaders`, `DeadLetterRecordManager` and `RetryTopicHeaders`; `DeadLetterQueueReporter` of Kafka
 Connect; KIP-1034 (Kafka Streams); KIP-1191 (share groups); `KafkaDeadLetterQueue` and `KafkaDelayedRetryTopic` of SmallRye;
@@ -16,31 +16,27 @@ if TYPE_CHECKING:
 
 
 class Numbers(Enum):
-    """How a dialect writes partition, offset, timestamp and attempts."""
+    """How a writer encodes partition, offset, timestamp and attempts."""
 
     BINARY = "big-endian, signed, of one to eight bytes"  # Java's ByteBuffer, and BigInteger without leading bytes
     TEXT = "decimal digits"
-    EITHER = "whichever it looks like"
+    EITHER = "decimal digits, else big-endian"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """The header names of one writer.
-
-    Attributes:
-        names: the headers of each role, the preferred one first.
-        details: further headers worth keeping, by the name that they get.
-        numbers: how numbers are written.
-        newest_first: the writer puts its headers before those of earlier hops; all others append.
-        attempt_to_come: `attempts` is the number of the attempt to come, one more than were made.
-    """
+    """The header names of one writer."""
 
     name: str
+    #: The headers of each role, the preferred one first.
     names: Mapping[str, tuple[str, ...]]
     numbers: Numbers
+    #: More headers to keep, by their name in the origin.
     details: Mapping[str, str] = field(default_factory=dict)
+    #: The writer puts its headers before those of earlier hops. All others append.
     newest_first: bool = False
-    attempt_to_come: bool = False
+    #: `attempts` is the number of the next attempt.
+    counts_next_attempt: bool = False
 
 
 def _prefixed(prefix: str, **names: str) -> dict[str, tuple[str, ...]]:
@@ -74,11 +70,11 @@ SPRING_RETRY = Dialect(
         "exception": ("kafka_exception-fqcn", "kafka_key-exception-fqcn"),
         "message": ("kafka_exception-message", "kafka_key-exception-message"),
         "attempts": ("retry_topic-attempts",),
-        # original-timestamp is each hop's own; this one is set once.
+        # Each hop sets original-timestamp again. This header is set once.
         "timestamp": ("retry_topic-original-timestamp", "kafka_original-timestamp"),
     },
     numbers=Numbers.BINARY,
-    attempt_to_come=True,
+    counts_next_attempt=True,
 )
 CONNECT = Dialect(
     name="connect",
@@ -143,5 +139,5 @@ DIALECTS = (SPRING, SPRING_RETRY, CONNECT, STREAMS, SHARE_GROUP, SMALLRYE, CLOUD
 
 
 def custom(names: Mapping[str, str]) -> Dialect:
-    """Return the dialect of a writer whose header names a person gave, by role; `topic` must be among them."""
+    """Return the dialect of `header_names` in redrive.toml, by role. `topic` is one of them."""
     return Dialect(name="custom", names={role: (name,) for role, name in names.items()}, numbers=Numbers.EITHER)

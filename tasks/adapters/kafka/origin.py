@@ -1,9 +1,9 @@
-"""Where a dead letter comes from, told by its headers: pure, bounded, and silent about what cannot be read.
+"""Reads the origin of a dead letter from its headers. It is bounded, and leaves out what it cannot read.
 
-Whoever dead-letters a record that was dead-lettered before adds a hop. Spring, Streams and the binder append their headers, so
-the first value is the origin and the last one the latest hop; SmallRye puts its own before those that were there; Connect
-leaves a header alone that is there already. The exception is that of the latest hop. Its cause is the real one where the
-writer names it: the exception itself is mostly the framework's wrapper.
+A writer that dead-letters a dead letter adds a hop. Spring, Streams and the binder append headers: the first value is the
+origin, the last is the latest hop. SmallRye puts its headers before the existing ones. Connect keeps an existing header. The
+exception is that of the latest hop. If the writer names a cause, the cause is used: the exception is often a wrapper of the
+framework.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Characters of a text, such as an exception's message, and bytes of a key.
 MAX_TEXT = 500
 MAX_KEY = 1024
-#: Further headers are kept for people and for rules, as far as they go: so many, of so many bytes each.
+#: Other headers that are kept: their number, and bytes of each.
 MAX_HEADERS = 32
 MAX_HEADER = 256
 _MAX_DIGITS = 19
@@ -34,8 +34,10 @@ _BULKY = ("stacktrace", "springDeserializerException")
 
 class _Hop(NamedTuple):
     dialect: Dialect
-    position: int  # of the topic's header, among all
-    number: int  # among the hops of its dialect
+    #: The position of the topic's header in all headers.
+    position: int
+    #: The position in the hops of its dialect.
+    number: int
 
 
 class Recogniser:
@@ -47,10 +49,10 @@ class Recogniser:
         self._known |= {name for dialect in dialects for name in dialect.details.values()} | {_TRACE}
 
     def origin(self, headers: Headers) -> dict[str, Any]:
-        """Return what the headers tell, JSON-serialisable and without what they do not tell.
+        """Return what the headers say, as values for JSON.
 
-        `written_by`, `first` and, after several hops, `last` and `hops` (a hop has topic, partition, offset, timestamp, group),
-        `exception` (class, message, wrapper), `attempts`, `details`, `traceparent`, and the remaining `headers`.
+        Possible keys: `written_by`, `first`; after several hops `last` and `hops` (a hop has topic, partition, offset, timestamp,
+        group); `exception` (class, message, wrapper), `attempts`, `details`, `traceparent`, and the other `headers`.
         """
         values: dict[str, list[bytes | None]] = {}
         hops: dict[str, list[_Hop]] = {}
@@ -63,7 +65,7 @@ class Recogniser:
             if dialect := self._topics.get(name):
                 written = hops.setdefault(dialect.name, [])
                 written.append(_Hop(dialect, position, len(written)))
-        found = _told(_in_order(hops), values)
+        found = _describe(_in_order(hops), values)
         if _TRACE in values:
             found["traceparent"] = text(values[_TRACE][-1])
         if rest:
@@ -72,25 +74,25 @@ class Recogniser:
 
     @staticmethod
     def _keep(rest: dict[str, Any], name: str, value: bytes | None) -> None:
-        """Keep a header that no dialect has; the last value stands, as for Kafka's own lastHeader."""
+        """Keep a header that no dialect has. The last value wins, as in Kafka's lastHeader."""
         if not name.endswith(_BULKY) and (name in rest or len(rest) < MAX_HEADERS):
             rest[name[:MAX_HEADER]] = shown(value, MAX_HEADER)
 
 
 def _in_order(hops: Mapping[str, list[_Hop]]) -> list[_Hop]:
-    """Return the hops, oldest first. What writers that append have written comes before what one that prepends has."""
+    """Return the hops, oldest first. Hops of writers that append come before those of a writer that prepends."""
     every = [hop for written in hops.values() for hop in written]
     if len(every) > 1:
         every.sort(key=lambda hop: (hop.dialect.newest_first, -hop.position if hop.dialect.newest_first else hop.position))
     return every
 
 
-def _told(hops: Sequence[_Hop], values: Mapping[str, list[bytes | None]]) -> dict[str, Any]:
+def _describe(hops: Sequence[_Hop], values: Mapping[str, list[bytes | None]]) -> dict[str, Any]:
     if not hops:
         return {}
     last = hops[-1]
     found: dict[str, Any] = {"written_by": last.dialect.name}
-    # A hop without a topic leads nowhere: what is left then is where the letter stands.
+    # A hop without a topic is not a place.
     if places := [place for hop in hops if (place := _place(hop, values)).get("topic", "").strip(_BLANK)]:
         found["first"] = places[0]
         if len(places) > 1:
@@ -103,15 +105,15 @@ def _place(hop: _Hop, values: Mapping[str, list[bytes | None]]) -> dict[str, Any
 
 
 def _failure(hop: _Hop, values: Mapping[str, list[bytes | None]]) -> dict[str, Any]:
-    told = _read(hop, ("exception", "cause", "message", "cause_message", "attempts"), values)
-    wrapper, message = told.get("exception"), told.get("message")
+    values_by_role = _read(hop, ("exception", "cause", "message", "cause_message", "attempts"), values)
+    wrapper, message = values_by_role.get("exception"), values_by_role.get("message")
     exception = {"class": wrapper, "message": message}
-    if cause := told.get("cause"):
-        exception = {"class": cause, "message": told.get("cause_message", message)}
+    if cause := values_by_role.get("cause"):
+        exception = {"class": cause, "message": values_by_role.get("cause_message", message)}
         if cause != wrapper:
             exception["wrapper"] = wrapper
-    attempts = told.get("attempts")
-    if attempts and hop.dialect.attempt_to_come:
+    attempts = values_by_role.get("attempts")
+    if attempts and hop.dialect.counts_next_attempt:
         attempts -= 1
     details = {name: text(_last(values.get(header))) for name, header in hop.dialect.details.items()}
     return {
@@ -122,7 +124,7 @@ def _failure(hop: _Hop, values: Mapping[str, list[bytes | None]]) -> dict[str, A
 
 
 def _read(hop: _Hop, roles: Sequence[str], values: Mapping[str, list[bytes | None]]) -> dict[str, Any]:
-    """Return what a hop says of these roles. A header that not every hop has written is the latest hop's: who else could tell."""
+    """Return the values of these roles in a hop. A header that only some hops have written counts for the latest hop."""
     dialect = hop.dialect
     number = _NUMBERS[dialect.numbers]
     hops = len(values[dialect.names["topic"][0]])
@@ -144,7 +146,7 @@ def _last(values: list[bytes | None] | None) -> bytes | None:
 
 
 def text(value: bytes | None) -> str | None:
-    """Return a header's text, cut; what is not UTF-8 becomes visible as such."""
+    """Return a header's text, shortened. Bytes that are not UTF-8 are escaped."""
     if value is None:
         return None
     cut = value[: MAX_TEXT * 4].decode("utf-8", "backslashreplace")
@@ -152,7 +154,7 @@ def text(value: bytes | None) -> str | None:
 
 
 def shown(value: bytes | None, most: int) -> Any:
-    """Return bytes as text or, where they are none, as `{"base64": …}`; cut ones tell how many `bytes` there were."""
+    """Return bytes as text, or as `{"base64": …}`. If they are cut, `bytes` is their number."""
     if value is None:
         return None
     if len(value) <= most:
@@ -165,7 +167,7 @@ def shown(value: bytes | None, most: int) -> Any:
 
 def _binary(value: bytes | None) -> int | None:
     number = int.from_bytes(value, "big", signed=True) if value and len(value) <= _LONG else -1
-    return number if number >= 0 else None  # -1 is the writers' word for none
+    return number if number >= 0 else None  # writers use -1 for none
 
 
 def _decimal(value: bytes | None) -> int | None:
@@ -173,7 +175,7 @@ def _decimal(value: bytes | None) -> int | None:
 
 
 def _either(value: bytes | None) -> int | None:
-    """Eight bytes that are digits would be an offset of three trillion millions: nobody has written that in binary."""
+    """Try digits first: eight digits read as a binary number would be larger than any real offset."""
     found = _decimal(value)
     return _binary(value) if found is None else found
 

@@ -21,7 +21,7 @@ _DIGEST = 32  # hexadecimal digits: 128 bits
 
 @dataclass(frozen=True)
 class Place:
-    """Where a message stands: what its acknowledgement and its return go by."""
+    """The place of a message in Kafka."""
 
     topic: str
     partition: int
@@ -29,10 +29,10 @@ class Place:
 
 
 def record_of(message: Message, recogniser: Recogniser) -> Record:
-    """Return a message as a record, whatever it holds. A null value is an empty body, and its origin says so.
+    """Return a message as a record. A null value becomes an empty body, and the origin says so.
 
-    The identity is topic, partition, offset, and a digest of timestamp, key and value: a topic that was deleted and made anew
-    gives its offsets out again, to other messages.
+    The identity is topic, partition, offset, and a digest of timestamp, key and value. A topic that is deleted and created again
+    uses the same offsets for other messages.
     """
     place = Place(message.topic() or "", message.partition() or 0, message.offset() or 0)
     key, value = message.key(), message.value()
@@ -42,7 +42,7 @@ def record_of(message: Message, recogniser: Recogniser) -> Record:
         "partition": place.partition,
         "offset": place.offset,
         "timestamp": timestamp,
-        **_told(message, recogniser),
+        **_read_headers(message, recogniser),
     }
     if key is not None:
         origin["key"] = shown(_bytes(key), MAX_KEY)
@@ -58,7 +58,7 @@ def record_of(message: Message, recogniser: Recogniser) -> Record:
     )
 
 
-def _told(message: Message, recogniser: Recogniser) -> dict[str, Any]:
+def _read_headers(message: Message, recogniser: Recogniser) -> dict[str, Any]:
     try:
         headers: Any = message.headers()
     except UnicodeDecodeError:  # a header's name that is not UTF-8
@@ -81,7 +81,7 @@ def _size(data: Any) -> int:
 
 
 def _bytes(data: Any) -> bytes:
-    """Return what librdkafka's binding hands over (typed as str or bytes) as bytes."""
+    """Return a key or a value as bytes; confluent-kafka declares str or bytes."""
     if data is None:
         return b""
     return data if isinstance(data, bytes) else str(data).encode()
