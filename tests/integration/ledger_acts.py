@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ledger_promises import letters_of, standings
 from ledger_world import (
@@ -29,13 +29,16 @@ from sqlalchemy import delete, select, text
 
 from tasks.dlq.dead_letter import DeadLetter  # noqa: TC001 - names of types, read like any other
 from tasks.dlq.job import State
-from tasks.dlq.ledger import Ledger, ManualClock, dead_letters, operations
+from tasks.dlq.ledger import Ledger, dead_letters, operations
 from tasks.dlq.ledger.routes import lock_route
 from tasks.dlq.ledger.schema import jobs, metadata
 from tasks.dlq.ports import Record
 from tasks.dlq.reading.reader import encode_submission
 from tasks.dlq.services.maintenance import Maintenance
 from tasks.dlq.services.recovery import Recovery
+
+if TYPE_CHECKING:
+    from doubles.manual_clock import ManualClock
 
 
 class World:

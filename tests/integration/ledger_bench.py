@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import postgresql_server
+from doubles.manual_clock import ManualClock
 from sqlalchemy import func, select, text
 
 from tasks.dlq.calls.breaker import FAULTS
@@ -24,7 +25,7 @@ from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.errors import BrokerUnavailable
 from tasks.dlq.failures import group_key
 from tasks.dlq.job import WAITING, Claim, Settled, State
-from tasks.dlq.ledger import Ledger, ManualClock, Transaction, wakeups
+from tasks.dlq.ledger import Ledger, Transaction, wakeups
 from tasks.dlq.ledger.audit import Audit, audit
 from tasks.dlq.ledger.claims import claim
 from tasks.dlq.ledger.dead_letters import Recorded, record_dead_letters

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from doubles.manual_clock import ManualClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -34,7 +35,7 @@ from ledger_world import (
 )
 from sqlalchemy import delete, select
 
-from tasks.dlq.ledger import Ledger, ManualClock, audit
+from tasks.dlq.ledger import Ledger, audit
 from tasks.dlq.ledger.schema import dead_letters, metadata
 
 SETTINGS = settings(

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import boto3
 from botocore.config import Config
+from doubles.memory_source import MemorySource
 from doubles.tcp_proxy import TcpProxy
 
-from tasks.adapters.memory import MemorySource
 from tasks.adapters.sqs import SqsQueue, SqsSource
 from tasks.adapters.sqs import source as sqs_module
 from tasks.adapters.sqs.source import _Receipt

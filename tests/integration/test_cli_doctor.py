@@ -300,7 +300,7 @@ def test_a_full_disk_is_told_by_every_command(tmp_path: Path):
         pytest.skip(f"no small disk can be mounted here: {done.stderr}")
     assert done.returncode == 5, done.stderr
     assert "does not answer: disk I/O error; its disk is full" in done.stderr
-    assert "make room on its disk: work goes on by itself" in done.stderr
+    assert "make room on its disk: work continues by itself" in done.stderr
 
 
 def test_a_locked_ledger_is_told(tmp_path: Path):

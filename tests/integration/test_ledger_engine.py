@@ -47,9 +47,9 @@ def test_the_ledgers_folder_is_made(tmp_path: Path):
     assert (tmp_path / "a/b/ledger.db").exists()
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path):
+def test_a_directory_that_cannot_be_created(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(LedgerUnavailable, match="folder cannot be made") as caught:
+    with pytest.raises(LedgerUnavailable, match="directory cannot be created") as caught:
         read(f"sqlite:///{tmp_path}/file/ledger.db")
     assert "ledger.url" in caught.value.hint
 

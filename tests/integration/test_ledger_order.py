@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.manual_clock import ManualClock
 from ledger_bench import SQLITE, A, B, Bench, C, a_letter, open_bench
 from sqlalchemy import Connection, event, update
 from waiting import TEST_TIMEOUT
@@ -15,7 +16,7 @@ from waiting import TEST_TIMEOUT
 from tasks.dlq.calls.outcome import CallEnd, Outcome
 from tasks.dlq.errors import LedgerUnavailable
 from tasks.dlq.job import Claim
-from tasks.dlq.ledger import Ledger, ManualClock, Transaction, claims, dead_letters, rescue, routes, settlement, sqlite, wakeups
+from tasks.dlq.ledger import Ledger, Transaction, claims, dead_letters, rescue, routes, settlement, sqlite, wakeups
 from tasks.dlq.ledger.routes import LockedRoute, lock_route
 from tasks.dlq.ledger.schema import jobs
 

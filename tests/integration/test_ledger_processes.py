@@ -6,9 +6,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from doubles.manual_clock import ManualClock
 from ledger_bench import URLS, a_database
 
-from tasks.dlq.ledger import Ledger, ManualClock
+from tasks.dlq.ledger import Ledger
 from tasks.dlq.ledger.processes import list_processes, record_heartbeat, remove_old_processes
 from tasks.dlq.process import Process, Role
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from doubles.manual_clock import ManualClock
 from ledger_bench import EMPLOYEES, URLS, A, B, Bench, C, a_letter, open_bench
 from structlog.testing import capture_logs
 
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.calls.retry import MAX_CRASHES, Decision, Verdict
 from tasks.dlq.job import State
-from tasks.dlq.ledger import DatabaseClock, Ledger, ManualClock, Transaction, rescue
+from tasks.dlq.ledger import DatabaseClock, Ledger, Transaction, rescue
 from tasks.dlq.ledger.routes import lock_route
 
 LONG_DRAIN = replace(EMPLOYEES, drain=60.0)

@@ -10,6 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+from doubles.memory_source import MemorySource
 from ledger_bench import EMPLOYEES, SQLITE, Bench, WakeupRecorder, open_bench
 from sources_file import File
 from sources_harness import Fifo, Memory, Sqs, SqsServer, employee
@@ -19,7 +20,6 @@ from sqlalchemy.exc import OperationalError
 from waiting import until
 
 from tasks.adapters.jsonl import LineReader
-from tasks.adapters.memory import MemorySource
 from tasks.dlq.calls.route import Route
 from tasks.dlq.errors import LedgerUnavailable, OutOfReach
 from tasks.dlq.ledger.dead_letters import Recorded

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sentry_sdk
 from contributing import run_example
+from doubles.manual_clock import ManualClock
 from doubles.webhook_receiver import WebhookReceiver
 from sqlalchemy import func, select
 
@@ -19,7 +20,7 @@ from tasks.dlq.alerts.alert import Severity
 from tasks.dlq.alerts.delivery import deliver
 from tasks.dlq.alerts.kinds import AlertKind, alert_kinds
 from tasks.dlq.alerts.state import update_alerts
-from tasks.dlq.ledger import Ledger, ManualClock
+from tasks.dlq.ledger import Ledger
 from tasks.dlq.ledger.schema import alerts, dead_letters, metadata
 
 if TYPE_CHECKING:

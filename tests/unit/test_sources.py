@@ -6,9 +6,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, get_args
 
 import pytest
+from doubles.memory_source import MemorySource
 from sqlalchemy import func, select
 
-from tasks.adapters.memory import MemorySource
 from tasks.dlq.errors import OutOfReach
 from tasks.dlq.ledger.schema import dead_letters
 from tasks.doctor.findings import Finding, State

@@ -8,7 +8,7 @@ Functions over an open `Transaction`, so that a caller can join several in one c
 - The database: `schema`, `migrations`, `engine`, `sqlite`, `postgresql`, `clock`, `savepoints`.
 """
 
-from tasks.dlq.ledger.clock import Clock, DatabaseClock, ManualClock
+from tasks.dlq.ledger.clock import Clock, DatabaseClock
 from tasks.dlq.ledger.engine import Ledger, Transaction
 
-__all__ = ["Clock", "DatabaseClock", "Ledger", "ManualClock", "Transaction"]
+__all__ = ["Clock", "DatabaseClock", "Ledger", "Transaction"]

@@ -16,11 +16,11 @@ from tasks.dlq.ledger.clock import DatabaseClock
 def move(file: str) -> None:
     """Have the process see the clock of the day as many seconds ahead as the file says, at each look."""
     ahead = Path(file)
-    now, read = time.time, DatabaseClock.seen
+    now, query = time.time, DatabaseClock.query
 
-    def seen(self: Any, connection: Any) -> int:
+    def moved_query(self: Any, connection: Any) -> int:
         moved = float(ahead.read_text()) if connection.dialect.name == "sqlite" else 0.0
-        return int(read(self, connection) + round(moved * 1000))
+        return int(query(self, connection) + round(moved * 1000))
 
     time.time = lambda: now() + float(ahead.read_text())
-    DatabaseClock.seen = seen  # type: ignore[method-assign]
+    DatabaseClock.query = moved_query  # type: ignore[method-assign]

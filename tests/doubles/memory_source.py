@@ -1,19 +1,12 @@
-"""A source in this process's memory: for tests of what is built on sources, and the shortest one to learn from.
+"""A source in memory: for tests of code that uses sources, and the shortest example of a source.
 
-Whoever writes a source keeps four promises, and this one shows each in a few lines:
+A source keeps four promises. The conformance suite (tests/integration/test_sources_conformance.py) checks them for each source:
 
-- `receive` hands a record out again until it is acknowledged: after a crash, a lost connection, a time that ran out. Each time
-  it has the same `identity`, made of what the transport knows, never of an id that a producer chose.
-- `acknowledge` is called only after the ledger's commit. One that fails, or comes late or twice, does no harm.
-- `give_back` lets records be handed out again soon, in front of those that were not handed out yet.
-- What does not answer raises `OutOfReach` with what to do about it, in any of the three. Nothing is skipped by that.
-
-The conformance suite (tests/integration/test_sources_conformance.py) holds every source to them: give it a harness for yours.
-
-    source = MemorySource("letters")
-    source.put(b'{"employeeId": 1}', b"not json")
-    intake.drain(source, reader, seconds=60)
-    assert source.left == 0
+- `receive` delivers a record again until it is acknowledged: after a crash, a lost connection, a timeout. Its `identity` stays
+  the same. It is made from what the transport knows, never from an id that a producer chose.
+- `acknowledge` is called only after the ledger's commit. A call that fails, or comes late or twice, does no harm.
+- `give_back` makes records available again soon, before those that were not delivered yet.
+- Each of the three raises `OutOfReach` with a hint if the transport does not answer. No record is skipped then.
 """
 
 from __future__ import annotations
@@ -98,12 +91,12 @@ class MemorySource:
             self._changed.notify_all()
 
     def redeliver(self) -> None:
-        """Hand out again what is not acknowledged, as any transport does with what a crashed reader had."""
+        """Deliver unacknowledged records again, as a transport does after a reader crashed."""
         with self._changed:
             self._return(set(self._out))
 
     def go_down(self) -> None:
-        """Answer nobody, whoever waits included, until `come_up`."""
+        """Fail every call, also waiting ones, until `come_up`."""
         self._be(reachable=False)
 
     def come_up(self) -> None:
@@ -117,7 +110,7 @@ class MemorySource:
 
     def _answer(self) -> None:
         if not self._reachable:
-            raise OutOfReach(f"source {self._name} does not answer", hint="it was told to be down: come_up() ends that")
+            raise OutOfReach(f"source {self._name} does not answer", hint="call come_up()")
 
     def _return(self, identities: set[str]) -> None:
         given_back = {identity: record for identity, record in self._out.items() if identity in identities}
