@@ -14,13 +14,12 @@ def audit(*, json: Json = False) -> None:
 
     Exit code 1 if that is not so.
     """
+    from tasks.cli.session import read_ledger
     from tasks.dlq.ledger.audit import STANDINGS
     from tasks.dlq.ledger.audit import audit as count_all
-    from tasks.ledger_setup import open_ledger
-    from tasks.settings import settings
 
     out = Output(json=json)
-    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
+    with read_ledger() as tx:
         sums = count_all(tx).as_dict()
     if json:
         out.record(sums)

@@ -1,5 +1,6 @@
 """`redrive doctor`: checks everything that Redrive depends on, and says what to do."""
 
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,11 +117,7 @@ def _record(out: Output, findings: "Sequence[Finding]", limits: "Limits", *, ok:
     checks = [
         _drop_empty(name=finding.name, state=finding.state, detail=finding.detail, hint=finding.hint) for finding in findings
     ]
-    explained = [
-        {"name": limit.name, "seconds": limit.seconds, "formula": limit.formula, "meaning": limit.meaning}
-        for limit in limits.explained()
-    ]
-    out.record({"ok": ok, "checks": checks, "limits": explained})
+    out.record({"ok": ok, "checks": checks, "limits": [asdict(limit) for limit in limits.explained()]})
 
 
 def _drop_empty(**fields: str) -> dict[str, str]:

@@ -40,12 +40,12 @@ def jobs(
     json: Json = False,
 ) -> None:
     """List jobs, the newest first."""
+    from tasks.cli.session import read_ledger
     from tasks.dlq.ledger.queries import list_jobs
-    from tasks.ledger_setup import open_ledger
     from tasks.settings import settings
 
     out = Output(json=json, csv=csv)
-    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
+    with read_ledger() as tx:
         views = list_jobs(tx, route=route, states=state or (), group=group, after=after, limit=limit)
         now = tx.now()
     if route and not views:
@@ -69,12 +69,11 @@ def show(
     json: Json = False,
 ) -> None:
     """Show one job with its latest attempts and dead letters."""
+    from tasks.cli.session import read_ledger
     from tasks.dlq.ledger.queries import show_job
-    from tasks.ledger_setup import open_ledger
-    from tasks.settings import settings
 
     out = Output(json=json)
-    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
+    with read_ledger() as tx:
         view = show_job(tx, job_id, limit=_LATEST)
         now = tx.now()
     if json:

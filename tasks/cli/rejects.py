@@ -49,12 +49,11 @@ def rejects(
 
 
 def _list(out: Output, rejected_for: str | None, after: int | None, limit: int) -> None:
+    from tasks.cli.session import read_ledger
     from tasks.dlq.ledger.queries import list_rejected
     from tasks.dlq.ledger.repairs import Selection, count_by_reason
-    from tasks.ledger_setup import open_ledger
-    from tasks.settings import settings
 
-    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
+    with read_ledger() as tx:
         views = list_rejected(tx, reason=rejected_for, after=after, limit=limit)
         reasons = {} if out.json else count_by_reason(tx, Selection())
         now = tx.now()
@@ -86,12 +85,11 @@ def _print_tables(out: Output, views: Sequence[Mapping[str, Any]], reasons: Mapp
 
 
 def _show(out: Output, letter_id: int, *, body: bool) -> None:
+    from tasks.cli.session import read_ledger
     from tasks.dlq.ledger.queries import list_rejected
     from tasks.dlq.ledger.repairs import original_body
-    from tasks.ledger_setup import open_ledger
-    from tasks.settings import settings
 
-    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
+    with read_ledger() as tx:
         arrived = original_body(tx, letter_id)
         found = list_rejected(tx, after=letter_id + 1, limit=1) if letter_id < MAX_ID else []
         now = tx.now()

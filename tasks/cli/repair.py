@@ -1,7 +1,8 @@
 """`redrive repair`: reads rejected dead letters again, after the mapping was corrected or from corrected bytes."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -71,12 +72,8 @@ def repair(
             if not (dry_run or yes):
                 _confirm(out, total)
         report = LetterReport(out, one_by_one=bool(ids), dry_run=dry_run)
-        if dry_run:
-            batches = service.preview(chosen, body=content)
-        else:
-            batches = service.repair(chosen, actor=get_actor(), reason=reason, body=content)
         with progress("reading again", total) as reached:
-            for batch in batches:
+            for batch in service.repair(chosen, actor=get_actor(), reason=reason, body=content, dry_run=dry_run):
                 report.add_wakeups(batch.wakeups)
                 for letter in batch.letters:
                     report.add_letter(letter)
@@ -124,10 +121,11 @@ class LetterReport(Report):
     def add_letter(self, letter: "LetterResult") -> None:
         """Count a letter and print it."""
         self._table[letter.source, letter.result, letter.route or letter.reason or letter.detail] += 1
-        record = _record(letter)
+        record = {"letter": letter.letter_id, **{name: value for name, value in asdict(letter).items() if value}}
+        del record["letter_id"]
         if self._dry_run:
             record["dry_run"] = True
-        self.add(letter.result, record, self._line(letter) if self._one_by_one else "")
+        self.add(letter.result, record, self._format(letter) if self._one_by_one else "")
 
     def finish(self) -> None:
         """Print the table and the summary. Raises NotFound or Partly unless all letters are repaired."""
@@ -141,7 +139,7 @@ class LetterReport(Report):
         if not self._one_by_one:
             self.out.note(f"{self.summary}{'; nothing was changed' if self._dry_run else ''}")
 
-    def _line(self, letter: "LetterResult") -> str:
+    def _format(self, letter: "LetterResult") -> str:
         calls = ", ".join(map(format_parameters, letter.parameters))
         detail = f"{letter.route} {calls}" if calls else letter.detail
         return f"letter {letter.letter_id}: {self.words[letter.result]}{f': {detail}' if detail else ''}"
@@ -155,15 +153,3 @@ class LetterReport(Report):
             for (source, result, became), count in rows
         ]
         self.out.table(columns, cells)
-
-
-def _record(letter: "LetterResult") -> dict[str, Any]:
-    record: dict[str, Any] = {"letter": letter.letter_id}
-    if letter.source:
-        record["source"] = letter.source
-    record["result"] = letter.result
-    if letter.result is Result.REPAIRED:
-        return {**record, "route": letter.route, "parameters": letter.parameters}
-    if letter.result is Result.REJECTED:
-        return {**record, "reason": letter.reason, "detail": letter.detail}
-    return record

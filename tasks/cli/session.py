@@ -18,8 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tasks.cli.output import Output
-    from tasks.dlq.ledger import Ledger
+    from tasks.dlq.ledger import Ledger, Transaction
     from tasks.runtime import Runtime
+
+
+@contextmanager
+def read_ledger() -> Iterator[Transaction]:
+    """Open a read-only transaction on the ledger. Raises as `open_ledger` does."""
+    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
+        yield tx
 
 
 @contextmanager

@@ -11,13 +11,13 @@ from tasks.dlq.text import format_relative
 
 def stats(*, json: Json = False) -> None:
     """Count the jobs of each route by state, and show what stops a route and the lag of each Kafka source."""
+    from tasks.cli.session import read_ledger
     from tasks.dlq.job import State
     from tasks.dlq.ledger.queries import counts, list_routes
-    from tasks.ledger_setup import open_ledger
     from tasks.settings import settings
 
     out = Output(json=json)
-    with open_ledger(settings()) as ledger, ledger.begin(read_only=True) as tx:
+    with read_ledger() as tx:
         jobs, routes, now = counts(tx), list_routes(tx), tx.now()
     configured = settings().routes
     views = [

@@ -44,8 +44,14 @@ def history(bench: Bench) -> None:
     bench.call(Outcome.SUCCESS)
     (rejected, *_) = bench.do(repairs.find_next_batch, repairs.Selection(), after=0)
     mended = a_letter(B, identity=rejected.record.identity)
-    reread = repairs.Rereading(id=rejected.id, letter=mended, body=b'{"employeeId": 2}')
-    bench.do(repairs.repair, [reread], delays={"employees": 0.0}, actor="ops", reason="\U0001f600")
+    bench.do(
+        repairs.repair,
+        {rejected.id: mended},
+        delays={"employees": 0.0},
+        actor="ops",
+        reason="\U0001f600",
+        body=b'{"employeeId": 2}',
+    )
     update_alerts(bench.ledger, alert_kinds(FailureBurst(failures=1, within=HOUR)))
     bench.pause(route=COMPANIES, by="ops", reason="deploy")
     bench.hold_until(bench.clock.now - 1, route=COMPANIES)

@@ -14,13 +14,14 @@ from waiting import TEST_TIMEOUT
 from tasks.dlq.errors import NotFound
 from tasks.dlq.ledger import DatabaseClock, operations, repairs
 from tasks.dlq.ledger.pruning import prune_jobs, prune_letters
-from tasks.dlq.ledger.repairs import Repaired, Rereading, Result, Selection, repair
+from tasks.dlq.ledger.repairs import Repaired, Result, Selection, repair
 from tasks.dlq.ledger.schema import audit_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tasks.dlq.dead_letter import DeadLetter
     from tasks.dlq.ledger import Ledger
 
 DELAYS = {"employees": 30.0}
@@ -31,9 +32,9 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     yield from open_bench(request.param, tmp_path)
 
 
-def now_read(letter_id: int, *keys: str, body: bytes | None = None) -> Rereading:
-    """Return a letter that reads as needing these keys; with none it is rejected still."""
-    return Rereading(id=letter_id, letter=a_letter(*keys), body=body)
+def now_read(letter_id: int, *keys: str) -> tuple[int, DeadLetter]:
+    """Return a letter that is read as needing these keys; without keys it is rejected again."""
+    return letter_id, a_letter(*keys)
 
 
 def put_rejected(bench: Bench, count: int = 1, **values: Any) -> list[int]:
@@ -42,9 +43,9 @@ def put_rejected(bench: Bench, count: int = 1, **values: Any) -> list[int]:
     return sorted({row["id"] for row in bench.rows("dead_letters")} - before)
 
 
-def mend(bench: Bench, *rereadings: Rereading, ledger: Ledger | None = None) -> Repaired:
+def mend(bench: Bench, *letters: tuple[int, DeadLetter], body: bytes | None = None, ledger: Ledger | None = None) -> Repaired:
     return (ledger or bench.ledger).transact(
-        lambda tx: repair(tx, rereadings, delays=DELAYS, actor="alice@ops", reason="mapping mended")
+        lambda tx: repair(tx, dict(letters), delays=DELAYS, actor="alice@ops", reason="mapping mended", body=body)
     )
 
 
@@ -88,7 +89,7 @@ def test_a_repaired_letter_is_covered_only_by_a_call_that_began_after(bench: Ben
 
 def test_another_body_takes_the_place_of_the_bytes_that_arrived_and_both_are_kept(bench: Bench):
     (letter,) = put_rejected(bench, body=b"\xff{")
-    mend(bench, now_read(letter, A, body=employee(1)))
+    mend(bench, now_read(letter, A), body=employee(1))
 
     (row,) = bench.rows("dead_letters")
     assert (row["body"], row["original_body"]) == (employee(1), b"\xff{")
@@ -124,7 +125,7 @@ def test_a_letter_that_is_not_rejected_any_more_is_left_alone(bench: Bench):
     (letter,) = put_rejected(bench)
     mend(bench, now_read(letter, A))
 
-    assert mend(bench, now_read(letter, B, body=b"{}")) == Repaired(results={letter: Result.CHANGED}, opened=[])
+    assert mend(bench, now_read(letter, B), body=b"{}") == Repaired(results={letter: Result.CHANGED}, opened=[])
     assert mend(bench, now_read(letter)).results == {letter: Result.CHANGED}, "it is not rejected once more, either"
     assert [row["key"] for row in bench.rows("jobs")] == [A]
     assert bench.sums() == {"accepted": 1, "pending": 1}

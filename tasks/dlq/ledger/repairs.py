@@ -91,17 +91,6 @@ class Rejected:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rereading:
-    """A rejected letter that was read again."""
-
-    id: int
-    #: What it was read as now.
-    letter: DeadLetter
-    #: The bytes that an operator gave, if the letter was read from those.
-    body: bytes | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Repaired:
     """What a repair did to a batch of letters."""
 
@@ -172,58 +161,62 @@ def original_body(tx: Transaction, letter_id: int) -> bytes:
 
 
 def repair(
-    tx: Transaction, rereadings: Sequence[Rereading], *, delays: Mapping[str, float], actor: str, reason: str = ""
+    tx: Transaction,
+    letters: Mapping[int, DeadLetter],
+    *,
+    delays: Mapping[str, float],
+    actor: str,
+    reason: str = "",
+    body: bytes | None = None,
 ) -> Repaired:
     """Attach the needs of letters that can be read now, and write the audit log; update the reason of the others.
 
     Args:
         tx: an open transaction.
-        rereadings: in any order.
+        letters: what the rejected letters are read as now, by id.
         delays: by route, seconds until a newly opened job is due.
         actor: who asks for it.
         reason: why.
+        body: the bytes that an operator gave, if the letters were read from those.
     """
-    ordered = sorted(rereadings, key=lambda reread: reread.id)
-    try:
+    by = f", by the body sha256:{hashlib.sha256(body).hexdigest()}" if body is not None else ""
+
+    def repair_some(ids: Sequence[int]) -> Repaired:
         with tx.connection.begin_nested():
-            return _repair(tx, ordered, delays, actor, reason)
+            results = {letter_id: _update_rejection(tx, letter_id, letters[letter_id], body) for letter_id in ids}
+            repaired = [letter_id for letter_id in ids if results[letter_id] is Result.REPAIRED]
+            opened = attach_needs(tx, [(letter_id, letters[letter_id]) for letter_id in repaired], delays, tx.now())
+            for letter_id in repaired:
+                operations.log(tx, actor=actor, action="repair", subject=f"letter {letter_id}{by}", reason=reason)
+            return Repaired(results=results, opened=opened)
+
+    try:
+        return repair_some(sorted(letters))
     except REFUSALS as error:
         if not is_bad_row(error):
             raise
     results: dict[int, Result] = {}
     opened: list[tuple[str, int]] = []
-    for reread in ordered:
+    for letter_id in sorted(letters):
         try:
-            with tx.connection.begin_nested():
-                done = _repair(tx, [reread], delays, actor, reason)
+            done = repair_some([letter_id])
         except REFUSALS as error:
             if not is_bad_row(error):
                 raise
-            done = Repaired(results={reread.id: _reject(tx, reread.id, UNSTORABLE)})
+            done = Repaired(results={letter_id: _reject(tx, letter_id, UNSTORABLE)})
         results |= done.results
         opened += done.opened
     return Repaired(results=results, opened=opened)
 
 
-def _repair(tx: Transaction, rereadings: Sequence[Rereading], delays: Mapping[str, float], actor: str, reason: str) -> Repaired:
-    results = {reread.id: _update_rejection(tx, reread) for reread in rereadings}
-    repaired = [reread for reread in rereadings if results[reread.id] is Result.REPAIRED]
-    opened = attach_needs(tx, [(reread.id, reread.letter) for reread in repaired], delays, tx.now())
-    for reread in repaired:
-        subject = f"letter {reread.id}{_digest(reread.body)}"
-        operations.log(tx, actor=actor, action="repair", subject=subject, reason=reason)
-    return Repaired(results=results, opened=opened)
-
-
-def _update_rejection(tx: Transaction, reread: Rereading) -> Result:
+def _update_rejection(tx: Transaction, letter_id: int, letter: DeadLetter, body: bytes | None) -> Result:
     """Clear the letter's rejection, or update its reason, if it is still rejected."""
-    rejection = reread.letter.rejection
-    if rejection:
-        return _reject(tx, reread.id, rejection)
+    if letter.rejection:
+        return _reject(tx, letter_id, letter.rejection)
     values: dict[str, Any] = {"reject_reason": None, "reject_detail": None}
-    if reread.body is not None:
-        values |= {"body": reread.body, "original_body": dead_letters.c.body}
-    return Result.REPAIRED if _set(tx, reread.id, **values) else Result.CHANGED
+    if body is not None:
+        values |= {"body": body, "original_body": dead_letters.c.body}
+    return Result.REPAIRED if _set(tx, letter_id, **values) else Result.CHANGED
 
 
 def _reject(tx: Transaction, letter_id: int, rejection: Rejection) -> Result:
@@ -234,7 +227,3 @@ def _reject(tx: Transaction, letter_id: int, rejection: Rejection) -> Result:
 def _set(tx: Transaction, letter_id: int, **values: Any) -> bool:
     still = (dead_letters.c.id == letter_id, dead_letters.c.reject_reason.is_not(None))
     return tx.connection.execute(update(dead_letters).where(*still).values(**values)).rowcount == 1
-
-
-def _digest(body: bytes | None) -> str:
-    return "" if body is None else f", by the body sha256:{hashlib.sha256(body).hexdigest()}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tasks.dlq.errors import Refused, UnreadableBody
 from tasks.dlq.json_body import read_json
 from tasks.dlq.ledger import repairs
-from tasks.dlq.ledger.repairs import UNSTORABLE, Rereading, Result
+from tasks.dlq.ledger.repairs import UNSTORABLE, Repaired, Result
 from tasks.dlq.reading.reader import MAX_SUBMISSION
 from tasks.dlq.services.wakeups import NO_WAKEUPS, WakeResult, wake_jobs
 
@@ -79,7 +79,9 @@ class Repair:
             absent = repairs.find_not_rejected(tx, selection.ids or ())
         return Chosen(selection=fixed, reasons=reasons, absent=absent)
 
-    def repair(self, chosen: Chosen, *, actor: str, reason: str = "", body: bytes | None = None) -> Iterator[RepairedBatch]:
+    def repair(
+        self, chosen: Chosen, *, actor: str, reason: str = "", body: bytes | None = None, dry_run: bool = False
+    ) -> Iterator[RepairedBatch]:
         """Read the letters again and write the result, one batch a transaction; yield what became of each batch.
 
         Args:
@@ -87,32 +89,29 @@ class Repair:
             actor: who asks for it.
             reason: why, for the audit log.
             body: bytes to read a single letter from, in place of its own.
+            dry_run: write nothing; yield what would become of the letters.
 
         Raises:
             Refused: the letter cannot be read from `body`. Nothing is changed.
         """
-        for batch in self._read_batches(chosen.selection, body):
-            yield self._write(batch, actor=actor, reason=reason, body=body)
-        yield _absent(chosen)
-
-    def preview(self, chosen: Chosen, *, body: bytes | None = None) -> Iterator[RepairedBatch]:
-        """Yield what `repair` would do; change nothing. Raises Refused, as `repair` does."""
-        for batch in self._read_batches(chosen.selection, body):
-            yield RepairedBatch(letters=[_judge(rejected, letter) for rejected, letter in batch])
-        yield _absent(chosen)
-
-    def _read_batches(self, selection: Selection, body: bytes | None) -> Iterator[list[tuple[Rejected, DeadLetter | None]]]:
-        """Yield the letters with what each is read as now: None if its source is not configured. No transaction stays open."""
         after = 0
-        while batch := self._next_batch(selection, after):
-            yield [(rejected, self._read(rejected, body)) for rejected in batch]
+        while batch := self._find_batch(chosen.selection, after):
             after = batch[-1].id
+            letters = {rejected.id: letter for rejected in batch if (letter := self._read(rejected, body))}
+            done = Repaired()
+            if not dry_run:
+                work = partial(repairs.repair, letters=letters, delays=self._delays, actor=actor, reason=reason, body=body)
+                done = self._ledger.transact(work)
+            results = [_judge(rejected, letters.get(rejected.id), done.results.get(rejected.id)) for rejected in batch]
+            yield RepairedBatch(letters=results, wakeups=wake_jobs(self._ledger, self._sender, self._routes, done.opened))
+        yield RepairedBatch(letters=[LetterResult(letter_id=name, result=result) for name, result in chosen.absent.items()])
 
-    def _next_batch(self, selection: Selection, after: int) -> list[Rejected]:
+    def _find_batch(self, selection: Selection, after: int) -> list[Rejected]:
         with self._ledger.begin(read_only=True) as tx:
             return repairs.find_next_batch(tx, selection, after=after)
 
     def _read(self, rejected: Rejected, body: bytes | None) -> DeadLetter | None:
+        """Return what a letter is read as now; None if its source is not configured. Raises Refused, as `repair` does."""
         reader = self._readers.get(rejected.source)
         if body is None:
             return reader.read(rejected.source, rejected.record) if reader else None
@@ -124,39 +123,20 @@ class Repair:
             raise Refused(text, hint="nothing was changed")
         return letter
 
-    def _write(
-        self, batch: Sequence[tuple[Rejected, DeadLetter | None]], *, actor: str, reason: str, body: bytes | None
-    ) -> RepairedBatch:
-        rereadings = [Rereading(id=rejected.id, letter=letter, body=body) for rejected, letter in batch if letter]
-        work = partial(repairs.repair, rereadings=rereadings, delays=self._delays, actor=actor, reason=reason)
-        done = self._ledger.transact(work)
-        wakeups = wake_jobs(self._ledger, self._sender, self._routes, done.opened)
-        letters = [_judge(rejected, letter, done.results.get(rejected.id)) for rejected, letter in batch]
-        return RepairedBatch(letters=letters, wakeups=wakeups)
 
-
-def _judge(rejected: Rejected, letter: DeadLetter | None, written: Result | None = None) -> LetterResult:
-    """Return the result of a letter that was read as `letter`: as it was written, else as it would be."""
+def _judge(rejected: Rejected, letter: DeadLetter | None, written: Result | None) -> LetterResult:
+    """Return the result of a letter: as it was written, else as it would be."""
     if letter is None:
         detail = "its source is not configured"
         return LetterResult(letter_id=rejected.id, source=rejected.source, result=Result.LEFT_ALONE, detail=detail)
-    result = LetterResult(
-        letter_id=rejected.id,
-        source=rejected.source,
-        result=written or (Result.REJECTED if letter.rejection else Result.REPAIRED),
-    )
-    if result.result is Result.REPAIRED:
-        return replace(result, route=letter.route, parameters=[json.loads(key) for key in letter.keys])
-    if result.result is Result.REJECTED:
+    result = written or (Result.REJECTED if letter.rejection else Result.REPAIRED)
+    judged = LetterResult(letter_id=rejected.id, source=rejected.source, result=result)
+    if result is Result.REPAIRED:
+        return replace(judged, route=letter.route, parameters=[json.loads(key) for key in letter.keys])
+    if result is Result.REJECTED:
         rejection = letter.rejection or UNSTORABLE
-        return replace(result, reason=rejection.reason, detail=rejection.detail)
-    return result
-
-
-def _absent(chosen: Chosen) -> RepairedBatch:
-    return RepairedBatch(
-        letters=[LetterResult(letter_id=letter_id, result=result) for letter_id, result in chosen.absent.items()]
-    )
+        return replace(judged, reason=rejection.reason, detail=rejection.detail)
+    return judged
 
 
 @dataclass(frozen=True)
