@@ -60,9 +60,9 @@ class Runtime:
             LedgerUnavailable: the database does not answer.
         """
         ledger = Ledger(self.settings.ledger.url)
-        self._closing.callback(ledger.close)
         migrations.check(ledger)
         ledger.transact(lambda tx: ensure_routes(tx, self.settings.routes))
+        self._closing.callback(ledger.close)
         return ledger
 
     @cached_property

@@ -101,9 +101,9 @@ class SqsKind(SourceKind[SqsQueue]):
     def create(self, settings: Settings, name: str) -> None:
         spec = self.specify(settings, name)
         if spec.managed:
-            with translate_errors(spec.queue):
+            with translate_errors(spec.queue), closing(spec.connection.client()) as client:
                 ensure_queue(
-                    spec.connection.client(),
+                    client,
                     spec.queue,
                     visibility_timeout=settings.visibility_timeout,
                     max_receives=settings.broker.max_receives,

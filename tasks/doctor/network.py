@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tasks.settings import Settings
 
-#: Seconds for one connection, resolving not counted: nothing bounds that but the whole.
+#: Seconds for one connection. DNS has no timeout here; `examine` limits the whole check.
 _TIMEOUT = 3.0
 _PORTS = {"http": 80, "https": 443}
 
@@ -31,7 +31,7 @@ def hosts(settings: Settings) -> dict[tuple[str, str, int], list[str]]:
 
 
 def check_host(scheme: str, host: str, port: int, routes: Sequence[str], *, ca_bundle: str | None) -> Iterator[Finding]:
-    """Connect to an API's host, with TLS where it is https. No call is made."""
+    """Connect to an API's host, with TLS for https. Send no request."""
     name, where = f"API {host}", f"{host}:{port} (routes {', '.join(routes)})"
     try:
         with socket.create_connection((host, port), timeout=_TIMEOUT) as plain:
@@ -55,7 +55,7 @@ def _wrong(name: str, detail: str, hint: str) -> Finding:
 
 
 def _context(ca_bundle: str | None) -> ssl.SSLContext:
-    """Return what verifies as requests does: by certifi's authorities, unless others are given."""
+    """Return a context that verifies as requests does: with certifi's authorities, unless others are given."""
     if ca_bundle is None:
         import certifi
 
@@ -73,7 +73,7 @@ def check_side_channel(url: str) -> Iterator[Finding]:
         with redis.Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT) as client:
             client.ping()
     except (redis.RedisError, OSError, ValueError) as error:
-        hint = "work goes on without it, Flower does not: check monitor.url"
+        hint = "Redrive works without it, Flower does not: check monitor.url"
         said = shorten(error)
         yield Finding(name="side channel", state=State.WARNING, detail=f"Redis does not answer: {said}", hint=hint)
     else:

@@ -66,7 +66,7 @@ class MappingTable(Section):
 
     @classmethod
     def find_conflicts(cls, sources: Mapping[str, Self], broker: Broker) -> Iterator[_Finding]:  # noqa: ARG003 - for kinds
-        """Yield the path and a clause for each source of this kind that reads what another one reads."""
+        """Yield the path and a clause for each source that reads the same records as another source of this kind."""
         yield from ()
 
     @property

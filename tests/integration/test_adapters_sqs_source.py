@@ -15,7 +15,6 @@ from doubles.sqs_recorder import recording_sqs
 from sources_harness import client_of, employee
 from sqlalchemy import select
 from structlog.testing import capture_logs
-from waiting import TEST_TIMEOUT
 
 from tasks.adapters.sqs import SqsQueue, SqsSource, count_messages
 from tasks.adapters.sqs.queues import dead_letter_queue, ensure_queue
@@ -428,7 +427,7 @@ def badges(client: SQSClient, target: str, body: str) -> None:
 @pytest.mark.parametrize("answer", ["get_queue_url", "get_queue_attributes"])
 def test_an_answer_that_was_cut_off_is_an_outage(client: SQSClient, name: str, answer: str, monkeypatch: pytest.MonkeyPatch):
     """Of an answer that ends in its headers botocore makes an empty one, and says nothing."""
-    ensure_queue(client, name, visibility_timeout=TEST_TIMEOUT, max_receives=3)
+    ensure_queue(client, name, visibility_timeout=30, max_receives=3)
     send(client, dead_letter_queue(name), employee(1))
     source = SqsSource(SqsQueue(source="cut", queue=name), client)
     with monkeypatch.context() as patch:
