@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import termios
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -176,6 +177,8 @@ class Terminal:
     process: subprocess.Popen[bytes]
     handle: int
     seen: str = ""
+    #: Keeps a character of which only the first bytes have come.
+    decoder: codecs.IncrementalDecoder = field(default_factory=codecs.getincrementaldecoder("utf-8"))
 
     @property
     def lines(self) -> list[str]:
@@ -186,7 +189,7 @@ class Terminal:
         """Read until `text` is on the screen."""
 
         def look() -> bool:
-            self.seen += os.read(self.handle, 4096).decode()
+            self.seen += self.decoder.decode(os.read(self.handle, 4096))
             return text in self.seen
 
         until(look, what=f"{text!r} in {self.seen!r}")
@@ -199,7 +202,7 @@ class Terminal:
         """Read to the end and return the exit code."""
         try:
             while select.select([self.handle], [], [], 60)[0] and (more := os.read(self.handle, 4096)):
-                self.seen += more.decode()
+                self.seen += self.decoder.decode(more)
         except OSError:  # Linux' way to say that the other side is closed
             pass
         return self.process.wait(TEST_TIMEOUT)

@@ -107,7 +107,7 @@ def test_a_call_that_was_made_is_written_down_when_the_server_is_back(bench: Ben
         server.start()
 
     api = Api((lambda: terminate_all(server)) if how == "terminated" else server.crash)
-    done = recovery(bench, api, sleep=comes_back).run(job_id)
+    done = recovery(bench, api, sleep=comes_back).run_slice(job_id)
 
     assert (done.calls, bench.count_completed()) == (2, 2)
     assert sorted(api.calls) == ["1", "2"]
@@ -203,7 +203,7 @@ def test_a_settle_that_was_cut_off_before_its_commit_is_said_again_and_claims_th
     job_id = bench.put_due(A)
     bench.put_due(B)
     api = Api(lambda: setattr(cutter, "at", at))
-    done = recovery(bench, api, sleep=lambda _: None).run(job_id)
+    done = recovery(bench, api, sleep=lambda _: None).run_slice(job_id)
     assert (done.calls, bench.count_completed(), api.calls) == (2, 2, ["1", "2"])
     assert [row["outcome"] for row in bench.rows("attempts")] == [Outcome.SUCCESS, Outcome.SUCCESS]
 
@@ -247,7 +247,7 @@ def test_a_claim_whose_commit_was_not_answered_is_rescued_and_called_once(bench:
     bench.put_due(B)
     api = Api(lose_the_answer)
 
-    done = recovery(bench, api, sleep=lambda _: None).run(job_id)
+    done = recovery(bench, api, sleep=lambda _: None).run_slice(job_id)
 
     assert (done.calls, api.calls) == (1, ["1"])
     assert (bench.state(A), bench.state(B)) == (State.COMPLETED, State.EXECUTING)

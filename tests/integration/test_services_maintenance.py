@@ -60,7 +60,7 @@ def test_a_broker_that_is_gone_is_no_error_and_the_next_sweep_rings(bench: Bench
 def test_a_worker_that_starts_is_rung_for_at_once(bench: Bench, sweeps: Maintenance):
     bench.put(a_letter(A), delay=0.0)
     while_nobody_comes(bench, sweeps)
-    sweeps.wake_up()
+    sweeps.note_worker_start()
     assert sweeps.promote() == 1
 
 
@@ -69,7 +69,7 @@ def test_so_is_one_that_starts_while_the_ledger_is_away(bench: Bench, sweeps: Ma
     while_nobody_comes(bench, sweeps)
     with monkeypatch.context() as patch:
         patch.setattr(bench.ledger, "transact", away)
-        sweeps.wake_up()
+        sweeps.note_worker_start()
         with pytest.raises(LedgerUnavailable):
             sweeps.promote()
     assert sweeps.promote() == 1

@@ -106,7 +106,7 @@ class Works:
         found = self.line.take()
         if found:
             job_id, receipt = found
-            self.workers[next(self._turns) % 3].run(job_id)
+            self.workers[next(self._turns) % 3].run_slice(job_id)
             self.line.done(receipt)
         return bool(found)
 
@@ -135,7 +135,7 @@ class Works:
 
 @pytest.fixture
 def works(tmp_path: Path, sqs: EmbeddedSqs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Works]:
-    monkeypatch.setattr(recovery, "_tell", lambda *_: None)  # ten thousand lines that pytest would keep
+    monkeypatch.setattr(recovery, "_log_call", lambda *_: None)  # ten thousand lines that pytest would keep
     keys = {"aws_access_key_id": "local", "aws_secret_access_key": "only-here"}
     with closing(boto3.client("sqs", endpoint_url=sqs.endpoint, region_name=sqs.region, **keys)) as client:
         for bench in open_bench(SQLITE, tmp_path):
@@ -159,7 +159,7 @@ def test_ten_thousand_jobs_never_have_more_out_than_the_window_and_lose_neither_
 
     works.line.purge()
     works.bench.clock.advance(AN_HOUR)  # nobody works
-    works.sweeps.wake_up()  # the workers start
+    works.sweeps.note_worker_start()  # the workers start
     assert works.sweeps_to_the_next_call() <= 2
 
     works.takes = 0.005
