@@ -1,15 +1,14 @@
-"""Logging for all processes: one line an event, UTC, on stderr; for people on a terminal, JSON for machines.
+"""Logging of all processes: one line per event, in UTC, to stderr; logfmt on a terminal, JSON elsewhere.
 
-structlog's and the standard library's loggers (Celery's, kombu's, Redrive's own) end in the same handler. A value can hold
-whatever a stranger put into a message, so control characters are escaped: no value can forge a line or steer a terminal.
+structlog's and the standard library's loggers (Celery's, kombu's, Redrive's own) end in the same handler. A value can contain
+anything that a stranger put into a message. Control characters are escaped, so no value can forge a line or steer a terminal.
 
-WARNING, where `celery worker` and `celery beat` are by default, is what a person wants to read: warnings, what Redrive itself
-reports, and of Celery's reports those that are news. INFO adds a line for each task, DEBUG everything and an outage's tracebacks.
+WARNING is the default of `celery worker` and `celery beat`. At this level people see warnings, what Redrive reports, and those
+reports of Celery that are news. INFO adds lines for each task; DEBUG adds everything, and the tracebacks of outages.
 """
 
 from __future__ import annotations
 
-import json as json_codec
 import logging
 import re
 import socket
@@ -22,6 +21,7 @@ import structlog
 from tasks.dlq.errors import RedriveError
 from tasks.dlq.secrets.names import MASK, is_secret
 from tasks.dlq.secrets.redactor import Redactor
+from tasks.dlq.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -33,34 +33,35 @@ if TYPE_CHECKING:
 
     Event = MutableMapping[str, Any]
 
-#: What these libraries log below WARNING holds requests whole: bodies, signatures, the tokens in a URL's path.
-_TALKATIVE = ("alembic", "apprise", "boto3", "botocore", "kombu", "requests", "s3transfer", "urllib3")
-#: What reports news at INFO.
+#: Below WARNING these libraries log whole requests: bodies, signatures, tokens in the path of a URL.
+_VERBOSE = ("alembic", "apprise", "boto3", "botocore", "kombu", "requests", "s3transfer", "urllib3")
+#: The INFO lines of these loggers are shown at WARNING.
 _REPORTING = ("redrive", "tasks", "celery.app.trace", "celery.apps.worker", "celery.beat", "celery.worker.consumer.connection")
 _LIBRARIES = {"amqp", "billiard", "celery", "kombu", "vine"}
-#: What a part that is away makes the standard library and others raise; by module, for Celery's and kombu's are not known here.
-_AWAY = (RedriveError, ConnectionError, TimeoutError, socket.gaierror)
-_AWAY_ELSEWHERE = re.compile(r"(botocore|urllib3|redis)\.|kombu\.exceptions\.OperationalError|kombu\..*\.HttpError")
+#: The errors of an outage. Those of libraries that this module must not import are known by name.
+_OUTAGES = (RedriveError, ConnectionError, TimeoutError, socket.gaierror)
+_OUTAGE_NAMES = re.compile(r"(botocore|urllib3|redis)\.|kombu\.exceptions\.OperationalError|kombu\..*\.HttpError")
 _SECRET_TEXT = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {MASK}"),
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@]+@"), rf"\1{MASK}@"),
 )
 _SHORTEST_SECRET = 4
+_FIRST = ("timestamp", "level", "logger", "event")
 
 
 def configure(
     level: str = "INFO", *, json: bool | None = None, secrets: Iterable[str] = (), stream: TextIO | None = None
 ) -> None:
-    """Set up logging in this process, in place of whatever was set up before.
+    """Set up logging in this process. It replaces every earlier set-up.
 
     Args:
-        level: a name of `logging`'s, in any case.
-        json: one JSON object a line, or text for people; None: text when `stream` is a terminal.
-        secrets: values that never appear, wherever they come from (tokens, DSN, notification URLs).
-        stream: where to; stderr by default.
+        level: The name of a level, in upper or lower case.
+        json: JSON or logfmt; by default logfmt if `stream` is a terminal.
+        secrets: Values to mask: tokens, DSN, notification URLs.
+        stream: Where the lines go; by default stderr.
 
     Raises:
-        ValueError: no such level.
+        ValueError: There is no such level.
     """
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
@@ -72,9 +73,9 @@ def configure(
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _one_line_warning,
+        _shorten_warning,
         structlog.processors.StackInfoRenderer(),
-        *([_one_line_outage] if number > logging.DEBUG else []),
+        *([_shorten_outage] if number > logging.DEBUG else []),
         structlog.processors.format_exc_info,
     ]
     handler = logging.StreamHandler(stream)
@@ -85,7 +86,7 @@ def configure(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _Masking(secrets),
-                _json_line if as_json else _text_line,
+                *([structlog.processors.JSONRenderer(separators=(",", ":"))] if as_json else [_escape, _LOGFMT]),
             ],
         )
     )
@@ -94,7 +95,7 @@ def configure(
     root.setLevel(number)
     for name in _REPORTING:
         logging.getLogger(name).setLevel(logging.INFO if number == logging.WARNING else logging.NOTSET)
-    for name in _TALKATIVE:
+    for name in _VERBOSE:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
     logging.captureWarnings(capture=True)
     structlog.configure(
@@ -106,105 +107,92 @@ def configure(
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,  # a logger made before this call must obey it too
+        cache_logger_on_first_use=False,  # this call must also apply to existing loggers
     )
 
 
 def _is_wanted(record: logging.LogRecord, *, level: int) -> bool:
-    """Tell whether a line says something at this level: Celery has one INFO for all."""
+    """Tell whether a line belongs to this level. Celery logs news and routine alike at INFO."""
     if record.levelno != logging.INFO or level <= logging.DEBUG:
         return True
     text = str(record.msg)
     if record.name == "celery.beat" and "Sending due task" in text:
-        return False  # whoever takes it says what came of it
+        return False  # the worker logs the result
     if record.name == "celery.app.trace" and level == logging.WARNING and "succeeded" in text:
         return _did_something(record)
     return True
 
 
 def _did_something(record: logging.LogRecord) -> bool:
-    """Tell a task that returned what it did (see tasks/sweeps) from one that found nothing to do."""
+    """Tell whether a task did anything: its result contains a number other than zero (see tasks/sweeps.py)."""
     arguments = record.args if isinstance(record.args, dict) else {}
     return bool(re.search("[1-9]", str(arguments.get("return_value"))))
 
 
-def _one_line_warning(_logger: object, _method: str, event: Event) -> Event:
-    """Say in one line what Python's `warnings` has been told, without the line of code that told it."""
+def _shorten_warning(_logger: object, _method: str, event: Event) -> Event:
+    """Put a warning of Python on one line, without the line of code that caused it."""
     if event.get("logger") == "py.warnings":
         lines = str(event["event"]).splitlines()
         event["event"] = " ".join(filter(None, lines[:-1] if lines[-1].startswith("  ") else lines))
     return event
 
 
-def _one_line_outage(_logger: object, _method: str, event: Event) -> Event:
-    """Say in one line that a part is away: where in a library that was noticed helps nobody."""
+def _shorten_outage(_logger: object, _method: str, event: Event) -> Event:
+    """Replace the traceback of an outage by its error: the place in a library helps nobody."""
     error = event.get("exc_info")
     outage = _outage_of(error[1] if isinstance(error, tuple) else error, event.get("logger", ""))
     if outage is not None:
         del event["exc_info"]
-        event["event"] = str(event["event"]).partition("\n")[0]  # beat puts a whole stack behind it
+        event["event"] = str(event["event"]).partition("\n")[0]  # beat appends a whole stack
         event["error"] = f"{type(outage).__name__}: {outage}"
     return event
 
 
 def _outage_of(error: object, logger: str) -> BaseException | None:
-    """Return what a part that is away has raised; None for a fault, or what Redrive's own code did not foresee."""
+    """Return the error of an outage; None for a fault, or an outage that Redrive's own code should have handled."""
     if logger == "celery.app.trace":
         return error if isinstance(error, RedriveError) else None
     if logger.partition(".")[0] not in _LIBRARIES:
         return None
     seen: set[int] = set()
-    while isinstance(error, BaseException) and id(error) not in seen:  # a chain may lead back to where it began
+    while isinstance(error, BaseException) and id(error) not in seen:  # a chain of errors can be a circle
         seen.add(id(error))
-        names = [f"{each.__module__}.{each.__qualname__}" for each in type(error).mro()]
-        if isinstance(error, _AWAY) or any(map(_AWAY_ELSEWHERE.match, names)):
+        names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).mro()]
+        if isinstance(error, _OUTAGES) or any(map(_OUTAGE_NAMES.match, names)):
             return error
         error = error.__cause__ or error.__context__
     return None
 
 
 class _Masking:
-    """Masks known secrets anywhere, values under a secret's name, and what looks like credentials."""
+    """Masks known secrets, values with the name of a secret, and texts that look like credentials."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._redact = Redactor(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
 
     def __call__(self, _logger: object, _method: str, event: Event) -> Event:
-        return {key: MASK if is_secret(key) else self._clean(value) for key, value in event.items()}
+        masked: Event = self._mask(event)
+        return {key: masked[key] for key in (*_FIRST, *masked) if key in masked}
 
-    def _clean(self, value: Any) -> Any:
-        if isinstance(value, int | float | bool | None):
+    def _mask(self, value: Any) -> Any:
+        if isinstance(value, int | float | None):
             return value
         if isinstance(value, dict):
-            return {str(key): MASK if is_secret(str(key)) else self._clean(each) for key, each in value.items()}
+            return {str(key): MASK if is_secret(str(key)) else self._mask(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self._clean(each) for each in value]
+            return [self._mask(item) for item in value]
         text = self._redact(str(value))
         for pattern, mask in _SECRET_TEXT:
             text = pattern.sub(mask, text)
         return text
 
 
-def _json_line(_logger: object, _method: str, event: Event) -> str:
-    head = {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "logger": event.pop("logger", "")}
-    return json_codec.dumps({**head, "event": event.pop("event"), **event}, ensure_ascii=True, separators=(",", ":"))
+_LOGFMT = structlog.processors.LogfmtRenderer(bool_as_flag=False)
 
 
-def _text_line(_logger: object, _method: str, event: Event) -> str:
-    line = f"{event.pop('timestamp')} {event.pop('level'):<8} {event.pop('logger', '')}: {_escaped(event.pop('event'))}"
-    return " ".join([line, *(f"{_escaped(key)}={_quoted(value)}" for key, value in event.items())])
-
-
-def _quoted(value: Any) -> str:
-    text = value if isinstance(value, str) else json_codec.dumps(value, ensure_ascii=False)
-    text = _escaped(text)
-    return f'"{text}"' if isinstance(value, str) and (" " in text or not text) else text
-
-
-def _escaped(value: Any) -> str:
-    """Return the text with every character that does not print (line ends, ANSI, bidirectional marks) as its escape."""
-    text = str(value)
-    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _escape(_logger: object, _method: str, event: Event) -> Event:
+    """Escape what JSON would escape by itself; logfmt accepts no blanks in a key."""
+    return {"_".join(escape(key).split()): escape(value) for key, value in event.items()}
 
 
 class LogSink:

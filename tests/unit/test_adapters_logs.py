@@ -1,4 +1,4 @@
-"""Logging: one line an event, nothing in it that can forge a line or steer a terminal, and no secret."""
+"""Logging: one line per event, no value can forge a line or steer a terminal, and no secret appears."""
 
 import io
 import json
@@ -58,7 +58,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_standard_librarys_loggers_and_structlogs_come_out_alike(stream: io.StringIO):
+def test_all_loggers_use_one_format(stream: io.StringIO):
     configure("info", json=True, stream=stream)
     logging.getLogger("celery.worker").info("Task %s received", "redrive.recover")
     structlog.get_logger("tasks.recovery").info("Task redrive.recover received", job=17)
@@ -71,7 +71,7 @@ def test_the_standard_librarys_loggers_and_structlogs_come_out_alike(stream: io.
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", standard["timestamp"])
 
 
-def test_text_for_a_terminal_and_json_for_everything_else(stream: io.StringIO):
+def test_logfmt_on_a_terminal_and_json_elsewhere(stream: io.StringIO):
     terminal = Terminal()
     configure(stream=terminal)
     structlog.get_logger("tasks").info("job parked", job=17, route="employees", detail="HTTP 404 not found", note="")
@@ -79,11 +79,12 @@ def test_text_for_a_terminal_and_json_for_everything_else(stream: io.StringIO):
     structlog.get_logger("tasks").info("job parked", job=17)
 
     (line,) = lines(terminal)
-    assert re.fullmatch(r'\S+Z info     tasks: job parked job=17 route=employees detail="HTTP 404 not found" note=""', line), line
+    facts = 'level=info logger=tasks event="job parked" job=17 route=employees detail="HTTP 404 not found" note='
+    assert re.fullmatch(rf"timestamp=\S+Z {facts}", line), line
     assert objects(stream)[0]["job"] == 17
 
 
-def test_json_can_be_asked_for_on_a_terminal():
+def test_json_can_be_chosen_on_a_terminal():
     terminal = Terminal()
     configure(json=True, stream=terminal)
     logging.getLogger("tasks").warning("hello")
@@ -105,7 +106,7 @@ def test_json_can_be_asked_for_on_a_terminal():
         "\ud800",
     ],
 )
-def test_a_value_cannot_forge_a_line_or_steer_a_terminal(stream: io.StringIO, hostile: str, *, as_json: bool):
+def test_no_value_forges_a_line_or_steers_a_terminal(stream: io.StringIO, hostile: str, *, as_json: bool):
     configure(json=as_json, stream=stream)
     logging.getLogger("tasks").warning("from outside: %s", hostile)
     structlog.get_logger("tasks").warning(hostile, detail=hostile, deep={"list": [hostile]}, **{hostile: 1})
@@ -116,7 +117,7 @@ def test_a_value_cannot_forge_a_line_or_steer_a_terminal(stream: io.StringIO, ho
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_a_traceback_is_one_line_too(stream: io.StringIO, *, as_json: bool):
+def test_a_traceback_is_one_line(stream: io.StringIO, *, as_json: bool):
     configure(json=as_json, stream=stream)
     try:
         fail("first\nsecond")
@@ -144,7 +145,7 @@ def test_known_secrets_never_appear(stream: io.StringIO, *, as_json: bool):
     assert "abc" in stream.getvalue()
 
 
-def test_a_secret_that_is_a_list_is_many_secrets(stream: io.StringIO):
+def test_each_secret_of_a_list_is_masked(stream: io.StringIO):
     configure(json=True, stream=stream, secrets=["slack://a/b/c4n4ry1, json://c4n4ry2\nmailto://c4n4ry3"])
     logging.getLogger("tasks").warning("one: json://c4n4ry2 another: mailto://c4n4ry3 first: slack://a/b/c4n4ry1")
 
@@ -160,7 +161,7 @@ def test_a_secret_that_is_a_list_is_many_secrets(stream: io.StringIO):
         ("postgresql+psycopg://redrive:hunter22@db/redrive", "postgresql+psycopg://***@db/redrive"),
     ],
 )
-def test_what_looks_like_credentials_is_masked(stream: io.StringIO, written: str, kept: str):
+def test_text_that_looks_like_credentials_is_masked(stream: io.StringIO, written: str, kept: str):
     configure(json=True, stream=stream)
     logging.getLogger("tasks").warning(written)
 
@@ -189,7 +190,7 @@ def test_a_second_call_replaces_the_first(stream: io.StringIO):
 
 
 @pytest.mark.parametrize("library", ["urllib3.connectionpool", "botocore.endpoint", "apprise", "kombu.transport"])
-def test_libraries_that_log_requests_whole_are_kept_quiet(stream: io.StringIO, library: str):
+def test_libraries_that_log_whole_requests_stay_at_warning(stream: io.StringIO, library: str):
     configure("debug", json=True, stream=stream)
     logging.getLogger(library).debug("POST /services/T/B/token")
     logging.getLogger(library).warning("gave up")
@@ -263,11 +264,11 @@ def test_an_outage_is_one_line_with_the_errors_type_and_message(
     assert shown in line
     assert message.strip() in line
     assert "Traceback" not in line
-    assert "test_logs" not in line
+    assert "test_adapters_logs" not in line
     assert SECRET not in line
 
 
-def test_what_beat_could_not_send_is_told_without_the_stack(stream: io.StringIO):
+def test_a_failed_sweep_of_beat_is_logged_without_its_stack(stream: io.StringIO):
     configure("warning", json=True, stream=stream)
     message = "Message Error: Couldn't apply scheduled task watch: no broker\n['  File \"/app/beat.py\", line 1']"
     report("celery.beat", message, SchedulingError("Couldn't apply scheduled task watch"), context=AWAY)
@@ -286,10 +287,10 @@ def test_a_fault_keeps_its_traceback_in_one_line(stream: io.StringIO):
     report("redrive.intake", "this is a fault in Redrive", ConnectionResetError("that nobody foresaw"))
 
     assert len(lines(stream)) == 4
-    assert all("test_logs.py" in each["exception"] for each in objects(stream))
+    assert all("test_adapters_logs.py" in each["exception"] for each in objects(stream))
 
 
-def test_a_chain_of_errors_that_leads_back_to_where_it_began_is_followed_once(stream: io.StringIO):
+def test_a_circular_chain_of_errors_is_followed_once(stream: io.StringIO):
     error = ValueError("first")
     error.__context__ = KeyError("second")
     error.__context__.__context__ = error
@@ -298,12 +299,12 @@ def test_a_chain_of_errors_that_leads_back_to_where_it_began_is_followed_once(st
     assert "first" in objects(stream)[0]["exception"]
 
 
-def test_at_debug_an_outage_has_its_traceback_too(stream: io.StringIO):
+def test_at_debug_an_outage_has_its_traceback(stream: io.StringIO):
     configure("debug", json=True, stream=stream, secrets=[SECRET])
     report("celery.worker.request", "Couldn't ack 7", AWAY)
 
     (told,) = objects(stream)
-    assert "test_logs.py" in told["exception"]
+    assert "test_adapters_logs.py" in told["exception"]
     assert SECRET not in stream.getvalue()
 
 
@@ -338,14 +339,14 @@ NEWS = [
 ]
 
 
-def test_at_celerys_default_level_it_says_what_a_person_wants_to_know(stream: io.StringIO):
+def test_at_warning_the_news_are_logged(stream: io.StringIO):
     configure("warning", json=True, stream=stream)
     a_day()
 
     assert [each["event"] for each in objects(stream)] == NEWS
 
 
-def test_at_info_each_task_has_its_lines_and_beats_chatter_needs_debug(stream: io.StringIO):
+def test_at_info_each_task_has_lines_and_beat_needs_debug(stream: io.StringIO):
     configure("info", json=True, stream=stream)
     a_day()
     said = [each["event"] for each in objects(stream)]
@@ -359,7 +360,7 @@ def test_at_info_each_task_has_its_lines_and_beats_chatter_needs_debug(stream: i
     assert "Scheduler: Sending due task promote (redrive.promote)" in stream.getvalue()
 
 
-def test_beat_sets_up_logging_twice_and_keeps_the_level_that_it_was_given(monkeypatch: pytest.MonkeyPatch):
+def test_a_second_set_up_keeps_the_level(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lifecycle, "settings", lambda: SimpleNamespace(secrets=tuple))
     lifecycle.set_up_logging(loglevel=logging.ERROR)
     lifecycle.set_up_logging()
@@ -367,13 +368,13 @@ def test_beat_sets_up_logging_twice_and_keeps_the_level_that_it_was_given(monkey
     assert logging.getLogger().level == logging.ERROR
 
 
-def test_at_error_nothing_but_errors(stream: io.StringIO):
+def test_at_error_only_errors_are_logged(stream: io.StringIO):
     configure("error", json=True, stream=stream)
     a_day()
 
     assert lines(stream) == []
 
 
-def test_an_unknown_level_says_which_there_are():
+def test_an_unknown_level_is_refused():
     with pytest.raises(ValueError, match="no log level 'loud': use DEBUG, INFO, WARNING or ERROR"):
         configure("loud")
