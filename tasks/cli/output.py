@@ -48,7 +48,7 @@ _STYLES = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table. On a narrow terminal, columns that may be cut shrink first, then those that may fold."""
+    """One column of a table. On a narrow terminal, the widest columns shrink that may be cut or may fold."""
 
     title: str
     #: Whether cells are aligned to the right.
@@ -57,11 +57,6 @@ class Column:
     cut: bool = False
     #: Whether long cells may take several lines.
     fold: bool = False
-
-    @property
-    def least(self) -> int:
-        """The smallest width in characters."""
-        return max(len(self.title), _LEAST_CELL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +108,18 @@ class Output:
         if not console.is_terminal:
             cells = [[_shorten(cell) for cell in row] for row in cells]
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-        for column, width in zip(columns, _fit_widths(columns, cells, console.width), strict=True):
+        for column in columns:
+            shrinks = column.cut or column.fold
             table.add_column(
                 column.title,
                 justify="right" if column.right else "left",
-                width=width,
-                no_wrap=not column.fold,
+                min_width=max(len(column.title), _LEAST_CELL) if shrinks else None,
+                no_wrap=not shrinks,
                 overflow="ellipsis" if column.cut else "fold",
             )
         for row in cells:
-            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+            texts = zip(row, columns, strict=True)
+            table.add_row(*(Text(cell, style=_STYLES.get(cell, ""), no_wrap=column.cut) for cell, column in texts))
         console.print(table)
         _write("".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines()))
 
@@ -179,22 +176,6 @@ def _console() -> tuple[Console, io.StringIO]:
     out, drawn = Console(file=sys.stdout), io.StringIO()
     width = out.width if out.is_terminal else _NO_TERMINAL
     return Console(file=drawn, force_terminal=out.is_terminal, width=width, highlight=False, markup=False, emoji=False), drawn
-
-
-def _fit_widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Return the width of each column in characters, so that a row fits into `room` if possible."""
-    from rich.cells import cell_len
-
-    widths = [max(map(cell_len, (column.title, *texts))) for column, *texts in zip(columns, *cells, strict=True)]
-    excess = sum(widths) + _GAP * (len(widths) - 1) - room
-    for may_shrink in ([column.cut for column in columns], [column.fold for column in columns]):
-        while excess > 0:
-            wide = [number for number, column in enumerate(columns) if may_shrink[number] and widths[number] > column.least]
-            if not wide:
-                break
-            widths[max(wide, key=widths.__getitem__)] -= 1
-            excess -= 1
-    return widths
 
 
 def _write(text: str) -> None:

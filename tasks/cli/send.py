@@ -3,7 +3,6 @@
 import json as standard_json
 import os
 import uuid
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -134,11 +133,10 @@ class LineReport(Report):
 
     def __init__(self, out: Output) -> None:
         super().__init__(out, {"recorded": "recorded", "known": "known", "rejected": "rejected"})
-        self._reasons: Counter[str] = Counter()
-        self._rejected: list[str] = []
+        self._rejected = 0
 
     def send(self, session: "Session", records: Sequence["Record"]) -> None:
-        """Record failures, and print the job of each as the ledger has it. Rejected lines are kept for the end."""
+        """Record failures, and print the job of each, or why it is rejected."""
         from tasks.dlq.ledger.queries import find_paused_routes, find_standings
         from tasks.dlq.services.wakeups import WakeResult
 
@@ -168,24 +166,20 @@ class LineReport(Report):
                 self.out.line(f"job {job['id']}: {call} ({job['state']}, {format_when(job, now)})")
 
     def _reject(self, line: Mapping[str, Any], standing: "Standing") -> None:
-        self._reasons[str(standing.reject_reason)] += 1
+        self._rejected += 1
         text = f"line {line.get('line', '')}: {standing.reject_detail}"
         if self.out.json:
             self.out.warn(text, letter=standing.letter, reason=standing.reject_reason, **line)
-        elif len(self._rejected) < _MAX_SHOWN:
-            self._rejected.append(f"{text} (letter {standing.letter})")
+        elif self._rejected <= _MAX_SHOWN:
+            self.out.note(f"{text} (letter {standing.letter})")
+        elif self._rejected == _MAX_SHOWN + 1:
+            self.out.note("more lines are rejected; redrive rejects lists them")
 
     def finish(self) -> None:
-        """Print the rejected lines and the summary. Raises Partly if lines are rejected."""
-        for text in self._rejected:
-            self.out.note(text)
-        if (rejected := self.counts["rejected"]) > _MAX_SHOWN:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self._reasons.most_common())
-            self.out.note(f"these are the first {_MAX_SHOWN} of {rejected:,} rejected lines: {reasons}")
+        """Print the summary. Raises Partly if lines are rejected."""
         if known := self.counts["known"]:
             text = f"already recorded, and not recorded again: {format_count(known, 'line')}"
             self.out.warn(text, hint="--again records all lines as new failures", known=known)
-        self.end(
-            done=["recorded", "known"], hint="rejected lines are kept: see redrive rejects, correct them with redrive repair"
-        )
+        hint = "rejected lines are kept: see redrive rejects, correct them with redrive repair"
+        self.end(done=["recorded", "known"], hint=hint)
         self.out.note(self.summary or "no line")

@@ -158,7 +158,7 @@ def test_a_file_of_nothing_but_wrong_lines_is_kept_all_the_same(away: CommandLin
     told = done.stderr.splitlines()
     assert told[0].startswith("redrive: line 1: the body is not JSON")
     assert len([line for line in told if line.startswith("redrive: line ")]) == 20
-    assert "redrive: these are the first 20 of 30 rejected lines: 30 not-json" in told
+    assert "redrive: more lines are rejected; redrive rejects lists them" in told
     assert "redrive: 30 rejected" in told
 
 

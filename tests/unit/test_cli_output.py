@@ -48,18 +48,19 @@ def test_a_terminal_gets_a_table_that_fits(terminal: Terminal):
     assert len(lines[1]) == 60
 
 
-def test_what_may_fold_gives_way_last(terminal: Terminal):
+def test_what_folds_is_whole_and_what_is_cut_stays_on_its_line(terminal: Terminal):
     Output().table(COLUMNS, [(1, "x" * 100, "y" * 100)])
     lines = terminal.getvalue().splitlines()
     assert "".join(line[4:].split()[0] for line in lines[1:]) == "x" * 100, "nothing of it is lost"
-    assert lines[1].count("y") == 11
+    assert lines[1].count("y") > 20
+    assert "y" not in "".join(lines[2:])
 
 
 def test_those_that_may_fold_share_what_is_left(terminal: Terminal):
     columns = (Column("Route", fold=True), Column("Parameters", fold=True), Column("Needs", right=True))
     Output().table(columns, [("r" * 40, "p" * 90, 1), ("short", "employeeId=1234", 22)])
     lines = terminal.getvalue().splitlines()
-    assert [lines[1].count("r"), lines[1].count("p")] == [25, 26]
+    assert abs(lines[1].count("r") - lines[1].count("p")) <= 1
     assert "Needs" in lines[0], "a title is whole"
     assert lines[-1].split() == ["short", "employeeId=1234", "22"]
 
