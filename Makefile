@@ -46,15 +46,16 @@ check: $(STAMP)  ## ruff, mypy and import-linter
 	$(BIN)/lint-imports
 
 unit: $(STAMP)  ## tests without I/O
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n 2 tests/unit
 
 integration: $(STAMP)  ## tests against an embedded SQS and real ledgers
 	$(BIN)/pytest -q -n 4 --dist loadfile tests/integration
 
 acceptance: $(STAMP)  ## tests with real worker, beat and intake processes, and a short torture
-	$(BIN)/pytest -q -n 4 --dist loadfile tests/acceptance tests/torture --ignore=$(SABOTAGE)
+	$(BIN)/pytest -q -n 4 --dist loadgroup --ignore=$(SABOTAGE) --ignore=$(MINUTE) tests/torture tests/acceptance
 
 SABOTAGE := tests/torture/test_torture_sabotage.py
+MINUTE   := tests/torture/test_torture_minute.py
 sabotage: $(STAMP)  ## Redrives that are broken on purpose: the torture has to catch them
 	$(BIN)/pytest -q -n 2 --dist load $(SABOTAGE)
 
@@ -67,8 +68,7 @@ torture: $(STAMP)  ## seven minutes of faults, then a verdict: make torture SEED
 	$(BIN)/python tests/torture/torture.py --seed $(SEED) --ledger $(LEDGER)
 
 torture-short: $(STAMP)  ## a minute of faults on SQLite, another on PostgreSQL
-	$(BIN)/python tests/torture/torture.py --seed $(SEED) --seconds 60 --ledger sqlite
-	$(BIN)/python tests/torture/torture.py --seed $(SEED) --seconds 60 --ledger postgresql
+	$(BIN)/pytest -q $(MINUTE)
 
 format: $(STAMP)  ## let ruff format and mend what it can
 	$(BIN)/ruff format .

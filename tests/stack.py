@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from celery import Celery
+from redrive_command import Done, run_command
 from waiting import TEST_TIMEOUT, until
 
 from tasks.devstack import child
@@ -20,6 +20,7 @@ from tasks.dlq.ledger import Ledger
 from tasks.dlq.ledger.audit import audit
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -113,18 +114,19 @@ class Stack:
         attributes = self.client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         return sum(int(value) for name, value in attributes.items() if name.startswith("ApproximateNumberOfMessages"))
 
-    def redrive(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def redrive(self, *arguments: str) -> Done:
         """Run the command line."""
-        command = [sys.executable, "-m", "tasks.cli", *arguments]
-        return subprocess.run(
-            command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False
-        )
+        return run_command(*arguments, folder=self.folder, env=self.env)
 
     def audit(self) -> dict[str, Any]:
         return json.loads(self.redrive("audit", "--json").stdout)
 
     def jobs(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.redrive("jobs", "--json", "--limit", "500").stdout.splitlines()]
+
+    def route(self) -> dict[str, Any]:
+        """Return what `redrive stats` says of the one route."""
+        return json.loads(self.redrive("stats", "--json").stdout.splitlines()[0])
 
     def wait_for_audit(self, seconds: float = TEST_TIMEOUT, **wanted: int) -> dict[str, Any]:
         """Wait until the audit has these sums; return what the command says then."""

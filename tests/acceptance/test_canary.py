@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from tasks.devstack.sqs import EmbeddedSqs
 
+pytestmark = pytest.mark.xdist_group("canary")  # one process has the parts that its tests share
+
 SECRETS = {
     "token": "tK7/kQ2x+W9zLp4~Vn8sD=eR6",
     "header": "Sig hD3vC6xZ9aS k2M5nB8vGqT",

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from tasks.devstack.sqs import EmbeddedSqs
 
+pytestmark = pytest.mark.xdist_group("flower")  # one process has the parts that its tests share
+
 BASIC_AUTH = "operator:only-here"
 
 CONFIG = """

@@ -103,7 +103,7 @@ def test_a_process_that_stands_still_is_not_live_and_goes_on_green(running: Stac
     [child] = pool_of(psutil.Process(running.processes["worker"].pid))
     child.suspend()
     wait_for(ready=False, roles=(Role.WORKER,))
-    assert is_green("live", Role.WORKER)
+    wait_for(live=True, roles=(Role.WORKER,))
     child.resume()
     wait_for(ready=True, roles=(Role.WORKER,))
 

@@ -37,14 +37,15 @@ def test_a_worker_is_seen_with_its_finished_tasks(sqs: EmbeddedSqs, side: Redis)
         until(lambda: worker.hostname in state.workers)
         worker.works(1)
         assert until(lambda: task_states(state).get("(1,)") == "SUCCESS")
-        assert state.workers[worker.hostname].alive
+        until(lambda: state.workers[worker.hostname].alive)
 
 
 def test_the_last_words_of_a_worker_arrive(sqs: EmbeddedSqs, side: Redis):
-    with watching(side.url) as state:
+    seen: list[dict[str, Any]] = []
+    with watching(side.url, seen.append):
         with running(sqs, side.url) as worker:
-            until(lambda: worker.hostname in state.workers)
-        until(lambda: not state.workers[worker.hostname].alive)
+            until(lambda: seen)
+        until(lambda: ("worker-offline", worker.hostname) in [(event["type"], event["hostname"]) for event in seen])
 
 
 def test_tasks_go_on_while_redis_is_dead_and_all_comes_back_by_itself(sqs: EmbeddedSqs, side: Redis):

@@ -33,19 +33,22 @@ def system(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi) -> Iterato
         yield made
 
 
-def test_raw_messages_become_one_call_an_entity_and_a_proof(system: Stack, company_api: CompanyApi):
+def test_raw_messages_become_one_call_an_entity_and_a_proof(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi):
     bodies = [json.dumps({"employeeId": number % 5 + 1}) for number in range(40)]
-    system.send(*bodies, "not json", '{"employeeId": "../admin"}', '{"other": 1}')
-    audit = system.wait_for_audit(accepted=43, recovered=40)
-    assert audit["rejected"] == 3
-    assert audit["balanced"]
-    assert audit["lost"] == 0
-    assert system.left() == 0
-    assert company_api.most_in_flight == 1
-    calls = Counter(company_api.paths())
-    assert set(calls) == {f"/employees/{number}" for number in range(1, 6)}
-    assert calls.total() <= 20  # forty failures; one call an entity, one more where a batch came during a call
-    assert {job["state"] for job in system.jobs()} == {"completed"}
+    with stack(tmp_path, sqs, company_api) as system:
+        system.start_worker()  # makes the queues; without beat nobody reads the source
+        system.send(*bodies, "not json", '{"employeeId": "../admin"}', '{"other": 1}')
+        system.start_beat()
+        audit = system.wait_for_audit(accepted=43, recovered=40)
+        assert audit["rejected"] == 3
+        assert audit["balanced"]
+        assert audit["lost"] == 0
+        assert system.left() == 0
+        assert company_api.most_in_flight == 1
+        calls = Counter(company_api.paths())
+        assert set(calls) == {f"/employees/{number}" for number in range(1, 6)}
+        assert calls.total() <= 20  # forty failures; one call an entity, one more where a batch came during a call
+        assert {job["state"] for job in system.jobs()} == {"completed"}
 
 
 def test_an_api_that_fails_is_called_again_and_what_is_hopeless_is_parked(system: Stack, company_api: CompanyApi):
@@ -65,8 +68,7 @@ def test_refused_credentials_pause_the_route_and_park_nothing(system: Stack, com
     company_api.answers.append((401, {}))
     system.send('{"employeeId": 1}', '{"employeeId": 2}')
     company_api.wait_for_calls(1)
-    until(lambda: json.loads(system.redrive("stats", "--json").stdout.splitlines()[0]), what="stats")
-    until(lambda: '"paused":true' in system.redrive("stats", "--json").stdout.replace(" ", ""), what="the pause")
+    until(lambda: system.route()["paused"], what="the pause")
     assert system.audit()["parked"] == 0
     assert len(company_api.paths()) == 1
     assert system.redrive("resume", "employees").returncode == 0

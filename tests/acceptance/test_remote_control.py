@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from tasks.devstack.sqs import EmbeddedSqs
 
 
+pytestmark = pytest.mark.xdist_group("remote_control")  # one process has the parts that its tests share
+
+
 @pytest.fixture(scope="module")
 def shared(sqs: EmbeddedSqs) -> Iterator[tuple[Redis, Worker]]:
     """One Redis and one worker for the tests that harm neither."""

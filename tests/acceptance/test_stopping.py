@@ -27,7 +27,7 @@ def calling(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi) -> Iterat
     """A worker in the middle of the first of five calls, and no beat any more."""
     company_api.gate.clear()
     with stack(tmp_path, sqs, company_api) as made:
-        made.env["REDRIVE_ROUTES__EMPLOYEES__DEADLINE"] = "50s"
+        made.env["REDRIVE_ROUTES__EMPLOYEES__DEADLINE"] = "3m"
         made.start_worker()
         made.send(*[json.dumps({"employeeId": number}) for number in range(1, JOBS + 1)])
         assert made.redrive("intake", "--once").returncode == 0

@@ -109,10 +109,10 @@ def test_a_failure_on_the_raw_queue_is_recovered(tmp_path: Path):
         assert listening == {"127.0.0.1"}
 
         running.run_in_terminal(running.find_command("-c 'import boto3"))
-        until(lambda: "7" in running.jobs(), what="the job of the message")
+        until(lambda: "7" in running.jobs(), what="the job of the message", every=1.0)
         assert "job 1: employees employeeId=7" in running.run_in_terminal(running.find_command("redrive send"))
         running.redrive("send", "employees", "employeeId=8")
-        until(lambda: running.jobs() == {"7": "completed", "8": "completed"}, what="both jobs' completion")
+        until(lambda: running.jobs() == {"7": "completed", "8": "completed"}, what="both jobs' completion", every=1.0)
         assert [(job["needs"], job["parameters"]) for job in running.redrive("jobs")][1] == (2, {"employeeId": "7"})
         assert len(running.find_command("aws sqs").splitlines()) == 3
         assert "--endpoint-url http://127.0.0.1:" in running.find_command("aws sqs")
@@ -168,7 +168,7 @@ def test_if_flower_is_killed_everything_else_goes_on(tmp_path: Path):
         running.child("celery", "flower").kill()
         until(lambda: "flower ended by SIGKILL" in (tmp_path / "stderr.log").read_text(), what="the notice")
         running.redrive("send", "employees", "employeeId=9")
-        until(lambda: running.jobs() == {"9": "completed"}, what="the job's completion")
+        until(lambda: running.jobs() == {"9": "completed"}, what="the job's completion", every=1.0)
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(TEST_TIMEOUT) == 0
 

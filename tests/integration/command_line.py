@@ -13,26 +13,23 @@ import struct
 import subprocess
 import sys
 import termios
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import StringIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import boto3
-import pytest
+from redrive_command import Done, run_command, run_here
 from sqlalchemy import update
 from waiting import TEST_TIMEOUT, until
 
-from tasks.cli.app import run
 from tasks.dlq.dead_letter import DeadLetter, Rejection
 from tasks.dlq.errors import Refused
 from tasks.dlq.key import make_key
 from tasks.dlq.ledger import Ledger, dead_letters, migrations
 from tasks.dlq.ledger.schema import jobs
-from tasks.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mypy_boto3_sqs import SQSClient
@@ -53,15 +50,6 @@ params.name = "string"
 """
 #: Nothing listens on this port: SQS is away.
 AWAY = 1
-_WITHOUT_CELERY = {"jobs", "show", "audit", "stats", "rejects", "config", "db", "pause", "discard", "export", "import"}
-
-
-class Done(NamedTuple):
-    """What a command came to."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 @dataclass
@@ -73,35 +61,10 @@ class CommandLine:
     env: dict[str, str]
 
     def run(self, *arguments: str, stdin: bytes = b"", refused: bool = False, **env: str) -> Done:
-        """Run `redrive` to its end; in this process where that is the same: a command that meets no Celery, or is refused."""
-        if refused or (arguments[0] in _WITHOUT_CELERY and not stdin):
-            return self._run_here(arguments, self.env | env)
-        done = subprocess.run(
-            [sys.executable, "-m", "tasks.cli", *arguments],
-            input=stdin,
-            env=self.env | env,
-            cwd=self.folder,
-            capture_output=True,
-            timeout=TEST_TIMEOUT,
-            check=False,
-        )
-        out, err = done.stdout.decode(), done.stderr.decode()
-        assert "Traceback" not in err, err
-        return Done(done.returncode, out, err)
-
-    def _run_here(self, arguments: Sequence[str], env: dict[str, str]) -> Done:
-        with ExitStack() as stack:
-            patch = stack.enter_context(pytest.MonkeyPatch.context())
-            patch.chdir(self.folder)
-            for name in os.environ.keys() - env.keys():
-                patch.delenv(name)
-            for name, value in env.items():
-                patch.setenv(name, value)
-            settings.cache_clear()
-            stack.callback(settings.cache_clear)
-            out = stack.enter_context(redirect_stdout(StringIO()))
-            err = stack.enter_context(redirect_stderr(StringIO()))
-            return Done(run(arguments), out.getvalue(), err.getvalue())
+        """Run `redrive` to its end. A command that will be `refused` meets no Celery."""
+        if refused:
+            return run_here(*arguments, folder=self.folder, env=self.env | env)
+        return run_command(*arguments, folder=self.folder, env=self.env | env, stdin=stdin)
 
     def json(self, *arguments: str, code: int = 0, **more: Any) -> list[dict[str, Any]]:
         """Run `redrive … --json`; return the objects that it printed."""

@@ -59,7 +59,7 @@ def test_a_tier_that_fails_does_not_stop_the_later_ones(failing: str, tmp_path: 
 def test_make_test_all_adds_torture_sabotage_and_real_servers(tmp_path: Path):
     tools = Tools(tmp_path, fails="")
     assert tools.make("test-all").returncode == 0
-    for tier in (*TEST_TIERS, "torture.py", "test_torture_sabotage.py", "tests/real"):
+    for tier in (*TEST_TIERS, "test_torture_minute.py", "test_torture_sabotage.py", "tests/real"):
         assert tools.was_called_with(tier)
 
 

@@ -1,4 +1,4 @@
-"""Redrive keeps its promises on PostgreSQL, too; the proxy before the server cuts where it says."""
+"""The proxy in front of PostgreSQL cuts where it should."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,14 +10,8 @@ import pytest
 from harness.log import Log
 from harness.postgresql import PostgresqlWire
 from harness.servers import Servers
-from harness.short_run import kept, skip_without
 from harness.timetable import Dice
 from postgresql_server import shared
-
-
-def test_redrive_keeps_its_promises_in_a_short_run(folder: Path):
-    skip_without("postgresql")
-    kept(folder, seed=2, seconds=15, ledger="postgresql")
 
 
 @contextmanager
