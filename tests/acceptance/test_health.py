@@ -49,7 +49,7 @@ def running(tmp_path: Path, sqs: EmbeddedSqs, company_api: CompanyApi, monkeypat
 
 def is_green(question: str, role: Role) -> bool:
     """Ask what `redrive doctor --QUESTION ROLE` asks, in this process: it is asked often."""
-    ask = probes.live if question == "live" else probes.ready
+    ask = probes.check_liveness if question == "live" else probes.check_readiness
     return ask(settings(), role, within=WITHIN).state is State.OK
 
 

@@ -74,7 +74,7 @@ class World:
         return sum(len(self.stack.log(name)) for name in self.stack.processes)
 
     def is_ready(self, role: Role) -> bool:
-        return probes.ready(settings(), role, within=WITHIN).state is State.OK
+        return probes.check_readiness(settings(), role, within=WITHIN).state is State.OK
 
     def wait_until_ready(self, *roles: Role, wanted: bool = True) -> None:
         for role in roles:
