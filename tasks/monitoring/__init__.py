@@ -1,9 +1,8 @@
-"""Flower, live on SQS: events and safe remote control go over a side channel on Redis.
+"""Flower on SQS: events and safe remote control go over a side channel on Redis.
 
-Celery's SQS transport carries neither, so Flower would show an empty page. With `[monitor] url` set, a worker sends its
-events to Redis and listens there for a few harmless orders; `celery flower`, `inspect`, `control`, `status` and `events`
-talk to Redis too. Tasks never touch it: with Redis slow, dead or gone they go on as before.
-See docs/reference/flower.md.
+Celery's SQS transport carries neither, so Flower would show an empty page. With `[monitor] url` set, a worker sends its events to
+Redis and receives a few harmless commands there. `celery flower`, `inspect`, `control`, `status` and `events` use Redis too.
+Tasks never use it: they go on while Redis is slow or dead. See docs/reference/flower.md.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ __all__ = ["attach", "flower_command"]
 
 
 def attach(app: Celery, url: str, *, redact: Callable[[str], str] = str) -> None:
-    """Give `app` the side channel at the Redis `url`. Opens nothing: workers and commands do, when they start.
+    """Add the side channel to an application. It opens no connection. Call it before anything uses `app.events`.
 
-    `redact` takes the secrets out of errors: Redis is no place for them.
-
-    With an empty `url` workers stay as they are, and `celery flower` says what is missing instead of showing an empty page.
-    Call it before anything else touches `app.events`.
+    Args:
+        app: The application.
+        url: A Redis. If it is empty, workers have no side channel, and `celery flower` says what is missing.
+        redact: Removes secrets from the errors that events quote.
     """
     app.user_options["preload"].add(side_channel_option(url))
     if url:
@@ -39,5 +38,5 @@ def attach(app: Celery, url: str, *, redact: Callable[[str], str] = str) -> None
 
 
 def flower_command(port: int) -> list[str]:
-    """Return the command that runs Flower on a loopback port; it reads the same configuration as the worker."""
+    """Return the command that runs Flower on a loopback port, with the configuration of the worker."""
     return [sys.executable, "-m", "celery", "-A", "tasks", "flower", "--address=127.0.0.1", f"--port={port}"]

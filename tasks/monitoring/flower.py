@@ -1,4 +1,4 @@
-"""Makes `celery -A tasks flower` (and inspect, control, status, events) work as they are, by sending them to Redis."""
+"""Redirects `celery -A tasks flower`, inspect, control, status and events to Redis."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from kombu.exceptions import OperationalError
 
-from tasks.monitoring.channel import TRANSPORT_OPTIONS, verified
+from tasks.monitoring.channel import TRANSPORT_OPTIONS, require_certificate
 
 if TYPE_CHECKING:
     from celery import Celery
 
-#: Celery's commands that watch or order workers, and so belong on the side channel.
-WATCHING = frozenset({"flower", "inspect", "control", "status", "events"})
+#: Celery's commands that need events or remote control.
+REDIRECTED = frozenset({"flower", "inspect", "control", "status", "events"})
 
 
 def side_channel_option(url: str) -> click.Option:
-    """Return a hidden preload option (Celery's hook for options of every command) that redirects the watching commands.
+    """Return a hidden option of every command (Celery's "preload" hook), which redirects some of them.
 
-    An option's callback is the one public place that knows the application and which command is about to run.
+    The callback of an option is the only public place that knows the application and the command that will run.
     """
 
     def redirect(context: click.Context, _option: click.Parameter, value: str | None) -> None:
-        if context.command.name not in WATCHING or context.find_root().params.get("broker"):
-            return  # with `celery -b URL` the person has said where to look
+        if context.command.name not in REDIRECTED or context.find_root().params.get("broker"):
+            return  # `celery -b URL` names the broker
         target = value or url
         if not target:
             raise click.UsageError(
@@ -34,26 +34,26 @@ def side_channel_option(url: str) -> click.Option:
             )
         if context.command.name == "flower":
             os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")  # Flower's own default is every interface
-        watch(context.obj.app, target)
+        use_redis(context.obj.app, target)
 
     return click.Option(["--side-channel"], metavar="URL", hidden=True, expose_value=False, callback=redirect)
 
 
-def watch(app: Celery, url: str) -> None:
-    """Make the Redis at `url` the broker of this process, which only watches: it must not send tasks there."""
-    url = verified(url)
+def use_redis(app: Celery, url: str) -> None:
+    """Make a Redis the broker of this process, and refuse to send tasks there."""
+    url = require_certificate(url)
     for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
-        os.environ[name] = url  # as `celery -b URL` does: Celery prefers these to its configuration
+        os.environ[name] = url  # like `celery -b URL`: Celery prefers these to its configuration
     app.conf.update(
         broker_url=url,
         broker_read_url=url,
         broker_write_url=url,
         broker_use_ssl=None,
         broker_transport_options=dict(TRANSPORT_OPTIONS),
-        task_routes=(_refuse,),
+        task_routes=(_refuse_task,),
     )
 
 
-def _refuse(name: str, *_: Any, **__: Any) -> NoReturn:
-    """A task router: no worker takes tasks from the side channel, they would wait there for ever."""
+def _refuse_task(name: str, *_: Any, **__: Any) -> NoReturn:
+    """Refuse a task, as a task router: no worker receives tasks from the side channel."""
     raise OperationalError(f"{name} is not sent: the side channel carries no tasks. Use `redrive send`.")

@@ -1,13 +1,13 @@
-"""Takes the orders of Flower and `celery inspect` from Redis, in a thread beside the worker's event loop."""
+"""Receives the commands of Flower and `celery inspect` from Redis, in a thread beside the worker's event loop."""
 # mypy: allow-subclassing-any, allow-untyped-calls
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from celery import bootsteps
 from celery.utils.collections import AttributeDict
 from kombu.messaging import Producer
@@ -19,7 +19,7 @@ from tasks.monitoring.commands import COMMANDS
 if TYPE_CHECKING:
     from kombu.connection import Connection
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger("redrive.monitoring")
 
 #: Seconds between two pings that a listener sends to itself, and seconds without a message after which it connects again.
 PING_INTERVAL = 5.0
@@ -29,12 +29,11 @@ _POLL = 0.5
 
 
 class _SideNode(Node):
-    """kombu's mailbox node, which answers on its own channel and once: a lost answer is asked for again."""
+    """kombu's mailbox node. It replies on its own channel and only once: the caller repeats a lost command."""
 
     mailbox: Any
 
     def reply(self, data: Any, exchange: str, routing_key: str, ticket: str, **_: Any) -> None:
-        """Send an answer to who asked."""
         Producer(self.channel, auto_declare=False).publish(
             data,
             exchange=exchange,
@@ -50,7 +49,7 @@ class _SideMailbox(Mailbox):
 
 
 class Listener(threading.Thread):
-    """Takes orders for one worker from Redis until told to stop; connects again by itself."""
+    """Receives commands for one worker from Redis, and connects again after a failure."""
 
     def __init__(self, consumer: Any, url: str) -> None:
         super().__init__(name="redrive-remote-control", daemon=True)
@@ -60,21 +59,20 @@ class Listener(threading.Thread):
         self._clock = consumer.app.clock
         self._state = AttributeDict(app=consumer.app, hostname=consumer.hostname, consumer=consumer, tset=set)
         self._stopping = threading.Event()
-        self._outage = Outage("Remote control")
-        self._heard = 0.0
+        self._outage = Outage("remote control")
+        self._last_message = 0.0
 
     def stop(self) -> None:
-        """Ask the thread to end; it is not waited for."""
+        """Ask the thread to end, without waiting for it."""
         self._stopping.set()
 
     def run(self) -> None:
-        """Listen, and connect again after each failure."""
         while not self._stopping.is_set():
             try:
                 with connect(self._url) as connection:
                     self._listen(connection, self._node(connection))
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with Redis must stay in this thread
-                self._stopping.wait(self._outage.goes_on(error))
+            except Exception as error:  # noqa: BLE001 - no failure of Redis may leave this thread
+                self._stopping.wait(self._outage.note_failure(error))
 
     def _node(self, connection: Connection) -> _SideNode:
         mailbox = _SideMailbox(
@@ -93,38 +91,38 @@ class Listener(threading.Thread):
     def _listen(self, connection: Connection, node: _SideNode) -> None:
         lost = (*connection.connection_errors, *connection.channel_errors, OSError)
 
-        def obey(body: Any, message: Any) -> None:
-            self._heard = time.monotonic()
-            self._outage.is_over()
+        def handle(body: Any, message: Any) -> None:
+            self._last_message = time.monotonic()
+            self._outage.note_success()
             self._clock.forward()
             try:
                 node.handle_message(body, message)
             except lost:
                 raise
             except Exception as error:  # noqa: BLE001 - anyone may write to Redis
-                logger.warning("Remote control message is not one: %r", error)
+                log.warning("command_invalid", error=repr(error))
 
-        node.listen(callback=obey)
-        self._heard = beat = time.monotonic()
+        node.listen(callback=handle)
+        self._last_message = next_ping = time.monotonic()
         while not self._stopping.is_set():
-            if time.monotonic() >= beat:
-                self._beat(node)
-                beat = time.monotonic() + PING_INTERVAL
+            if time.monotonic() >= next_ping:
+                self._ping(node)
+                next_ping = time.monotonic() + PING_INTERVAL
             try:
                 connection.drain_events(timeout=_POLL)
             except TimeoutError:
-                if time.monotonic() - self._heard > SILENCE:
+                if time.monotonic() - self._last_message > SILENCE:
                     raise
 
-    def _beat(self, node: _SideNode) -> None:
-        """Send oneself a ping: a subscription whose network has swallowed it looks like one with nothing to say."""
+    def _ping(self, node: _SideNode) -> None:
+        """Send a ping to this listener: a subscription that the network dropped looks like a silent one."""
         message = {"method": "ping", "arguments": {}, "destination": [self._hostname]}
         exchange = node.mailbox.exchange
         Producer(node.channel).publish(message, exchange=exchange.name, declare=[exchange], serializer="json", retry=False)
 
 
 class RemoteControl(bootsteps.StartStopStep):
-    """The consumer's bootstep that runs a `Listener` beside the worker's event loop, from start to shutdown."""
+    """A bootstep of Celery's consumer: runs a `Listener` from the start of the worker to its shutdown."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -133,15 +131,14 @@ class RemoteControl(bootsteps.StartStopStep):
         super().__init__(consumer, **options)
 
     def start(self, consumer: Any) -> None:
-        """Begin to listen. A worker that only lost its broker comes here again and goes on listening."""
+        """Start the listener. Celery calls this again after the broker was lost; the listener still runs then."""
         if self._listener is None:
             self._listener = Listener(consumer, consumer.app.events.url)
             self._listener.start()
 
     def stop(self, _consumer: Any) -> None:
-        """Go on: the broker's connection is not ours."""
+        """Do nothing: the listener does not use the broker."""
 
     def shutdown(self, _consumer: Any) -> None:
-        """End with the worker."""
         if self._listener is not None:
             self._listener.stop()

@@ -322,7 +322,7 @@ def a_day() -> None:
         logging.getLogger("celery.app.trace").info(LOG_SUCCESS, finished)
     logging.getLogger("celery.app.trace").info(LOG_RETRY, {"name": "redrive.recover", "id": "7", "exc": "Retry in 5s"})
     structlog.get_logger("redrive.recovery").info("called", job=17, state="parked")
-    logging.getLogger("tasks.monitoring.channel").info("Redis is back.")
+    structlog.get_logger("redrive.monitoring").info("redis_restored")
     logging.getLogger("botocore").info("Found credentials")
     logging.getLogger("celery.worker").warning("consumer: Connection to broker lost")
 
@@ -334,7 +334,7 @@ NEWS = [
     "Task redrive.prune[7] succeeded in 0.1s: {'letters': 0, 'jobs': 20}",
     "Task redrive.recover[7] retry: Retry in 5s",
     "called",
-    "Redis is back.",
+    "redis_restored",
     "consumer: Connection to broker lost",
 ]
 

@@ -1,4 +1,4 @@
-"""Which of Celery's commands go to the side channel, and how."""
+"""Which of Celery's commands use the side channel, and how."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from tasks.monitoring import attach, flower_command
-from tasks.monitoring.channel import verified
+from tasks.monitoring.channel import require_certificate
 from tasks.monitoring.flower import side_channel_option
 
 
@@ -33,7 +33,7 @@ def run_option(app: Celery, command: str, url: str, *, broker: str | None = None
 
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("command", ["flower", "inspect", "control", "status", "events"])
-def test_the_watching_commands_go_to_redis_and_send_no_task(command: str, monkeypatch: pytest.MonkeyPatch):
+def test_commands_that_inspect_go_to_redis_and_send_no_task(command: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CELERY_BROKER_URL", "sqs://")
     app = Celery("redrive", broker="sqs://", set_as_current=False)
     run_option(app, command, "redis://127.0.0.1:1/3")
@@ -50,7 +50,7 @@ def test_other_commands_and_an_explicit_broker_are_left_alone(command: str, brok
     assert app.conf.broker_url == "sqs://"
 
 
-def test_without_a_side_channel_a_watching_command_says_what_is_missing():
+def test_without_a_side_channel_a_command_says_what_is_missing():
     with pytest.raises(click.UsageError, match="REDRIVE_MONITOR__URL"):
         run_option(Celery("redrive", broker="sqs://", set_as_current=False), "flower", "")
 
@@ -78,7 +78,7 @@ def test_attaching_opens_nothing():
     ],
 )
 def test_tls_is_verified_unless_the_url_says_otherwise(url: str, expected: str):
-    assert verified(url) == expected
+    assert require_certificate(url) == expected
 
 
 def test_flower_listens_on_loopback_only():
