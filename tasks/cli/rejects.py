@@ -87,10 +87,10 @@ def _print_tables(out: Output, views: Sequence[Mapping[str, Any]], reasons: Mapp
 def _show(out: Output, letter_id: int, *, body: bool) -> None:
     from tasks.cli.session import read_ledger
     from tasks.dlq.ledger.queries import list_rejected
-    from tasks.dlq.ledger.repairs import original_body
+    from tasks.dlq.ledger.repairs import find_original_body
 
     with read_ledger() as tx:
-        arrived = original_body(tx, letter_id)
+        arrived = find_original_body(tx, letter_id)
         found = list_rejected(tx, after=letter_id + 1, limit=1) if letter_id < MAX_ID else []
         now = tx.now()
     if body and out.json:

@@ -13,12 +13,12 @@ def stats(*, json: Json = False) -> None:
     """Count the jobs of each route by state, and show what stops a route and the lag of each Kafka source."""
     from tasks.cli.session import read_ledger
     from tasks.dlq.job import State
-    from tasks.dlq.ledger.queries import counts, list_routes
+    from tasks.dlq.ledger.queries import count_jobs, list_routes
     from tasks.settings import settings
 
     out = Output(json=json)
     with read_ledger() as tx:
-        jobs, routes, now = counts(tx), list_routes(tx), tx.now()
+        jobs, routes, now = count_jobs(tx), list_routes(tx), tx.now()
     configured = settings().routes
     views = [
         {**view, "configured": view["route"] in configured, "jobs": dict.fromkeys(State, 0) | jobs.get(view["route"], {})}

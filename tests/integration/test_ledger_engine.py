@@ -33,7 +33,7 @@ def read(url: str) -> None:
     ledger = Ledger(url)
     try:
         with ledger.begin(read_only=True) as tx:
-            queries.counts(tx)
+            queries.count_jobs(tx)
     finally:
         ledger.close()
 
@@ -165,11 +165,11 @@ def test_a_commit_is_on_disk_before_a_source_is_acknowledged(sqlite_bench: Bench
 def test_readers_and_a_writer_do_not_wait_for_each_other(sqlite_bench: Bench):
     other = sqlite_bench.connect()
     with sqlite_bench.ledger.begin(), other.begin(read_only=True) as tx:
-        assert queries.counts(tx) == {}
+        assert queries.count_jobs(tx) == {}
     with other.begin(read_only=True) as tx:
-        queries.counts(tx)
+        queries.count_jobs(tx)
         sqlite_bench.put(a_letter(A))
-        assert queries.counts(tx) == {}  # its moment
+        assert queries.count_jobs(tx) == {}  # its moment
     other.close()
 
 
@@ -179,7 +179,7 @@ def test_writers_wait_in_line_instead_of_failing(sqlite_bench: Bench):
     inside, go_on = threading.Event(), threading.Event()
 
     def first(tx: Any) -> None:
-        queries.counts(tx)
+        queries.count_jobs(tx)
         inside.set()
         assert go_on.wait(TEST_TIMEOUT)
         tx.connection.execute(text("UPDATE routes SET fence = fence + 1"))

@@ -93,7 +93,7 @@ def test_another_body_takes_the_place_of_the_bytes_that_arrived_and_both_are_kep
 
     (row,) = bench.rows("dead_letters")
     assert (row["body"], row["original_body"]) == (employee(1), b"\xff{")
-    assert bench.do(repairs.original_body, letter) == b"\xff{"
+    assert bench.do(repairs.find_original_body, letter) == b"\xff{"
     digest = hashlib.sha256(employee(1)).hexdigest()
     assert audit_entries(bench)[0][2] == f"letter {letter}, by the body sha256:{digest}"
 
@@ -179,7 +179,7 @@ def test_prune_leaves_a_rejected_letter_and_takes_it_once_it_is_repaired_and_rec
     assert bench.sums() == {"accepted": 1, "recovered": 1}
     assert mend(bench, now_read(letter, A)).results == {letter: Result.CHANGED}
     with pytest.raises(NotFound):
-        bench.do(repairs.original_body, letter)
+        bench.do(repairs.find_original_body, letter)
 
 
 def test_prune_and_discard_beside_a_repair_lose_nothing(bench: Bench):

@@ -155,7 +155,7 @@ def intake(runtime: Runtime) -> None:
 def letters(runtime: Runtime, source: str = "payroll") -> list[dict[str, Any]]:
     with runtime.ledger.begin(read_only=True) as tx:
         rows = tx.connection.execute(select(dead_letters).where(dead_letters.c.source == source).order_by(dead_letters.c.id))
-        return [queries.letter_view(row) for row in rows]
+        return [queries.view_letter(row) for row in rows]
 
 
 def keys(runtime: Runtime) -> list[str]:

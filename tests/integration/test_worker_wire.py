@@ -66,7 +66,7 @@ def test_2000_waiting_jobs_never_exceed_the_window(runtime: Runtime, wire: SqsRe
     window = runtime.settings.route("employees").window
     assert len(wire.sent(RECOVERY)) <= window
     with runtime.ledger.begin(read_only=True) as tx:
-        assert queries.counts(tx)["employees"]["scheduled"] >= 2000
+        assert queries.count_jobs(tx)["employees"]["scheduled"] >= 2000
         assert count_outstanding(tx, "employees", tx.now()) == window
 
 

@@ -28,7 +28,7 @@ from tasks.devstack.processes import Command, Processes
 from tasks.devstack.sqs import EmbeddedSqs
 from tasks.dlq.ledger import Ledger, migrations
 from tasks.dlq.ledger.audit import audit
-from tasks.dlq.ledger.queries import counts
+from tasks.dlq.ledger.queries import count_jobs
 from tasks.dlq.ledger.schema import tallies
 from tasks.names import RECOVERY_QUEUE
 
@@ -96,7 +96,7 @@ class DemoSystem:
         """Return the present state."""
         with self._ledger.begin(read_only=True) as tx:
             accepted = tx.connection.scalar(select(func.coalesce(func.sum(tallies.c.accepted), 0))) or 0
-            jobs = counts(tx).get("employees", {})
+            jobs = count_jobs(tx).get("employees", {})
         return Snapshot(
             messages=self._workload.messages,
             progress=self.company.count_progress(),

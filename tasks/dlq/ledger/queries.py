@@ -29,7 +29,7 @@ class Standing:
 
     #: The id of its dead letter.
     letter: int
-    #: Its jobs, as `job_view` returns them; none if it is rejected.
+    #: Its jobs, as `view_job` returns them; none if it is rejected.
     jobs: list[dict[str, Any]]
     reject_reason: str | None
     reject_detail: str | None
@@ -44,7 +44,7 @@ def list_jobs(
     after: int | None = None,
     limit: int = 50,
 ) -> list[dict[str, Any]]:
-    """Return jobs, newest first; `after` continues below that id."""
+    """Return jobs, the newest first; `after` continues below that id."""
     statement = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
     if route:
         statement = statement.where(jobs.c.route == route)
@@ -54,25 +54,25 @@ def list_jobs(
         statement = statement.where(jobs.c.group_key == group)
     if after is not None:
         statement = statement.where(jobs.c.id < after)
-    return [job_view(row) for row in tx.connection.execute(statement)]
+    return [view_job(row) for row in tx.connection.execute(statement)]
 
 
 def find_jobs(tx: Transaction, ids: Collection[int]) -> dict[int, dict[str, Any]]:
     """Return the jobs with these ids, by id. At most some thousands: each id is a bound value."""
-    return {row.id: job_view(row) for row in tx.connection.execute(select(jobs).where(jobs.c.id.in_(ids)))}
+    return {row.id: view_job(row) for row in tx.connection.execute(select(jobs).where(jobs.c.id.in_(ids)))}
 
 
 def list_rejected(
     tx: Transaction, *, reason: str | None = None, after: int | None = None, limit: int = 50
 ) -> list[dict[str, Any]]:
-    """Return rejected dead letters, newest first; `after` continues below that id."""
+    """Return rejected dead letters, the newest first; `after` continues below that id."""
     statement = select(dead_letters).where(dead_letters.c.reject_reason.is_not(None))
     statement = statement.order_by(dead_letters.c.id.desc()).limit(limit)
     if reason:
         statement = statement.where(dead_letters.c.reject_reason == reason)
     if after is not None:
         statement = statement.where(dead_letters.c.id < after)
-    return [letter_view(row) for row in tx.connection.execute(statement)]
+    return [view_letter(row) for row in tx.connection.execute(statement)]
 
 
 def show_job(tx: Transaction, job_id: int, *, limit: int = 50) -> dict[str, Any]:
@@ -93,13 +93,15 @@ def show_job(tx: Transaction, job_id: int, *, limit: int = 50) -> dict[str, Any]
         .limit(limit)
     )
     return {
-        **job_view(row),
-        "attempts_made": [_attempt_view(each) for each in tx.connection.execute(made)],
-        "dead_letters": [{**letter_view(each), "recovered": each.seq <= row.covered_seq} for each in tx.connection.execute(held)],
+        **view_job(row),
+        "attempts_made": [_view_attempt(attempt) for attempt in tx.connection.execute(made)],
+        "dead_letters": [
+            {**view_letter(letter), "recovered": letter.seq <= row.covered_seq} for letter in tx.connection.execute(held)
+        ],
     }
 
 
-def counts(tx: Transaction) -> dict[str, dict[str, int]]:
+def count_jobs(tx: Transaction) -> dict[str, dict[str, int]]:
     """Return how many jobs each route has in each state."""
     statement = select(jobs.c.route, jobs.c.state, func.count()).group_by(jobs.c.route, jobs.c.state)
     result: dict[str, dict[str, int]] = {}
@@ -145,7 +147,7 @@ def find_standings(tx: Transaction, source: str, identities: Collection[str]) ->
         new = Standing(letter=row.letter, jobs=[], reject_reason=row.reject_reason, reject_detail=row.reject_detail)
         standing = found.setdefault(row.identity, new)
         if row.id is not None:
-            standing.jobs.append(job_view(row))
+            standing.jobs.append(view_job(row))
     return found
 
 
@@ -155,8 +157,8 @@ def find_paused_routes(tx: Transaction, names: Collection[str]) -> list[str]:
     return list(tx.connection.scalars(statement))
 
 
-def job_view(row: Row[Any]) -> dict[str, Any]:
-    """Return a job as people see it."""
+def view_job(row: Row[Any]) -> dict[str, Any]:
+    """Return a job as a JSON-ready dictionary."""
     return {
         "id": row.id,
         "route": row.route,
@@ -178,8 +180,8 @@ def job_view(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def letter_view(row: Row[Any]) -> dict[str, Any]:
-    """Return a dead letter as people see it; the body as text where it is text, else escaped."""
+def view_letter(row: Row[Any]) -> dict[str, Any]:
+    """Return a dead letter as a JSON-ready dictionary: its body as text, with escapes for bytes that are not UTF-8."""
     return {
         "id": row.id,
         "source": row.source,
@@ -194,7 +196,7 @@ def letter_view(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _attempt_view(row: Row[Any]) -> dict[str, Any]:
+def _view_attempt(row: Row[Any]) -> dict[str, Any]:
     return {
         "number": row.number,
         "fence": row.fence,

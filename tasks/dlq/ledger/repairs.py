@@ -147,7 +147,7 @@ def find_next_batch(tx: Transaction, selection: Selection, *, after: int, limit:
     ]
 
 
-def original_body(tx: Transaction, letter_id: int) -> bytes:
+def find_original_body(tx: Transaction, letter_id: int) -> bytes:
     """Return the bytes of a letter as they arrived, also if it was repaired with others since.
 
     Raises:
