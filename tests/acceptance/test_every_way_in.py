@@ -261,7 +261,7 @@ def test_all_that_arrives_is_healed_or_rejected_and_the_audit_balances(zoo: Zoo,
     system.start_worker()
     system.start_beat()
     start_intake(system, "intake")
-    until(lambda: "there is no such topic" in system.log("intake"), what=system.log("intake"))
+    until(lambda: "topic_missing" in system.log("intake"), what=system.log("intake"))
 
     zoo.mixed_dead_letter_topic()
     zoo.notices()
