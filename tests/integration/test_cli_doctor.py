@@ -17,7 +17,7 @@ from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from command_line import AWAY, CommandLine, Done, client_of, command_line
+from command_line import AWAY, CommandLine, Done, client_of, command_line, run_here
 from doubles.hostile_server import HostileServer
 from ledger_bench import EMPLOYEES
 from sqlalchemy import insert, update
@@ -347,7 +347,7 @@ def test_whoever_looks_leaves_nothing_where_the_state_directory_will_be(tmp_path
 
 def ask(cli: CommandLine, *options: str) -> Done:
     """Ask in this process: as quick as a health check should be."""
-    return cli._run_here(["doctor", *options], cli.env)
+    return run_here("doctor", *options, folder=cli.folder, env=cli.env)
 
 
 def test_a_question_is_answered_in_a_line(tmp_path: Path):

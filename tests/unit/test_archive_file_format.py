@@ -27,9 +27,6 @@ LETTER: dict[str, Any] = dict.fromkeys(column.name for column in exported_column
 }
 
 
-SHOWN = ascii("\x1b[31m" * 100)[:39] + "…"
-
-
 def written(*rows: dict[str, Any]) -> bytes:
     file = io.BytesIO()
     writer = Writer(file.write, HEADER)
@@ -183,14 +180,15 @@ def test_a_wrong_first_line_is_refused(change: dict[str, Any]):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"id": "1"}, "dead_letters.id is '1'; it must be a whole number from 1 to 1000000000000000"),
-        ({"body": "e30"}, "dead_letters.body is wrong; it must be base64"),
-        ({"identity": "\ud800"}, r"dead_letters.identity is '\ud800'; it must be text that UTF-8 can encode"),
-        ({"source": None}, "dead_letters.source is null; it must be a name of a-z 0-9 _"),
-        ({"reject_reason": "\x1b[31m" * 100}, f"dead_letters.reject_reason is {SHOWN}; it must be a word of a-z 0-9 _ -"),
-        ({"identity": ...}, "dead_letters.identity is missing"),
-        ({"password": "x"}, "dead_letters.password is unknown"),
-        ({"\x1b[31m": "x"}, r"dead_letters.\x1b[31m is unknown"),
+        ({"id": "1"}, "dead_letters.id: Input should be a valid integer"),
+        ({"id": 0}, "dead_letters.id: Input should be greater than or equal to 1"),
+        ({"body": "e30"}, "dead_letters.body: Incorrect padding"),
+        ({"origin": "[]"}, "dead_letters.origin: it must be a JSON object"),
+        ({"source": None}, "dead_letters.source: Input should be a valid string"),
+        ({"reject_reason": "\x1b[31m" * 100}, "dead_letters.reject_reason: String should match pattern '^[a-z0-9_-]+$'"),
+        ({"identity": ...}, "dead_letters.identity: Field required"),
+        ({"password": "x"}, "dead_letters.password: Extra inputs are not permitted"),
+        ({"\x1b[31m": "x"}, r"dead_letters.\x1b[31m: Extra inputs are not permitted"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_line(values: dict[str, Any], told: str):

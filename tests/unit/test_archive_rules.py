@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from tasks.dlq.archive.file_format import exported_columns, exported_tables
-from tasks.dlq.archive.rules import LAST_MOMENT, rule_of
+from tasks.dlq.archive.rules import LAST_MOMENT, value_type
 from tasks.dlq.calls.breaker import FAULTS
 from tasks.dlq.calls.outcome import Outcome
 from tasks.dlq.job import State
@@ -19,16 +20,32 @@ from tasks.dlq.parameters import Choice, Integer, Text, Uuid, parse_parameters
 from tasks.dlq.text import format_time
 
 TOKEN = "0123456789abcdef" * 2
-RULES = {f"{table.name}.{column.name}": rule_of(column) for table in exported_tables() for column in exported_columns(table)}
+RULES = {
+    f"{table.name}.{column.name}": TypeAdapter(value_type(column), config=ConfigDict(strict=True))
+    for table in exported_tables()
+    for column in exported_columns(table)
+}
 MOMENTS = [column for column in RULES if column.endswith(("_at", "_until", "_after", "_before", "audit_log.at"))]
 COUNTS = [f"jobs.{name}" for name in ("last_seq", "claimed_seq", "covered_seq", "attempts", "misses", "crashes", "calls")]
 
 
 def takes(column: str, value: Any) -> bool:
+    """Tell whether a column accepts a value that is not null."""
     try:
-        return bool(RULES[column].parse(value) == value)
-    except ValueError:
+        return value is not None and bool(RULES[column].validate_python(value) == value)
+    except ValidationError:
         return False
+
+
+def test_null_is_accepted_only_where_the_schema_allows_it():
+    for table in exported_tables():
+        for column in exported_columns(table):
+            adapter = RULES[f"{table.name}.{column.name}"]
+            if column.nullable:
+                assert adapter.validate_python(None) is None
+            else:
+                with pytest.raises(ValidationError):
+                    adapter.validate_python(None)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from tasks.dlq.archive.rules import LAST_MOMENT, MAX_ID, number_rule, pattern_rule, rule_of
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.dlq.archive.rules import LAST_MOMENT, MAX_ID, row_model
 from tasks.dlq.errors import RedriveError, Refused
 from tasks.dlq.job import State
 from tasks.dlq.ledger.schema import metadata
@@ -43,11 +44,8 @@ OMITTED_COLUMNS = {"jobs": {"wakeup_until"}, "routes": {"swept_at", "sweep_timeo
 #: The longest first line and the longest other line in bytes. A value in PostgreSQL has up to 1 GiB.
 _LONGEST_HEADER, _LONGEST_LINE = 1 << 16, 3 << 30
 _JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False)
-#: Characters of a refused value in a message.
-_SHOWN = 40
 #: The revision of a schema, or a version by PEP 440. Messages contain them.
-_VERSION = pattern_rule(r"[0-9A-Za-z_.+!-]{1,40}", "a version")
-_MOMENT, _LAST_ID = number_rule(0, LAST_MOMENT), number_rule(0, MAX_ID)
+_Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z_.+!-]{1,40}$")]
 _AGAIN = "export the ledger again, or use another export"
 
 
@@ -61,18 +59,19 @@ def exported_columns(table: Table) -> list[Column[Any]]:
     return [column for column in table.columns if column.name not in OMITTED_COLUMNS.get(table.name, ())]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Header:
+class Header(BaseModel):
     """The first line of a file."""
 
+    model_config = ConfigDict(strict=True, frozen=True)
+
     #: Of the ledger's schema.
-    revision: str
+    revision: _Version
     #: The version of Redrive that wrote the file.
-    redrive: str
+    redrive: _Version
     #: When it was written: milliseconds by the ledger's clock.
-    at: int
+    at: Annotated[int, Field(ge=0, le=LAST_MOMENT)]
     #: The last id that each table gave out.
-    last_ids: Mapping[str, int]
+    last_ids: dict[str, Annotated[int, Field(ge=0, le=MAX_ID)]]
 
 
 class Row(NamedTuple):
@@ -96,7 +95,7 @@ class Writer:
         self._write = write
         self._digest = hashlib.sha256()
         self.rows: Counter[str] = Counter({table.name: 0 for table in exported_tables()})
-        self._write_line({"format": FORMAT, "version": VERSION, **asdict(header)})
+        self._write_line({"format": FORMAT, "version": VERSION, **header.model_dump()})
 
     def write_row(self, table: str, values: Mapping[str, Any]) -> None:
         """Write one row."""
@@ -129,10 +128,7 @@ class Reader:
         self._digest = hashlib.sha256()
         self._line = 0
         self._tables = {table.name: table for table in exported_tables()}
-        self._rules = {
-            name: {column.name: (rule_of(column), bool(column.nullable)) for column in exported_columns(table)}
-            for name, table in self._tables.items()
-        }
+        self._models = {name: row_model(name, exported_columns(table)) for name, table in self._tables.items()}
         self.rows = Counter(dict.fromkeys(self._tables, 0))
         self.header = self._read_header()
 
@@ -162,14 +158,9 @@ class Reader:
             reason = f"the file has format {show_value(value.get('version'))}, and this Redrive reads format {VERSION}"
             raise Refused(reason, hint=f"import it with Redrive {show_value(value.get('redrive'))}, which wrote it")
         try:
-            return Header(
-                revision=_VERSION.parse(value.get("revision")),
-                redrive=_VERSION.parse(value.get("redrive")),
-                at=_MOMENT.parse(value.get("at")),
-                last_ids={table: _LAST_ID.parse(last_id) for table, last_id in value["last_ids"].items()},
-            )
-        except (ValueError, KeyError, AttributeError):
-            raise self.refused("it is not the first line of an export") from None
+            return Header.model_validate(value)
+        except ValidationError as error:
+            raise self.refused(f"it is not the first line of an export: {_explain(error)}") from None
 
     def _parse_row(self, value: Mapping[str, Any]) -> Row:
         name, row = value.get("table"), value.get("row")
@@ -177,19 +168,12 @@ class Reader:
             raise self.refused("it is not a row")
         if not isinstance(name, str) or name not in self._tables:
             raise self.refused(f"there is no table {show_value(name)}")
-        rules = self._rules[name]
-        for column in sorted(row.keys() ^ rules.keys()):
-            raise self.refused(f"{name}.{ascii(column)[1:-1][:_SHOWN]} is {'unknown' if column in row else 'missing'}")
-        values = {}
-        for column, (rule, nullable) in rules.items():
-            given = row[column]
-            try:
-                values[column] = None if given is None and nullable else rule.parse(given)
-            except ValueError:
-                found = "is wrong" if rule.secret else f"is {show_value(given, _SHOWN)}"
-                raise self.refused(f"{name}.{column} {found}; it must be {rule.allowed}") from None
+        try:
+            values = dict(self._models[name].model_validate(row))
+        except ValidationError as error:
+            raise self.refused(f"{name}.{_explain(error)}") from None
         if name == "jobs" and (values["state"] == State.EXECUTING) != (values["lease_until"] is not None):
-            raise self.refused("jobs.lease_until must be set while the job is executing, and only then")
+            raise self.refused("jobs.lease_until: it must be set while the job is executing, and only then")
         self.rows[name] += 1
         return Row(self._line, self._tables[name], values)
 
@@ -225,3 +209,9 @@ def _load_object(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _explain(error: ValidationError) -> str:
+    """Return the first fault, without the refused value: it may be the body of a dead letter."""
+    fault = error.errors(include_input=False, include_url=False)[0]
+    return f"{show_value('.'.join(map(str, fault['loc'])), 40)[1:-1]}: {fault['msg'].removeprefix('Value error, ')}"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, String
 
 from tasks.dlq.alerts.alert import AlertState, Severity
@@ -23,7 +23,7 @@ from tasks.dlq.ledger.column_types import Digest, HttpStatus, JsonObject, Key, M
 from tasks.dlq.parameters import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import Column
 
@@ -31,7 +31,71 @@ if TYPE_CHECKING:
 LAST_MOMENT = 253_402_300_799_999
 #: Far above the ids and counts of any ledger, and far below where a sum overflows.
 MAX_ID = 10**15
-#: Smallest and largest number by column type.
+#: What the text of every parameter must be, whatever its type.
+_PARAMETER = Text()
+
+
+def row_model(table: str, columns: Iterable[Column[Any]]) -> type[BaseModel]:
+    """Return the model of a table's rows, as JSON has them."""
+    fields: dict[str, Any] = {column.name: (value_type(column), ...) for column in columns}
+    return create_model(table, __config__=ConfigDict(strict=True, extra="forbid"), **fields)
+
+
+def value_type(column: Column[Any]) -> Any:
+    """Return the type of a column's values, with pydantic's constraints."""
+    kind = type(column.type)
+    if words := _WORDS.get(str(column)):
+        found: Any = Literal[tuple(map(str, words))]
+    elif kind in _RANGES:
+        least, most = _RANGES[kind]
+        found = Annotated[int, Field(ge=column.info.get("least", least), le=most)]
+    else:
+        found = next(found for known, found in _TYPES.items() if issubclass(kind, known))
+    return found | None if column.nullable else found
+
+
+def _load_object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    raise ValueError("it must be a JSON object")
+
+
+def _check_object(text: str) -> str:
+    _load_object(text)
+    return text
+
+
+def _check_key(text: str) -> str:
+    parameters = _load_object(text)
+    valid = all(name.isascii() and name.isidentifier() and _PARAMETER.parse(value) for name, value in parameters.items())
+    if valid and make_key(parameters) == text:
+        return text
+    raise ValueError('it must be as Redrive writes it, such as {"employeeId":"1234"}: names sorted, no blanks')
+
+
+def _check_text(text: str) -> str:
+    text.encode()  # UnicodeEncodeError is a ValueError
+    return text
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+#: The only words that a column may have.
+_WORDS: Mapping[str, Iterable[str]] = {
+    "jobs.state": State,
+    "jobs.outcome": Outcome,
+    "attempts.outcome": Outcome,
+    "alerts.kind": [kind.name for kind in alert_kinds()],
+    "alerts.severity": Severity,
+    "alerts.state": AlertState,
+}
+#: The smallest and the largest number by column type.
 _RANGES: Mapping[type, tuple[int, int]] = {
     RowId: (1, MAX_ID),
     Millis: (0, LAST_MOMENT),
@@ -40,119 +104,14 @@ _RANGES: Mapping[type, tuple[int, int]] = {
     BigInteger: (0, MAX_ID),
     Integer: (0, 10**9),
 }
-#: Pattern and description by column type.
-_PATTERNS: Mapping[type, tuple[str, str]] = {
-    Name: (r"[a-z0-9_]+", "a name of a-z 0-9 _"),
-    Word: (r"[a-z0-9_-]+", "a word of a-z 0-9 _ -"),
-    Digest: (r"[0-9a-f]{32}", "32 hexadecimal digits"),
-}
-#: The only words that a column may have.
-_WORDS: Mapping[str, list[str]] = {
-    "jobs.state": list(State),
-    "jobs.outcome": list(Outcome),
-    "attempts.outcome": list(Outcome),
-    "alerts.kind": [kind.name for kind in alert_kinds()],
-    "alerts.severity": list(Severity),
-    "alerts.state": list(AlertState),
-}
-#: What the text of every parameter must be, whatever its type.
-_PARAMETER = Text()
-
-
-class Rule(NamedTuple):
-    """Which values a column accepts, apart from null."""
-
-    #: The accepted values, for a message.
-    allowed: str
-    #: Returns the value for the database from a value of JSON. Raises ValueError.
-    parse: Callable[[Any], Any]
-    #: Messages must not show a refused value.
-    secret: bool = False
-
-
-def rule_of(column: Column[Any]) -> Rule:
-    """Return the rule of a column."""
-    kind = type(column.type)
-    if words := _WORDS.get(str(column)):
-        return pattern_rule("|".join(map(re.escape, words)), f"one of {', '.join(words)}")
-    if kind in _PATTERNS:
-        return pattern_rule(*_PATTERNS[kind])
-    if kind in _RANGES:
-        least, most = _RANGES[kind]
-        return number_rule(column.info.get("least", least), most)
-    return next(rule for known, rule in _OTHERS.items() if issubclass(kind, known))
-
-
-def number_rule(least: int, most: int) -> Rule:
-    """Return the rule of a whole number in a range."""
-
-    def parse(value: Any) -> int:
-        if type(value) is int and least <= value <= most:  # isinstance() would accept a bool
-            return value
-        raise ValueError
-
-    is_time = most == LAST_MOMENT
-    return Rule("a time in milliseconds, up to the year 9999" if is_time else f"a whole number from {least} to {most}", parse)
-
-
-def pattern_rule(pattern: str, allowed: str) -> Rule:
-    """Return the rule of a text that a pattern matches as a whole."""
-
-    def parse(value: Any) -> str:
-        if isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII):
-            return value
-        raise ValueError
-
-    return Rule(allowed, parse)
-
-
-def _parse_boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise ValueError
-
-
-def _parse_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError  # noqa: TRY004 - the caller expects one kind of error
-    value.encode()  # UnicodeEncodeError is a ValueError
-    return value
-
-
-def _parse_bytes(value: Any) -> bytes:
-    return base64.b64decode(_parse_text(value), validate=True)
-
-
-def _load_object(value: Any) -> dict[str, Any]:
-    try:
-        found = json.loads(_parse_text(value))
-    except RecursionError:
-        raise ValueError from None
-    if isinstance(found, dict):
-        return found
-    raise ValueError
-
-
-def _parse_object(value: Any) -> str:
-    _load_object(value)
-    return str(value)
-
-
-def _parse_key(value: Any) -> str:
-    parameters = _load_object(value)
-    for name, text in parameters.items():
-        if not (name.isascii() and name.isidentifier() and _PARAMETER.parse(text)):
-            raise ValueError
-    if make_key(parameters) == value:
-        return str(value)
-    raise ValueError
-
-
-#: The rules of all other column types, the special ones first.
-_OTHERS: Mapping[type, Rule] = {
-    Key: Rule('a JSON object of texts as Redrive writes it, such as {"employeeId":"1234"}: names sorted, no blanks', _parse_key),
-    JsonObject: Rule("a JSON object", _parse_object),
-    String: Rule("text that UTF-8 can encode", _parse_text),
-    LargeBinary: Rule("base64", _parse_bytes, secret=True),
-    Boolean: Rule("true or false", _parse_boolean),
+#: All other column types, special ones first.
+_TYPES: Mapping[type, Any] = {
+    Name: Annotated[str, Field(pattern="^[a-z0-9_]+$")],
+    Word: Annotated[str, Field(pattern="^[a-z0-9_-]+$")],
+    Digest: Annotated[str, Field(pattern="^[0-9a-f]{32}$")],
+    Key: Annotated[str, AfterValidator(_check_key)],
+    JsonObject: Annotated[str, AfterValidator(_check_object)],
+    String: Annotated[str, AfterValidator(_check_text)],
+    LargeBinary: Annotated[str, AfterValidator(_decode)],
+    Boolean: bool,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select
@@ -10,8 +11,6 @@ from tasks.dlq.ledger.schema import processes
 from tasks.dlq.text import format_time
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
-
     from tasks.dlq.ledger.engine import Transaction
     from tasks.dlq.process import Process
 
@@ -22,15 +21,7 @@ _KEPT = 3_600_000
 def record_heartbeat(tx: Transaction, process: Process) -> None:
     """Write the heartbeat of a process."""
     now = tx.now()
-    row = {
-        "name": process.name,
-        "role": process.role,
-        "host": process.host,
-        "pid": process.pid,
-        "main_pid": process.main_pid,
-        "version": process.version,
-        "serves": " ".join(process.serves),
-    }
+    row = {**asdict(process), "name": process.name, "serves": " ".join(process.serves)}
     upsert = tx.insert(processes).on_conflict_do_update(index_elements=["name"], set_={**row, "seen_at": now})
     tx.connection.execute(upsert, {**row, "began_at": now, "seen_at": now})
 
@@ -48,20 +39,14 @@ def remove_old_processes(tx: Transaction) -> int:
 def list_processes(tx: Transaction) -> list[dict[str, Any]]:
     """Return every process; `silent` is the number of seconds since its last heartbeat."""
     now = tx.now()
-    rows = tx.connection.execute(select(processes).order_by(processes.c.role, processes.c.host, processes.c.pid))
-    return [_view(row, now) for row in rows]
-
-
-def _view(row: Row[Any], now: int) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "role": row.role,
-        "host": row.host,
-        "pid": row.pid,
-        "main_pid": row.main_pid,
-        "version": row.version,
-        "serves": row.serves.split(),
-        "began_at": format_time(row.began_at),
-        "seen_at": format_time(row.seen_at),
-        "silent": max(now - row.seen_at, 0) / 1000,
-    }
+    ordered = select(processes).order_by(processes.c.role, processes.c.host, processes.c.pid)
+    return [
+        {
+            **row,
+            "serves": row["serves"].split(),
+            "began_at": format_time(row["began_at"]),
+            "seen_at": format_time(row["seen_at"]),
+            "silent": max(now - row["seen_at"], 0) / 1000,
+        }
+        for row in tx.connection.execute(ordered).mappings()
+    ]
