@@ -62,14 +62,14 @@ def test_stats_tell_the_lag_of_each_partition(world: World):
         2: (None, 1),
         3: (None, 0),
     }
-    assert f"dlt     {world.topic}/1    1     3" in redrive(world, "stats")
+    assert f"dlt {world.topic}/1 1 3" in " ".join(redrive(world, "stats").split())
 
 
 def test_audit_tells_what_was_accepted_of_each_partition(world: World):
     audit = json.loads(redrive(world, "audit", "--json"))
     reach = {"accepted": 3, "first_offset": 0, "last_offset": 2, "gaps": 0}
     assert audit["sources"]["dlt"]["streams"] == {f"{world.topic}/1": reach}
-    assert f"dlt     {world.topic}/1         3      0     2     0" in redrive(world, "audit")
+    assert f"dlt {world.topic}/1 3 0 2 0" in " ".join(redrive(world, "audit").split())
 
 
 def test_show_tells_where_a_letter_comes_from(world: World):
